@@ -1,0 +1,22 @@
+//! The workspace examines itself: what may depend on what, what every crate inherits, what no file may hold.
+//!
+//! ```text
+//!   Cargo.toml files ──> manifests ──> directions   (who may use whom; purity, followed through Cargo.lock)
+//!                                  └─> inheritance  (lints, versions, package fields)
+//!   every text file  ──> tree ──────> hygiene       (no machine's paths, no registry hosts, links that lead somewhere)
+//! ```
+//!
+//! Nothing here starts a process or asks the network: the files are read as they are.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a file that is not as expected is a failing test; helpers of tests are not covered by clippy.toml"
+)]
+
+mod directions;
+mod hygiene;
+mod inheritance;
+mod manifests;
+mod tree;
