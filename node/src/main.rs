@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The one program users run. All of it is in the library, where tests can reach it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate_node::cli::main()
+}

@@ -1,0 +1,318 @@
+//! The configuration of one node: a TOML file, checked whole into types before anything starts.
+//!
+//! ```text
+//!   file ──> document (lines, unknown names, all problems at once) ──> values (a rule each) ──> Config
+//!                 ^                                                                               |
+//!   options ──────┴──> example, reference page                                         show <─────┘
+//! ```
+//!
+//! What concerns this one node is here; what the whole cluster shares (lifetimes, key types) is
+//! policy in the replicated state, changed by `quorate policy set`.
+
+pub mod options;
+
+mod document;
+mod render;
+mod suggest;
+mod values;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use quorate_proto_identity::NodeName;
+use quorate_proto_identity::TrustDomain;
+
+use document::Document;
+pub use document::Problem;
+pub use render::{example, reference, show};
+
+/// Largest configuration file read; ours have a few hundred bytes, so a larger one is a mistake.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Where the command line looks for a node's configuration when not told.
+pub const DEFAULT_CONFIG_PATH: &str = "/etc/quorate/node.toml";
+
+/// Where the admin socket is when no configuration says otherwise.
+pub const DEFAULT_ADMIN_SOCKET: &str = "/run/quorate/admin/admin.sock";
+
+/// Everything a node is told before it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The trust domain the authority issues for.
+    pub trust_domain: TrustDomain,
+    /// This node's name in the cluster.
+    pub name: NodeName,
+    /// Where log, snapshots, sealed keys and ledger are.
+    pub data_dir: PathBuf,
+    /// The Workload API.
+    pub workload_api: WorkloadApiConfig,
+    /// The admin socket.
+    pub admin: AdminConfig,
+    /// Traffic between nodes.
+    pub peer: PeerConfig,
+    /// Metrics and health.
+    pub operations: OperationsConfig,
+    /// Log output.
+    pub log: LogConfig,
+}
+
+/// `[workload_api]`
+#[derive(Clone, Debug)]
+pub struct WorkloadApiConfig {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// Most connections at once.
+    pub max_connections: usize,
+    /// Most streams and calls in flight of one user.
+    pub max_calls_per_user: usize,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// Group whose members are admitted, beside root and the node's own user.
+    pub group: Option<GroupName>,
+}
+
+/// `[peer]`
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Where other nodes connect.
+    pub listen: SocketAddr,
+    /// The address they dial, when it is another.
+    pub advertise: Option<PeerAddress>,
+}
+
+impl PeerConfig {
+    /// The address other nodes dial: `advertise`, or else the one listened on.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.advertise.as_ref().map_or_else(|| self.listen.to_string(), ToString::to_string)
+    }
+}
+
+/// `[operations]`
+#[derive(Clone, Debug)]
+pub struct OperationsConfig {
+    /// Where metrics and health are served; nothing is served without.
+    pub listen: Option<SocketAddr>,
+    /// Further host names that requests may name, in lower case.
+    pub hosts: Vec<String>,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug)]
+pub struct LogConfig {
+    /// Shape of the lines.
+    pub format: LogFormat,
+    /// Least level shown.
+    pub level: tracing::Level,
+}
+
+/// Shape of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A group of this host, not yet looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupName {
+    /// By its name.
+    Name(String),
+    /// By its number.
+    Number(u32),
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// Host and port that others dial; a name is looked up at each dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerAddress(String);
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a configuration was not taken. Nothing has been started or changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read: look at the path and at who may read it.
+    #[error("cannot read the configuration {path:?}")]
+    Unreadable {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than any configuration: probably another file was named.
+    #[error("the configuration {path:?} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")]
+    TooLarge {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The file is not UTF-8 text.
+    #[error("the configuration {path:?} is not UTF-8 text; is it the right file?")]
+    NotText {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The file was read and has these problems, all of them.
+    #[error("{path:?} is not a configuration that can be used:{}", listed(.problems))]
+    Invalid {
+        /// The path as given.
+        path: PathBuf,
+        /// Every problem found, in the order of the file.
+        problems: Vec<Problem>,
+    },
+}
+
+fn listed(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// When the file cannot be read or anything in it is wrong; all problems are in the error.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(ConfigError::TooLarge { path: path.to_owned() });
+        }
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::NotText { path: path.to_owned() })?;
+        Self::parse(&text).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
+    }
+
+    /// Checks the text of a configuration.
+    ///
+    /// # Errors
+    /// Every problem in it, in the order of the text.
+    pub fn parse(text: &str) -> Result<Self, Vec<Problem>> {
+        let mut document = Document::parse(text);
+        let config = read(&mut document);
+        if let Some(config) = &config {
+            config.check_together(&mut document);
+        }
+        let problems = document.into_problems();
+        match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            Some(_) | None => Err(problems),
+        }
+    }
+
+    /// Rules that concern several options.
+    fn check_together(&self, document: &mut Document<'_>) {
+        let (workload, admin) = (&self.workload_api.socket, &self.admin.socket);
+        if workload == admin {
+            let message = format!(
+                "admin.socket and workload_api.socket are both {admin:?}; give each its own path, \
+                 best in directories apart"
+            );
+            document.problem(document.line("admin.socket"), message);
+        }
+        if workload.starts_with(&self.data_dir) {
+            let message = format!(
+                "workload_api.socket is inside data_dir {:?}, which no other user can enter; put \
+                 the socket elsewhere",
+                self.data_dir
+            );
+            document.problem(document.line("workload_api.socket"), message);
+        }
+        let same_port = self.operations.listen.is_some_and(|operations| {
+            let peer = self.peer.listen;
+            let same_host =
+                operations.ip() == peer.ip() || operations.ip().is_unspecified() || peer.ip().is_unspecified();
+            peer.port() != 0 && operations.port() == peer.port() && same_host
+        });
+        if same_port {
+            let message = format!(
+                "operations.listen and peer.listen both want port {}; give each its own",
+                self.peer.listen.port()
+            );
+            document.problem(document.line("operations.listen"), message);
+        }
+    }
+}
+
+/// Reads every option before giving up on any, so that all problems are found.
+fn read(document: &mut Document<'_>) -> Option<Config> {
+    let trust_domain = document.read("trust_domain", values::trust_domain);
+    let name = document.read("name", values::node_name);
+    let data_dir = document.read("data_dir", values::directory);
+    let workload_api = read_workload_api(document);
+    let admin = read_admin(document);
+    let peer = read_peer(document);
+    let operations = read_operations(document);
+    let log = read_log(document);
+    Some(Config {
+        trust_domain: trust_domain?,
+        name: name?,
+        data_dir: data_dir?,
+        workload_api: workload_api?,
+        admin: admin?,
+        peer: peer?,
+        operations: operations?,
+        log: log?,
+    })
+}
+
+fn read_workload_api(document: &mut Document<'_>) -> Option<WorkloadApiConfig> {
+    let socket = document.read("workload_api.socket", values::socket);
+    let connections = document.read("workload_api.max_connections", |value| values::count(value, 16, 1_000_000));
+    let calls = document.read("workload_api.max_calls_per_user", |value| values::count(value, 16, 10_000_000));
+    Some(WorkloadApiConfig {
+        socket: socket?,
+        max_connections: usize::try_from(connections?).ok()?,
+        max_calls_per_user: usize::try_from(calls?).ok()?,
+    })
+}
+
+fn read_admin(document: &mut Document<'_>) -> Option<AdminConfig> {
+    let socket = document.read("admin.socket", values::socket);
+    let group = document.read_optional("admin.group", values::group);
+    Some(AdminConfig { socket: socket?, group: group? })
+}
+
+fn read_peer(document: &mut Document<'_>) -> Option<PeerConfig> {
+    let listen = document.read("peer.listen", values::listen);
+    let advertise = document.read_optional("peer.advertise", values::dial);
+    Some(PeerConfig { listen: listen?, advertise: advertise? })
+}
+
+fn read_operations(document: &mut Document<'_>) -> Option<OperationsConfig> {
+    let listen = document.read("operations.listen", values::listen_or_none);
+    let hosts = document.read("operations.hosts", values::hosts);
+    Some(OperationsConfig { listen: listen?, hosts: hosts? })
+}
+
+fn read_log(document: &mut Document<'_>) -> Option<LogConfig> {
+    let format = document.read("log.format", values::log_format);
+    let level = document.read("log.level", values::level);
+    Some(LogConfig { format: format?, level: level? })
+}
+
+#[cfg(test)]
+mod tests;

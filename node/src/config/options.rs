@@ -1,0 +1,167 @@
+//! The one table of options: the checker, `config example`, `config show` and
+//! `docs/reference/configuration.md` are all made from it, so none of them can know an option that
+//! another does not.
+
+/// What an option has when the file does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenAbsent {
+    /// The file must say; the text is an example, as TOML.
+    Required(&'static str),
+    /// This TOML value.
+    Value(&'static str),
+    /// Nothing; the text is an example, as TOML.
+    Absent(&'static str),
+}
+
+/// One option of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub struct ConfigOption {
+    /// Name of the table it stands in; empty for the top of the file.
+    pub section: &'static str,
+    /// Its key.
+    pub key: &'static str,
+    /// Which values it takes, in words.
+    pub takes: &'static str,
+    /// What holds when the file does not say.
+    pub when_absent: WhenAbsent,
+    /// What it is for, in whole sentences, for a person who sets it.
+    pub help: &'static str,
+}
+
+impl ConfigOption {
+    /// The option as people name it: `trust_domain`, `admin.socket`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.section.is_empty() { self.key.to_owned() } else { format!("{}.{}", self.section, self.key) }
+    }
+}
+
+/// Tables of the file, in the order of the example, with what each is for.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("", "Who this node is, and where it keeps what must survive a restart."),
+    ("workload_api", "The SPIFFE Workload API, for the workloads of this host."),
+    ("admin", "The socket for operators and registrars: SPIRE's server API, founding, policy."),
+    ("peer", "Traffic between the nodes of the cluster."),
+    ("operations", "Metrics and health over HTTP, read only."),
+    ("log", "What the process says about itself, on standard error."),
+];
+
+/// Every option there is.
+pub const OPTIONS: &[ConfigOption] = &[
+    ConfigOption {
+        section: "",
+        key: "trust_domain",
+        takes: "a trust domain name",
+        when_absent: WhenAbsent::Required("\"example.org\""),
+        help: "The trust domain this authority issues for. It is in every SPIFFE ID and is \
+               fixed when the authority is founded.",
+    },
+    ConfigOption {
+        section: "",
+        key: "name",
+        takes: "at most 63 of a-z, 0-9, -, _ and .",
+        when_absent: WhenAbsent::Required("\"node-1\""),
+        help: "The name of this node, one of its kind in the cluster. The node's own SPIFFE \
+               ID is spiffe://<trust domain>/spire/agent/quorate/<name>.",
+    },
+    ConfigOption {
+        section: "",
+        key: "data_dir",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Value("\"/var/lib/quorate\""),
+        help: "Where the node keeps its log, snapshots, sealed keys and ledger. Created \
+               with mode 0700 if it is not there; refused if others may enter it. One node \
+               at a time uses it.",
+    },
+    ConfigOption {
+        section: "workload_api",
+        key: "socket",
+        takes: "an absolute path of at most 107 bytes",
+        when_absent: WhenAbsent::Value("\"/run/quorate/workload/workload.sock\""),
+        help: "Where workloads connect (SPIFFE_ENDPOINT_SOCKET=unix://<this path>). The \
+               socket is open to every user of the host; who a caller is, the kernel says.",
+    },
+    // With the descriptors of log, snapshots and sockets the default stays below a hard limit of
+    // 20,000 descriptors, the lowest we met on a server.
+    ConfigOption {
+        section: "workload_api",
+        key: "max_connections",
+        takes: "a number from 16 to 1000000",
+        when_absent: WhenAbsent::Value("16384"),
+        help: "Most connections at once; further ones are closed. One user of the host gets \
+               at most three quarters of them. Every connection takes one file descriptor, \
+               see LimitNOFILE.",
+    },
+    // A stream costs about 7 KiB, so the default is some 230 MiB at worst for one user (ATK-20).
+    ConfigOption {
+        section: "workload_api",
+        key: "max_calls_per_user",
+        takes: "a number from 16 to 10000000",
+        when_absent: WhenAbsent::Value("32768"),
+        help: "Most streams and calls in flight that one user of the host may have; further \
+               ones are answered Unavailable.",
+    },
+    ConfigOption {
+        section: "admin",
+        key: "socket",
+        takes: "an absolute path of at most 107 bytes",
+        when_absent: WhenAbsent::Value("\"/run/quorate/admin/admin.sock\""),
+        help: "Where operators connect: the command line, SPIRE's server API. Mode 0660; \
+               admitted are root, the user the node runs as, and the group below.",
+    },
+    ConfigOption {
+        section: "admin",
+        key: "group",
+        takes: "a group name or number",
+        when_absent: WhenAbsent::Absent("\"quorate-admin\""),
+        help: "A group of this host, by name or number, whose members may use the admin \
+               socket. They can do everything there, including minting identities.",
+    },
+    ConfigOption {
+        section: "peer",
+        key: "listen",
+        takes: "IP address and port",
+        when_absent: WhenAbsent::Value("\"0.0.0.0:8082\""),
+        help: "Where other nodes of the cluster connect. A cluster of one node opens no \
+               port here.",
+    },
+    ConfigOption {
+        section: "peer",
+        key: "advertise",
+        takes: "host and port",
+        when_absent: WhenAbsent::Absent("\"node-1.example.org:8082\""),
+        help: "The address other nodes dial, when it is not the one listened on. A name is \
+               looked up at each dial.",
+    },
+    ConfigOption {
+        section: "operations",
+        key: "listen",
+        takes: "IP address and port, or \"none\"",
+        when_absent: WhenAbsent::Value("\"127.0.0.1:8083\""),
+        help: "Where /metrics, /live and /ready are served over HTTP, or \"none\". Nothing \
+               secret is shown and nothing can be changed there.",
+    },
+    ConfigOption {
+        section: "operations",
+        key: "hosts",
+        takes: "a list of host names",
+        when_absent: WhenAbsent::Value("[]"),
+        help: "Host names a request may be addressed to, beside localhost and plain IP \
+               addresses. Others are refused, so that a web page cannot read from here \
+               through a visitor's browser.",
+    },
+    ConfigOption {
+        section: "log",
+        key: "format",
+        takes: "text, json",
+        when_absent: WhenAbsent::Value("\"text\""),
+        help: "text for people, json (one object a line) for log collectors.",
+    },
+    ConfigOption {
+        section: "log",
+        key: "level",
+        takes: "error, warn, info, debug, trace",
+        when_absent: WhenAbsent::Value("\"info\""),
+        help: "Least level shown. The environment variable QUORATE_LOG overrides it.",
+    },
+];

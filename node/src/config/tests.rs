@@ -1,0 +1,174 @@
+use std::path::{Path, PathBuf};
+
+use super::document::Document;
+use super::options::{OPTIONS, WhenAbsent};
+use super::*;
+
+const LEAST: &str = "trust_domain = \"example.org\"\nname = \"node-1\"\n";
+
+fn problems(text: &str) -> Vec<String> {
+    Config::parse(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn two_options_are_enough_and_the_rest_has_defaults() {
+    let config = Config::parse(LEAST).unwrap();
+    assert_eq!(config.data_dir, Path::new("/var/lib/quorate"));
+    assert_eq!(config.workload_api.socket, Path::new("/run/quorate/workload/workload.sock"));
+    assert_eq!(config.admin.socket, Path::new(DEFAULT_ADMIN_SOCKET));
+    assert_eq!(config.admin.group, None);
+    assert_eq!(config.peer.address(), "0.0.0.0:8082");
+    assert_eq!(config.operations.listen.unwrap().to_string(), "127.0.0.1:8083");
+    assert_eq!(config.log.format, LogFormat::Text);
+}
+
+#[test]
+fn an_unknown_option_is_refused_with_its_line_and_the_one_meant() {
+    let text = format!("{LEAST}\n[admin]\nsokcet = \"/run/a.sock\"\n");
+    assert_eq!(problems(&text), ["line 5: admin.sokcet is not an option; did you mean admin.socket?"]);
+    let text = format!("{LEAST}[admni]\n");
+    assert_eq!(problems(&text), ["line 3: [admni] is not a table of options; did you mean [admin]?"]);
+    let text = format!("group = \"wheel\"\n{LEAST}");
+    assert_eq!(problems(&text), ["line 1: group is not an option; did you mean admin.group?"]);
+    let text = format!("{LEAST}[log]\ncolour = true\n");
+    assert_eq!(problems(&text), ["line 4: log.colour is not an option; log takes: format, level"]);
+}
+
+#[test]
+fn all_problems_are_reported_together_each_with_what_to_do() {
+    let text = "trust_domain = \"spiffe://Example.org\"\n\
+                data_dir = \"data\"\n\
+                [operations]\n\
+                listen = \"localhost:8083\"\n\
+                [log]\n\
+                level = \"infos\"\n";
+    let problems = problems(text);
+    assert_eq!(problems.len(), 5, "{problems:#?}");
+    assert!(problems[0].starts_with("line 1: trust_domain: "), "{}", problems[0]);
+    assert!(problems[0].ends_with("write only the name, without spiffe://"), "{}", problems[0]);
+    assert!(problems[1].starts_with("line 2: data_dir: \"data\" is not an absolute path"));
+    assert!(problems[2].contains("\"localhost:8083\" is not an IP address with a port"));
+    assert!(problems[3].ends_with("did you mean \"info\"?"), "{}", problems[3]);
+    assert_eq!(problems[4], "name is missing and has no default; add for example: name = \"node-1\"");
+}
+
+#[test]
+fn the_workload_api_on_a_network_address_is_refused_sb_29() {
+    for address in ["tcp://0.0.0.0:8080", "0.0.0.0:8080", "tcp://127.0.0.1:8080"] {
+        let text = format!("{LEAST}[workload_api]\nsocket = \"{address}\"\n");
+        let problems = problems(&text);
+        assert!(problems[0].contains("served on a unix socket alone"), "{problems:?}");
+    }
+    let text = format!("{LEAST}[workload_api]\nsocket = \"unix:///run/w.sock\"\n");
+    assert_eq!(problems(&text), ["line 4: workload_api.socket: write the path alone: \"/run/w.sock\""]);
+}
+
+#[test]
+fn a_socket_path_the_kernel_cannot_take_is_refused() {
+    let long = format!("/{}", "x".repeat(107));
+    let text = format!("{LEAST}[admin]\nsocket = \"{long}\"\n");
+    assert!(problems(&text)[0].contains("has 108 bytes and the kernel takes at most 107"));
+    let fitting = format!("{LEAST}[admin]\nsocket = \"/{}\"\n", "x".repeat(106));
+    assert!(Config::parse(&fitting).is_ok());
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let text = format!("{LEAST}[workload_api]\nsocket = \"/run/q.sock\"\n[admin]\nsocket = \"/run/q.sock\"\n");
+    assert!(problems(&text)[0].starts_with("line 6: admin.socket and workload_api.socket are both"));
+    let text = format!("{LEAST}[workload_api]\nsocket = \"/var/lib/quorate/w.sock\"\n");
+    assert!(problems(&text)[0].contains("inside data_dir"));
+    let text = format!("{LEAST}[operations]\nlisten = \"127.0.0.1:8082\"\n");
+    assert!(problems(&text)[0].contains("both want port 8082"));
+}
+
+#[test]
+fn wrong_types_and_broken_toml_are_told_with_their_line() {
+    let text = format!("{LEAST}[workload_api]\nmax_connections = \"many\"\nsocket = 5\n");
+    let found = problems(&text);
+    assert_eq!(
+        found,
+        [
+            "line 4: workload_api.max_connections: must be a whole number from 16 to 1000000",
+            "line 5: workload_api.socket: must be text in quotes, not a whole number"
+        ]
+    );
+    assert!(problems(&format!("{LEAST}admin = 3\n"))[0].starts_with("line 3: admin is a table"));
+    assert!(problems(&format!("{LEAST}name = \n"))[0].starts_with("line 3: "));
+}
+
+#[test]
+fn the_example_is_accepted_and_names_every_option() {
+    let example = example();
+    Config::parse(&example).unwrap();
+    for option in OPTIONS {
+        assert!(example.contains(&format!("{} = ", option.key)), "{} is missing", option.name());
+    }
+    // Without its comment signs too: no default or example value is refused by its own rule.
+    let all: String = example
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if OPTIONS.iter().any(|o| rest.starts_with(&format!("{} = ", o.key))) => rest,
+            _ => line,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    Config::parse(&all).unwrap();
+}
+
+#[test]
+fn what_is_shown_is_accepted_again_and_shows_the_same() {
+    let text = format!(
+        "{LEAST}[admin]\ngroup = 20\n[operations]\nlisten = \"none\"\nhosts = [\"Metrics.example\"]\n\
+         [peer]\nadvertise = \"n1.example.org:8082\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n"
+    );
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.admin.group, Some(GroupName::Number(20)));
+    assert_eq!(config.operations.hosts, ["metrics.example"]);
+    let shown = show(&config);
+    assert_eq!(show(&Config::parse(&shown).unwrap()), shown);
+    assert!(shown.contains("data_dir = \"/var/lib/quorate\""));
+}
+
+#[test]
+fn every_option_of_the_table_is_read_and_shown() {
+    let mut document = Document::parse(LEAST);
+    let config = read(&mut document).unwrap();
+    let read = document.names_read();
+    for option in OPTIONS {
+        assert!(read.contains(&option.name()), "{} is not read", option.name());
+        let optional = matches!(option.when_absent, WhenAbsent::Absent(_));
+        let shown = show(&config).contains(&format!("{} = ", option.key));
+        assert!(optional || shown, "{} is not shown", option.name());
+    }
+}
+
+#[test]
+fn the_default_admin_socket_is_the_one_of_the_table() {
+    let option = OPTIONS.iter().find(|option| option.name() == "admin.socket").unwrap();
+    let WhenAbsent::Value(default) = option.when_absent else { panic!("it has a default") };
+    assert_eq!(default, format!("{DEFAULT_ADMIN_SOCKET:?}"));
+}
+
+#[test]
+fn the_reference_page_is_the_one_in_the_repository() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/configuration.md");
+    if std::env::var_os("QUORATE_REPAIR").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, reference()).unwrap();
+    }
+    let page = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(page, reference(), "run QUORATE_REPAIR=1 cargo test -p quorate-node to rewrite it");
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_text_is_told_apart() {
+    let missing = Config::load(Path::new("/nonexistent/node.toml")).unwrap_err();
+    assert_eq!(missing.to_string(), "cannot read the configuration \"/nonexistent/node.toml\"");
+    let directory = tempfile::tempdir().unwrap();
+    let path: PathBuf = directory.path().join("node.toml");
+    std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    assert!(matches!(Config::load(&path), Err(ConfigError::NotText { .. })));
+    std::fs::write(&path, vec![b'#'; 1024 * 1024 + 1]).unwrap();
+    assert!(matches!(Config::load(&path), Err(ConfigError::TooLarge { .. })));
+}

@@ -1,0 +1,184 @@
+//! The rules for single values: from what the file says to a checked type.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use quorate_proto_identity::NodeName;
+use quorate_proto_identity::TrustDomain;
+use toml::de::DeValue;
+
+use super::document::Checked;
+use super::suggest::nearest;
+use super::{GroupName, LogFormat, PeerAddress};
+
+/// Longest path of a unix socket: `sockaddr_un` has 108 bytes, the last of them zero.
+pub(super) const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Most host names in a list: each request is compared with all of them.
+const MOST_HOSTS: usize = 64;
+
+/// Longest host name (RFC 1035 section 2.3.4, as text without the final dot).
+const LONGEST_HOST: usize = 253;
+
+fn text<'v>(value: &'v DeValue<'_>) -> Checked<&'v str> {
+    value.as_str().ok_or_else(|| format!("must be text in quotes, not {}", kind_of(value)))
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+pub(super) fn trust_domain(value: &DeValue<'_>) -> Checked<TrustDomain> {
+    let name = text(value)?;
+    TrustDomain::new(name).map_err(|error| {
+        let hint = if name.contains("://") {
+            "; write only the name, without spiffe://"
+        } else {
+            "; a name is 1 to 255 of a-z, 0-9, '.', '-' and '_'"
+        };
+        format!("{name:?} is no trust domain name: {error}{hint}")
+    })
+}
+
+pub(super) fn node_name(value: &DeValue<'_>) -> Checked<NodeName> {
+    let name = text(value)?;
+    NodeName::new(name).map_err(|error| format!("{error}; write for example \"node-1\""))
+}
+
+pub(super) fn directory(value: &DeValue<'_>) -> Checked<PathBuf> {
+    let path = PathBuf::from(text(value)?);
+    if !path.is_absolute() {
+        return Err(format!("{path:?} is not an absolute path; write where it is from the root, /..."));
+    }
+    Ok(path)
+}
+
+pub(super) fn socket(value: &DeValue<'_>) -> Checked<PathBuf> {
+    let path = text(value)?;
+    if let Some(rest) = path.strip_prefix("unix:") {
+        let plain = rest.strip_prefix("//").unwrap_or(rest);
+        return Err(format!("write the path alone: {plain:?}"));
+    }
+    if path.contains("://") || path.parse::<SocketAddr>().is_ok() {
+        return Err(format!(
+            "{path:?} is a network address; this API is served on a unix socket alone, because \
+             only there the kernel says who calls; write a path"
+        ));
+    }
+    if path.len() > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "the path has {} bytes and the kernel takes at most {LONGEST_SOCKET_PATH}; choose a \
+             shorter one",
+            path.len()
+        ));
+    }
+    if path.ends_with('/') || path.contains('\0') {
+        return Err(format!("{path:?} names no file; write the path of the socket itself"));
+    }
+    directory(value)
+}
+
+pub(super) fn group(value: &DeValue<'_>) -> Checked<GroupName> {
+    if let DeValue::Integer(_) = value {
+        let number = count(value, 0, u64::from(u32::MAX - 1))?;
+        return u32::try_from(number).map(GroupName::Number).map_err(|error| error.to_string());
+    }
+    let name = text(value)?;
+    if name.is_empty() || name.contains([':', '\n', '\0']) {
+        return Err(format!("{name:?} is no group name; write a name of /etc/group or a number"));
+    }
+    Ok(name.parse().map_or_else(|_| GroupName::Name(name.to_owned()), GroupName::Number))
+}
+
+pub(super) fn listen(value: &DeValue<'_>) -> Checked<SocketAddr> {
+    let address = text(value)?;
+    address.parse().map_err(|_| {
+        format!(
+            "{address:?} is not an IP address with a port; write for example \"127.0.0.1:8082\" \
+             or \"[::]:8082\""
+        )
+    })
+}
+
+pub(super) fn listen_or_none(value: &DeValue<'_>) -> Checked<Option<SocketAddr>> {
+    if text(value)? == "none" { Ok(None) } else { listen(value).map(Some) }
+}
+
+pub(super) fn dial(value: &DeValue<'_>) -> Checked<PeerAddress> {
+    let address = text(value)?;
+    let wrong = || format!("{address:?} is not a host and a port; write for example \"node-1.example.org:8082\"");
+    if let Ok(numeric) = address.parse::<SocketAddr>() {
+        if matches!(numeric.ip(), IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
+            return Err(format!("{address:?} stands for every address of a host; write the one others can dial"));
+        }
+        return Ok(PeerAddress(address.to_owned()));
+    }
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let port_good = port.parse::<u16>().is_ok_and(|port| port != 0);
+    if port_good && is_host_name(host) { Ok(PeerAddress(address.to_owned())) } else { Err(wrong()) }
+}
+
+pub(super) fn hosts(value: &DeValue<'_>) -> Checked<Vec<String>> {
+    let list = value
+        .as_array()
+        .ok_or_else(|| format!("must be a list, for example [\"node-1.example.org\"], not {}", kind_of(value)))?;
+    if list.len() > MOST_HOSTS {
+        return Err(format!("has {} names; at most {MOST_HOSTS} are taken", list.len()));
+    }
+    list.iter()
+        .map(|item| {
+            let host = text(item.get_ref())?;
+            if is_host_name(host) {
+                Ok(host.to_ascii_lowercase())
+            } else {
+                Err(format!("{host:?} is no host name; write it without scheme and port"))
+            }
+        })
+        .collect()
+}
+
+pub(super) fn count(value: &DeValue<'_>, least: u64, most: u64) -> Checked<u64> {
+    let wrong = || format!("must be a whole number from {least} to {most}");
+    let integer = value.as_integer().ok_or_else(wrong)?;
+    let number = u64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| wrong())?;
+    if (least..=most).contains(&number) { Ok(number) } else { Err(wrong()) }
+}
+
+pub(super) fn log_format(value: &DeValue<'_>) -> Checked<LogFormat> {
+    Ok(match word(value, &["text", "json"])? {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    })
+}
+
+pub(super) fn level(value: &DeValue<'_>) -> Checked<tracing::Level> {
+    let name = word(value, &["error", "warn", "info", "debug", "trace"])?;
+    name.parse().map_err(|error: tracing::metadata::ParseLevelError| error.to_string())
+}
+
+fn word<'v>(value: &'v DeValue<'_>, known: &[&str]) -> Checked<&'v str> {
+    let word = text(value)?;
+    if known.contains(&word) {
+        return Ok(word);
+    }
+    let hint =
+        nearest(word, known.iter().copied()).map(|meant| format!(", did you mean {meant:?}?")).unwrap_or_default();
+    Err(format!("{word:?} is not one of {}{hint}", known.join(", ")))
+}
+
+fn is_host_name(host: &str) -> bool {
+    let label_good = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    !host.is_empty() && host.len() <= LONGEST_HOST && host.split('.').all(label_good)
+}

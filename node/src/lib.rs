@@ -1,0 +1,25 @@
+//! The process: everything that makes one `quorate` node out of the other crates.
+//!
+//! ```text
+//!            quorate node --config FILE                      quorate entry | bundle | fetch | ...
+//!                     |                                                    |
+//!   config  checked whole before anything starts                          cli
+//!                     |                                                    |
+//!    +----------------v----------------------- run ----------------------- | -----------------+
+//!    |  listeners  own accept loops, peer credentials from the kernel  <---+  unix sockets    |
+//!    |      |                                                                                 |
+//!    |  service    gRPC: authenticate the caller, convert, call a handle     ops  HTTP, read  |
+//!    |      |                                                                only             |
+//!    |  node       waits unfounded, or holds the running authority   <--- founding            |
+//!    +------|---------------------------------------------------------------------------------+
+//!           v
+//!    consensus handle (raft)      actors' system (issuer, sessions, attestation)
+//! ```
+//!
+//! This crate decides nothing about identities: what a caller may have is decided by the state machine, who a caller
+//! is by attestation in `actors`. Here is only what a process needs: sockets, files, signals, words for people. No
+//! private key passes through its logs, its metrics or the `Debug` of any of its types.
+
+pub mod cli;
+pub mod config;
+pub mod service;
