@@ -127,11 +127,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -182,10 +178,7 @@ mod tests {
         let address = Address::Unix(folder.path().join("nobody.sock"));
         let mut client = crate::health::health_client::HealthClient::new(channel(&address));
 
-        let status = client
-            .check(crate::health::HealthCheckRequest::default())
-            .await
-            .unwrap_err();
+        let status = client.check(crate::health::HealthCheckRequest::default()).await.unwrap_err();
 
         assert_eq!(status.code(), tonic::Code::Unavailable);
         let mut source = status.source();
@@ -201,13 +194,7 @@ mod tests {
 
     #[test]
     fn an_address_prints_as_the_endpoint_variable_takes_it() {
-        assert_eq!(
-            Address::Unix("/run/w.sock".into()).to_string(),
-            "unix:///run/w.sock"
-        );
-        assert_eq!(
-            Address::Tcp(([127, 0, 0, 1], 8000).into()).to_string(),
-            "tcp://127.0.0.1:8000"
-        );
+        assert_eq!(Address::Unix("/run/w.sock".into()).to_string(), "unix:///run/w.sock");
+        assert_eq!(Address::Tcp(([127, 0, 0, 1], 8000).into()).to_string(), "tcp://127.0.0.1:8000");
     }
 }

@@ -2,10 +2,7 @@
 //! neighbours by them. The crate's root gives the modules the names that people use.
 
 /// The Workload API's file: a package without a name.
-#[expect(
-    clippy::allow_attributes_without_reason,
-    reason = "tonic's generator writes them so"
-)]
+#[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
 pub mod workload {
     include!("generated/workload.rs");
 }
@@ -23,10 +20,7 @@ pub(crate) mod spire {
             /// `spire.api.server.bundle`
             pub(crate) mod bundle {
                 /// `spire.api.server.bundle.v1`
-                #[expect(
-                    clippy::allow_attributes_without_reason,
-                    reason = "tonic's generator writes them so"
-                )]
+                #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
                 pub mod v1 {
                     include!("generated/spire.api.server.bundle.v1.rs");
                 }
@@ -34,10 +28,7 @@ pub(crate) mod spire {
             /// `spire.api.server.debug`
             pub(crate) mod debug {
                 /// `spire.api.server.debug.v1`
-                #[expect(
-                    clippy::allow_attributes_without_reason,
-                    reason = "tonic's generator writes them so"
-                )]
+                #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
                 pub mod v1 {
                     include!("generated/spire.api.server.debug.v1.rs");
                 }
@@ -45,10 +36,7 @@ pub(crate) mod spire {
             /// `spire.api.server.entry`
             pub(crate) mod entry {
                 /// `spire.api.server.entry.v1`
-                #[expect(
-                    clippy::allow_attributes_without_reason,
-                    reason = "tonic's generator writes them so"
-                )]
+                #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
                 pub mod v1 {
                     include!("generated/spire.api.server.entry.v1.rs");
                 }
@@ -56,10 +44,7 @@ pub(crate) mod spire {
             /// `spire.api.server.svid`
             pub(crate) mod svid {
                 /// `spire.api.server.svid.v1`
-                #[expect(
-                    clippy::allow_attributes_without_reason,
-                    reason = "tonic's generator writes them so"
-                )]
+                #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
                 pub mod v1 {
                     include!("generated/spire.api.server.svid.v1.rs");
                 }
@@ -69,19 +54,13 @@ pub(crate) mod spire {
 }
 
 /// `grpc.health.v1`
-#[expect(
-    clippy::allow_attributes_without_reason,
-    reason = "tonic's generator writes them so"
-)]
+#[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
 pub mod health {
     include!("generated/grpc.health.v1.rs");
 }
 
 /// `quorate.cluster.v1`
-#[expect(
-    clippy::allow_attributes_without_reason,
-    reason = "tonic's generator writes them so"
-)]
+#[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
 pub mod cluster {
     include!("generated/quorate.cluster.v1.rs");
 }

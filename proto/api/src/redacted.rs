@@ -20,13 +20,7 @@ impl fmt::Debug for Withheld {
 
 impl fmt::Debug for workload::X509svid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            spiffe_id,
-            x509_svid,
-            x509_svid_key,
-            bundle,
-            hint,
-        } = self;
+        let Self { spiffe_id, x509_svid, x509_svid_key, bundle, hint } = self;
         formatter
             .debug_struct("X509SVID")
             .field("spiffe_id", spiffe_id)
@@ -40,11 +34,7 @@ impl fmt::Debug for workload::X509svid {
 
 impl fmt::Debug for workload::Jwtsvid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            spiffe_id,
-            svid,
-            hint,
-        } = self;
+        let Self { spiffe_id, svid, hint } = self;
         formatter
             .debug_struct("JWTSVID")
             .field("spiffe_id", spiffe_id)
@@ -67,12 +57,7 @@ impl fmt::Debug for workload::ValidateJwtsvidRequest {
 
 impl fmt::Debug for workload::Witsvid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            spiffe_id,
-            wit_svid,
-            wit_svid_key,
-            hint,
-        } = self;
+        let Self { spiffe_id, wit_svid, wit_svid_key, hint } = self;
         formatter
             .debug_struct("WITSVID")
             .field("spiffe_id", spiffe_id)
@@ -85,13 +70,7 @@ impl fmt::Debug for workload::Witsvid {
 
 impl fmt::Debug for types::Jwtsvid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            token,
-            id,
-            expires_at,
-            issued_at,
-            hint,
-        } = self;
+        let Self { token, id, expires_at, issued_at, hint } = self;
         formatter
             .debug_struct("JWTSVID")
             .field("token", &Withheld(token.len()))
@@ -105,13 +84,7 @@ impl fmt::Debug for types::Jwtsvid {
 
 impl fmt::Debug for types::Witsvid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            token,
-            id,
-            expires_at,
-            issued_at,
-            hint,
-        } = self;
+        let Self { token, id, expires_at, issued_at, hint } = self;
         formatter
             .debug_struct("WITSVID")
             .field("token", &Withheld(token.len()))
@@ -131,49 +104,22 @@ mod tests {
     fn debug_prints_neither_private_keys_nor_tokens() {
         let secret = "c2VjcmV0".to_owned();
         let x509 = workload::X509svidResponse {
-            svids: vec![workload::X509svid {
-                x509_svid_key: secret.clone().into(),
-                ..Default::default()
-            }],
+            svids: vec![workload::X509svid { x509_svid_key: secret.clone().into(), ..Default::default() }],
             ..Default::default()
         };
-        let jwt = workload::JwtsvidResponse {
-            svids: vec![workload::Jwtsvid {
-                svid: secret.clone(),
-                ..Default::default()
-            }],
-        };
-        let validate = workload::ValidateJwtsvidRequest {
-            svid: secret.clone(),
-            ..Default::default()
-        };
-        let wit = workload::Witsvid {
-            wit_svid: secret.clone(),
-            wit_svid_key: secret.clone(),
-            ..Default::default()
-        };
+        let jwt =
+            workload::JwtsvidResponse { svids: vec![workload::Jwtsvid { svid: secret.clone(), ..Default::default() }] };
+        let validate = workload::ValidateJwtsvidRequest { svid: secret.clone(), ..Default::default() };
+        let wit = workload::Witsvid { wit_svid: secret.clone(), wit_svid_key: secret.clone(), ..Default::default() };
         let minted_jwt = crate::spire::svid::MintJwtsvidResponse {
-            svid: Some(types::Jwtsvid {
-                token: secret.clone(),
-                ..Default::default()
-            }),
+            svid: Some(types::Jwtsvid { token: secret.clone(), ..Default::default() }),
         };
         let minted_wit = crate::spire::svid::MintWitsvidResponse {
-            svid: Some(types::Witsvid {
-                token: secret.clone(),
-                ..Default::default()
-            }),
+            svid: Some(types::Witsvid { token: secret.clone(), ..Default::default() }),
         };
         let printed = format!("{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}");
         assert!(!printed.contains(&secret), "{printed}");
-        assert!(
-            !printed.contains("99, 50, 86"),
-            "bytes as numbers: {printed}"
-        );
-        assert_eq!(
-            printed.matches("[8 bytes withheld]").count(),
-            7,
-            "{printed}"
-        );
+        assert!(!printed.contains("99, 50, 86"), "bytes as numbers: {printed}");
+        assert_eq!(printed.matches("[8 bytes withheld]").count(), 7, "{printed}");
     }
 }

@@ -11,10 +11,7 @@ pub const SELECTORS_LIMIT: usize = 1_000;
 
 impl From<&Selector> for types::Selector {
     fn from(selector: &Selector) -> Self {
-        Self {
-            r#type: selector.kind().to_owned(),
-            value: selector.value().to_owned(),
-        }
+        Self { r#type: selector.kind().to_owned(), value: selector.value().to_owned() }
     }
 }
 
@@ -23,15 +20,9 @@ impl From<&Selector> for types::Selector {
 /// # Errors
 ///
 /// When there are more than [`SELECTORS_LIMIT`], or when one has an empty type, an empty value, or a colon in its type.
-pub fn selector_set(
-    field: &'static str,
-    messages: &[types::Selector],
-) -> Result<SelectorSet, ConvertError> {
+pub fn selector_set(field: &'static str, messages: &[types::Selector]) -> Result<SelectorSet, ConvertError> {
     if messages.len() > SELECTORS_LIMIT {
-        return Err(ConvertError::TooManySelectors {
-            field,
-            count: messages.len(),
-        });
+        return Err(ConvertError::TooManySelectors { field, count: messages.len() });
     }
     let selectors: Result<Vec<Selector>, ConvertError> = messages
         .iter()
@@ -52,22 +43,12 @@ mod tests {
     use super::*;
 
     fn message(kind: &str, value: &str) -> types::Selector {
-        types::Selector {
-            r#type: kind.to_owned(),
-            value: value.to_owned(),
-        }
+        types::Selector { r#type: kind.to_owned(), value: value.to_owned() }
     }
 
     #[test]
     fn a_list_becomes_a_set_and_comes_back() {
-        let set = selector_set(
-            "selectors",
-            &[
-                message("unix", "uid:2"),
-                message("unix", "uid:2"),
-                message("a", "b"),
-            ],
-        );
+        let set = selector_set("selectors", &[message("unix", "uid:2"), message("unix", "uid:2"), message("a", "b")]);
         let back: Vec<types::Selector> = set.unwrap().iter().map(Into::into).collect();
         assert_eq!(back, [message("a", "b"), message("unix", "uid:2")]);
     }
@@ -83,12 +64,6 @@ mod tests {
     fn too_many_are_refused_before_any_is_looked_at() {
         let given = vec![types::Selector::default(); SELECTORS_LIMIT + 1];
         let error = selector_set("selectors", &given).unwrap_err();
-        assert_eq!(
-            error,
-            ConvertError::TooManySelectors {
-                field: "selectors",
-                count: SELECTORS_LIMIT + 1
-            }
-        );
+        assert_eq!(error, ConvertError::TooManySelectors { field: "selectors", count: SELECTORS_LIMIT + 1 });
     }
 }

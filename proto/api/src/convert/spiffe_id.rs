@@ -8,10 +8,7 @@ use crate::spire::types;
 
 impl From<&SpiffeId> for types::Spiffeid {
     fn from(id: &SpiffeId) -> Self {
-        Self {
-            trust_domain: id.trust_domain_name().to_owned(),
-            path: id.path().to_owned(),
-        }
+        Self { trust_domain: id.trust_domain_name().to_owned(), path: id.path().to_owned() }
     }
 }
 
@@ -20,10 +17,7 @@ impl From<&SpiffeId> for types::Spiffeid {
 /// # Errors
 ///
 /// When it is missing, or when trust domain and path are no SPIFFE ID.
-pub fn spiffe_id(
-    field: &'static str,
-    message: Option<&types::Spiffeid>,
-) -> Result<SpiffeId, ConvertError> {
+pub fn spiffe_id(field: &'static str, message: Option<&types::Spiffeid>) -> Result<SpiffeId, ConvertError> {
     optional_spiffe_id(field, message)?.ok_or(ConvertError::Missing { field })
 }
 
@@ -39,11 +33,9 @@ pub fn optional_spiffe_id(
     let Some(types::Spiffeid { trust_domain, path }) = message else {
         return Ok(None);
     };
-    let trust_domain = TrustDomain::parse_name_or_id(trust_domain)
-        .map_err(|cause| ConvertError::TrustDomain { field, cause })?;
-    SpiffeId::from_path(&trust_domain, path)
-        .map(Some)
-        .map_err(|cause| ConvertError::SpiffeId { field, cause })
+    let trust_domain =
+        TrustDomain::parse_name_or_id(trust_domain).map_err(|cause| ConvertError::TrustDomain { field, cause })?;
+    SpiffeId::from_path(&trust_domain, path).map(Some).map_err(|cause| ConvertError::SpiffeId { field, cause })
 }
 
 #[cfg(test)]
@@ -51,10 +43,7 @@ mod tests {
     use super::*;
 
     fn message(trust_domain: &str, path: &str) -> types::Spiffeid {
-        types::Spiffeid {
-            trust_domain: trust_domain.to_owned(),
-            path: path.to_owned(),
-        }
+        types::Spiffeid { trust_domain: trust_domain.to_owned(), path: path.to_owned() }
     }
 
     #[test]
@@ -75,22 +64,10 @@ mod tests {
     fn what_is_wrong_is_said_with_the_name_of_the_field() {
         for (given, said) in [
             (None, "parent_id: missing"),
-            (
-                Some(message("Example.org", "/a")),
-                "parent_id: trust domain: ",
-            ),
-            (
-                Some(message("example.org", "a")),
-                "parent_id: the path does not begin with /",
-            ),
-            (
-                Some(message("example.org", "/a//b")),
-                "parent_id: the path has an empty segment at position 23",
-            ),
-            (
-                Some(message("example.org", "/")),
-                "parent_id: the path has an empty segment",
-            ),
+            (Some(message("Example.org", "/a")), "parent_id: trust domain: "),
+            (Some(message("example.org", "a")), "parent_id: the path does not begin with /"),
+            (Some(message("example.org", "/a//b")), "parent_id: the path has an empty segment at position 23"),
+            (Some(message("example.org", "/")), "parent_id: the path has an empty segment"),
         ] {
             let status = tonic::Status::from(spiffe_id("parent_id", given.as_ref()).unwrap_err());
             assert_eq!(status.code(), tonic::Code::InvalidArgument);

@@ -8,19 +8,13 @@ const OK: &str = "OK";
 /// The item was done.
 #[must_use]
 pub fn ok() -> types::Status {
-    types::Status {
-        code: tonic::Code::Ok.into(),
-        message: OK.to_owned(),
-    }
+    types::Status { code: tonic::Code::Ok.into(), message: OK.to_owned() }
 }
 
 /// The item was not done.
 #[must_use]
 pub fn failed(code: tonic::Code, message: impl Into<String>) -> types::Status {
-    types::Status {
-        code: code.into(),
-        message: message.into(),
-    }
+    types::Status { code: code.into(), message: message.into() }
 }
 
 impl From<tonic::Status> for types::Status {

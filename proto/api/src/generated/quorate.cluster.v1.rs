@@ -43,20 +43,21 @@ pub struct InitResponse {
 pub struct Policy {
     /// Life of a root.
     #[prost(int64, tag = "1")]
-    pub root_ttl: i64,
-    /// Life of an issuing certificate: how long a node that is cut off goes on. At most a sixth of `root_ttl`.
+    pub root_lifetime: i64,
+    /// Life of an issuing certificate: how long a node that is cut off goes on. At most a sixth of `root_lifetime`.
     #[prost(int64, tag = "2")]
-    pub issuing_ttl: i64,
-    /// Life of a key that signs JWT-SVIDs.
+    pub issuing_lifetime: i64,
+    /// Life of an X509-SVID where the entry does not say. At most half of `issuing_lifetime`.
     #[prost(int64, tag = "3")]
-    pub jwt_key_ttl: i64,
-    /// Life of an X509-SVID where the entry does not say. At most half of `issuing_ttl`.
+    pub x509_svid_lifetime: i64,
+    /// Life of a key that signs JWT-SVIDs.
     #[prost(int64, tag = "4")]
-    pub x509_svid_ttl: i64,
-    /// Life of a JWT-SVID where the entry does not say.
+    pub jwt_key_lifetime: i64,
+    /// Life of a JWT-SVID where the entry does not say. At most a sixth of `jwt_key_lifetime`.
     #[prost(int64, tag = "5")]
-    pub jwt_svid_ttl: i64,
-    /// How often consumers of the bundle should look for a newer one. Three times this is at most a third of `root_ttl`.
+    pub jwt_svid_lifetime: i64,
+    /// How often consumers of the bundle should look for a newer one. Three times this is at most a third of the life of
+    /// a root, and of a key.
     #[prost(int64, tag = "6")]
     pub refresh_hint: i64,
     /// Key of a root.
@@ -71,14 +72,11 @@ pub struct Policy {
     /// Key that signs JWT-SVIDs.
     #[prost(enumeration = "KeyType", tag = "10")]
     pub jwt_key_type: i32,
-    /// What elections aim at.
-    #[prost(enumeration = "Elections", tag = "11")]
-    pub elections: i32,
-    /// When revocation lists are handed out.
-    #[prost(enumeration = "CrlMode", tag = "12")]
-    pub crl: i32,
+    /// How far apart the members are.
+    #[prost(enumeration = "NetworkProfile", tag = "11")]
+    pub network: i32,
     /// Grows with every change. Ignored in requests.
-    #[prost(uint64, tag = "13")]
+    #[prost(uint64, tag = "12")]
     pub revision: u64,
 }
 /// Asks for the policy.
@@ -250,72 +248,35 @@ impl KeyType {
         }
     }
 }
-/// What elections aim at.
+/// How far apart the members are. Decides the time limits of elections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
-pub enum Elections {
+pub enum NetworkProfile {
     /// Left open: the default (one site).
     Unspecified = 0,
-    /// Voters close to each other: short time limits.
+    /// On one site, or a few milliseconds from each other.
     Site = 1,
-    /// Voters in distant regions: time limits that follow the distances.
+    /// In regions up to 150 ms round trip apart.
     Distance = 2,
 }
-impl Elections {
+impl NetworkProfile {
     /// String value of the enum field names used in the ProtoBuf definition.
     ///
     /// The values are not transformed in any way and thus are considered stable
     /// (if the ProtoBuf definition does not change) and safe for programmatic use.
     pub fn as_str_name(&self) -> &'static str {
         match self {
-            Self::Unspecified => "ELECTIONS_UNSPECIFIED",
-            Self::Site => "ELECTIONS_SITE",
-            Self::Distance => "ELECTIONS_DISTANCE",
+            Self::Unspecified => "NETWORK_PROFILE_UNSPECIFIED",
+            Self::Site => "NETWORK_PROFILE_SITE",
+            Self::Distance => "NETWORK_PROFILE_DISTANCE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
     pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
         match value {
-            "ELECTIONS_UNSPECIFIED" => Some(Self::Unspecified),
-            "ELECTIONS_SITE" => Some(Self::Site),
-            "ELECTIONS_DISTANCE" => Some(Self::Distance),
-            _ => None,
-        }
-    }
-}
-/// When certificate revocation lists are handed to workloads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum CrlMode {
-    /// Left open: the default (never).
-    Unspecified = 0,
-    /// Never.
-    Off = 1,
-    /// While something is revoked.
-    WhenRevoked = 2,
-    /// Always.
-    Always = 3,
-}
-impl CrlMode {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "CRL_MODE_UNSPECIFIED",
-            Self::Off => "CRL_MODE_OFF",
-            Self::WhenRevoked => "CRL_MODE_WHEN_REVOKED",
-            Self::Always => "CRL_MODE_ALWAYS",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "CRL_MODE_UNSPECIFIED" => Some(Self::Unspecified),
-            "CRL_MODE_OFF" => Some(Self::Off),
-            "CRL_MODE_WHEN_REVOKED" => Some(Self::WhenRevoked),
-            "CRL_MODE_ALWAYS" => Some(Self::Always),
+            "NETWORK_PROFILE_UNSPECIFIED" => Some(Self::Unspecified),
+            "NETWORK_PROFILE_SITE" => Some(Self::Site),
+            "NETWORK_PROFILE_DISTANCE" => Some(Self::Distance),
             _ => None,
         }
     }

@@ -27,11 +27,8 @@ fn committed_code_is_what_the_proto_files_give() {
     codegen::generate(&scratch).expect("the proto files compile");
 
     let (fresh, committed) = (contents(&scratch), contents(&codegen::generated_folder()));
-    let stale: Vec<&String> = fresh
-        .keys()
-        .chain(committed.keys())
-        .filter(|name| fresh.get(*name) != committed.get(*name))
-        .collect();
+    let stale: Vec<&String> =
+        fresh.keys().chain(committed.keys()).filter(|name| fresh.get(*name) != committed.get(*name)).collect();
     assert!(
         stale.is_empty(),
         "stale: {stale:?}; run `cargo run -p quorate-proto-api --example generate` and commit the result"
