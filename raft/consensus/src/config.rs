@@ -1,0 +1,94 @@
+//! What a node tells consensus at its start.
+
+use std::path::PathBuf;
+
+use tokio::runtime;
+
+use crate::{
+    limits::{
+        BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, LOG_TAIL_BYTES, QUEUE_BYTES_MAX, QUEUE_PROPOSALS_MAX,
+        SNAPSHOT_LOG_BYTES, SPACE_RESERVE_BYTES,
+    },
+    settings::Spread,
+};
+
+/// The configuration of consensus on one node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The node's directory. Log, vote, snapshots and the identity of the node lie in it.
+    pub data_dir: PathBuf,
+    /// The runtime that consensus runs on: one of its own, so that signing load cannot starve heartbeats.
+    pub runtime: runtime::Handle,
+    /// How far the voters are from each other.
+    pub spread: Spread,
+    /// How commands are put together into log entries.
+    pub batch: BatchLimits,
+    /// How many proposals may wait.
+    pub queue: QueueLimits,
+    /// When snapshots are taken.
+    pub snapshot: SnapshotLimits,
+    /// Free bytes below which proposals are refused.
+    pub space_reserve_bytes: u64,
+}
+
+impl Config {
+    /// The usual limits for a node whose directory is `data_dir`.
+    pub fn new(data_dir: impl Into<PathBuf>, runtime: runtime::Handle) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            runtime,
+            spread: Spread::default(),
+            batch: BatchLimits::default(),
+            queue: QueueLimits::default(),
+            snapshot: SnapshotLimits::default(),
+            space_reserve_bytes: SPACE_RESERVE_BYTES,
+        }
+    }
+}
+
+/// Limits of one log entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Commands in one batch.
+    pub commands: usize,
+    /// Bytes of one batch of several commands.
+    pub bytes: usize,
+    /// Bytes of one command.
+    pub command_bytes: usize,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self { commands: BATCH_COMMANDS_MAX, bytes: BATCH_BYTES_MAX, command_bytes: COMMAND_BYTES_MAX }
+    }
+}
+
+/// Limits of what may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Proposals.
+    pub proposals: usize,
+    /// Bytes of them all.
+    pub bytes: usize,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { proposals: QUEUE_PROPOSALS_MAX, bytes: QUEUE_BYTES_MAX }
+    }
+}
+
+/// When snapshots are taken, and what is kept of the log below them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotLimits {
+    /// Bytes of applied log since the last snapshot that bring about the next.
+    pub log_bytes: u64,
+    /// Bytes of log below the snapshot that are kept.
+    pub tail_bytes: u64,
+}
+
+impl Default for SnapshotLimits {
+    fn default() -> Self {
+        Self { log_bytes: SNAPSHOT_LOG_BYTES, tail_bytes: LOG_TAIL_BYTES }
+    }
+}
