@@ -22,4 +22,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod hardening;
+pub mod listeners;
+mod metrics;
+pub mod ops;
 pub mod service;
+pub mod shutdown;
+pub mod telemetry;

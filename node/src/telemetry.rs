@@ -1,0 +1,130 @@
+//! What the process says about itself: log lines on standard error, metrics on request.
+//!
+//! Every line has a constant message and its values in fields. What concerns security has the
+//! target [`SECURITY`]. No secret is a field, and no SPIFFE ID is a label.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Target of log lines about who was let in, who was not, and what was changed by whom.
+pub const SECURITY: &str = "quorate::security";
+
+/// Environment variable that overrides `log.level`: a level, or levels by target, as in
+/// `info,quorate_actors=debug,openraft=info`.
+pub const LOG_VARIABLE: &str = "QUORATE_LOG";
+
+/// Targets of ours begin with this; libraries are shown from warnings on.
+const OURS: &str = "quorate";
+
+/// Bounds of the histograms, in seconds: from what a signature takes to what an operator notices.
+const SECONDS_BUCKETS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Why logs or metrics could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The environment variable says something else than levels.
+    #[error("{LOG_VARIABLE} is {value:?}, which is no level (error, warn, info, debug, trace) and no list of targets")]
+    Variable {
+        /// What it says.
+        value: String,
+        /// What is wrong with it.
+        #[source]
+        source: ParseError,
+    },
+    /// The metrics registry could not be made.
+    #[error("the metrics could not be set up")]
+    Metrics(#[from] BuildError),
+}
+
+/// Turns on log lines, once for the process; later calls change nothing.
+///
+/// # Errors
+/// When the environment variable is malformed.
+pub fn start_logging(config: LogConfig) -> Result<(), TelemetryError> {
+    let targets = match std::env::var(LOG_VARIABLE) {
+        Ok(value) if !value.is_empty() => value.parse().map_err(|source| TelemetryError::Variable { value, source })?,
+        Ok(_) | Err(_) => targets(config.level),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(targets);
+    // An error means that logging is on already, which is what is wanted.
+    let _ = match config.format {
+        LogFormat::Text => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    Ok(())
+}
+
+fn targets(level: Level) -> Targets {
+    let libraries = match level {
+        Level::ERROR => LevelFilter::ERROR,
+        Level::TRACE => LevelFilter::DEBUG,
+        Level::WARN | Level::INFO | Level::DEBUG => LevelFilter::WARN,
+    };
+    Targets::new().with_default(libraries).with_target(OURS, level)
+}
+
+/// Logs panics like everything else, and leaves it to whoever holds the task what follows.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message_of_panic = message, location, "a task panicked: a fault of this program");
+    }));
+}
+
+/// The metrics registry of the process, made on first use.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let recorder = PrometheusBuilder::new().set_buckets(SECONDS_BUCKETS)?.build_recorder();
+    let handle = recorder.handle();
+    // Whoever is second uses the first one's registry.
+    if metrics::set_global_recorder(recorder).is_ok() {
+        let _ = HANDLE.set(handle.clone());
+        crate::metrics::describe();
+    }
+    Ok(HANDLE.get().cloned().unwrap_or(handle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quieter_than_we_are() {
+        let info = targets(Level::INFO);
+        assert!(info.would_enable("quorate_actors::session", &Level::INFO));
+        assert!(info.would_enable(SECURITY, &Level::INFO));
+        assert!(!info.would_enable("quorate_node", &Level::DEBUG));
+        assert!(!info.would_enable("openraft::core", &Level::INFO));
+        assert!(info.would_enable("openraft::core", &Level::WARN));
+    }
+
+    #[test]
+    fn the_registry_is_one_for_the_process() {
+        let first = metrics().unwrap();
+        metrics::counter!(crate::metrics::ACCEPT_ERRORS, "listener" => "telemetry-test").increment(3);
+        assert!(metrics().unwrap().render().contains("telemetry-test"));
+        assert!(first.render().contains("# HELP quorate_node_accept_errors_total"));
+    }
+}
