@@ -1,2 +1,86 @@
-//! Placeholder.
-fn main() {}
+//! Faults done to the product from outside, and what must hold through them.
+//!
+//! ```text
+//!   quorate-chaos crash
+//!
+//!     writers ── create, update, delete ──> node ── SIGKILL, at a moment the seed chooses
+//!        |            acknowledged?                    |
+//!        v                                             v
+//!      oracle  <── every entry, listed ─────────  the node, started again
+//!        an acknowledged write is there; one without an answer is there whole or not at all;
+//!        nothing else is there
+//! ```
+//!
+//! A run prints its seed. The seed decides what is written, when the node is killed and how often it is killed again
+//! while it recovers; the interleaving of processes is the machine's. A run also proves that it did something: kills
+//! that were kills, writes in flight when they came.
+
+mod crash;
+mod node;
+mod oracle;
+mod registrar;
+mod trouble;
+mod writers;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+use trouble::Trouble;
+
+/// Rounds when nobody says how many.
+const DEFAULT_ROUNDS: u32 = 20;
+
+/// How many rounds, where the command line does not say.
+const ROUNDS_VARIABLE: &str = "QUORATE_CRASH_ROUNDS";
+
+/// Does faults to Quorate.
+#[derive(Debug, Parser)]
+#[command(name = "quorate-chaos")]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// Kills a node that is written to as fast as it goes, again and again.
+    Crash {
+        /// How often; without it `QUORATE_CRASH_ROUNDS`, or 20.
+        #[arg(long)]
+        rounds: Option<u32>,
+        /// Which run; a new one without it.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Acknowledged writes before a round's kill, at least.
+        #[arg(long, default_value_t = 100)]
+        writes: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Scenario::Crash { rounds, seed, writes } = Arguments::parse().scenario;
+    let outcome = match rounds.map_or_else(rounds_of_environment, Ok) {
+        Ok(rounds) => crash::run(rounds, seed.unwrap_or_else(rand::random), writes).await,
+        Err(trouble) => Err(trouble),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            say(&format!("crash: FAILED: {trouble}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn rounds_of_environment() -> Result<u32, Trouble> {
+    match std::env::var(ROUNDS_VARIABLE) {
+        Ok(text) => text.parse().map_err(|_| Trouble::Rounds { variable: ROUNDS_VARIABLE, text }),
+        Err(_) => Ok(DEFAULT_ROUNDS),
+    }
+}
+
+/// Prints one line of progress or result.
+#[expect(clippy::print_stdout, reason = "progress and result are this program's output")]
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -23,14 +23,8 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     (CONSENSUS, &[IDENTITY, API, MACHINE, STORE]),
     (ACTORS, &[IDENTITY, API, MACHINE, CONSENSUS]),
     (NODE, &[IDENTITY, API, MACHINE, STORE, CONSENSUS, ACTORS]),
-    (
-        CHAOS,
-        &[IDENTITY, API, MACHINE, STORE, CONSENSUS, ACTORS, NODE],
-    ),
-    (
-        BENCH,
-        &[IDENTITY, API, MACHINE, STORE, CONSENSUS, ACTORS, NODE],
-    ),
+    (CHAOS, &[IDENTITY, API, MACHINE, STORE, CONSENSUS, ACTORS, NODE]),
+    (BENCH, &[IDENTITY, API, MACHINE, STORE, CONSENSUS, ACTORS, NODE]),
     // It stands for a stranger's program: nothing of ours.
     (CLIENT_RUST, &[]),
 ];
@@ -39,43 +33,24 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 const PURE: [&str; 2] = [IDENTITY, MACHINE];
 
 /// What a pure crate may not reach, directly or through others.
-const IMPURE: [&str; 9] = [
-    "tokio",
-    "tonic",
-    "openraft",
-    "sled",
-    "ractor",
-    "rustls",
-    "hyper",
-    "mio",
-    "async-std",
-];
+const IMPURE: [&str; 9] = ["tokio", "tonic", "openraft", "sled", "ractor", "rustls", "hyper", "mio", "async-std"];
 
 /// Crates that have one home, so that replacing one touches nothing else.
-const AT_HOME: [(&str, &[&str]); 4] = [
-    ("openraft", &[CONSENSUS]),
-    ("sled", &[ACTORS]),
-    ("ractor", &[ACTORS]),
-    ("tikv-jemallocator", &[NODE]),
-];
+const AT_HOME: [(&str, &[&str]); 4] =
+    [("openraft", &[CONSENSUS]), ("sled", &[ACTORS]), ("ractor", &[ACTORS]), ("tikv-jemallocator", &[NODE])];
 
 #[test]
 fn every_crate_uses_only_what_lies_below_it() {
     let allowed: BTreeMap<&str, &[&str]> = ALLOWED.into_iter().collect();
     for member in manifests::members() {
-        let below = allowed.get(member.name.as_str()).unwrap_or_else(|| {
-            panic!(
-                "{} has no line in the table of allowed directions",
-                member.name
-            )
-        });
+        let below = allowed
+            .get(member.name.as_str())
+            .unwrap_or_else(|| panic!("{} has no line in the table of allowed directions", member.name));
         for (dependency, _, kind) in member.dependencies() {
             // A crate may name itself, to have a feature of its own switched on for its tests.
             let itself = kind == Kind::Development && dependency == member.name;
             assert!(
-                itself
-                    || !dependency.starts_with("quorate-")
-                    || below.contains(&dependency.as_str()),
+                itself || !dependency.starts_with("quorate-") || below.contains(&dependency.as_str()),
                 "{} may not use {dependency} ({kind:?})",
                 member.name
             );
@@ -85,15 +60,9 @@ fn every_crate_uses_only_what_lies_below_it() {
 
 #[test]
 fn the_table_of_directions_has_no_line_without_a_crate() {
-    let members: BTreeSet<String> = manifests::members()
-        .into_iter()
-        .map(|member| member.name)
-        .collect();
+    let members: BTreeSet<String> = manifests::members().into_iter().map(|member| member.name).collect();
     for (name, _) in ALLOWED {
-        assert!(
-            members.contains(name),
-            "{name} is in the table but not in the workspace"
-        );
+        assert!(members.contains(name), "{name} is in the table but not in the workspace");
     }
 }
 
@@ -111,10 +80,7 @@ fn a_pure_crate_reaches_no_runtime_network_or_store_however_far_down() {
             .map(|name| (name.clone(), format!("{} -> {name}", member.name)))
             .collect();
         while let Some((name, way)) = open.pop() {
-            assert!(
-                !IMPURE.contains(&name.as_str()),
-                "pure crate reaches {name}: {way}"
-            );
+            assert!(!IMPURE.contains(&name.as_str()), "pure crate reaches {name}: {way}");
             // Our own crates are looked at by their manifests: the lock file mixes in their development dependencies.
             if name.starts_with("quorate-") || !seen.insert(name.clone()) {
                 continue;
@@ -131,16 +97,10 @@ fn a_pure_crate_reaches_no_runtime_network_or_store_however_far_down() {
 fn a_pure_crate_bans_clocks_and_hash_maps_in_a_clippy_file_of_its_own() {
     for member in manifests::members() {
         if PURE.contains(&member.name.as_str()) {
-            let path = crate::tree::root()
-                .join(&member.directory)
-                .join("clippy.toml");
+            let path = crate::tree::root().join(&member.directory).join("clippy.toml");
             let text = std::fs::read_to_string(&path).expect("a pure crate has a clippy.toml");
             for banned in ["SystemTime::now", "Instant::now", "collections::HashMap"] {
-                assert!(
-                    text.contains(banned),
-                    "{} does not ban {banned}",
-                    path.display()
-                );
+                assert!(text.contains(banned), "{} does not ban {banned}", path.display());
             }
         }
     }
@@ -165,11 +125,7 @@ fn crates_with_one_home_are_used_nowhere_else() {
 fn nothing_uses_chaos_or_bench() {
     for member in manifests::members() {
         for (dependency, _, _) in member.dependencies() {
-            assert!(
-                dependency != CHAOS && dependency != BENCH,
-                "{} uses {dependency}",
-                member.name
-            );
+            assert!(dependency != CHAOS && dependency != BENCH, "{} uses {dependency}", member.name);
         }
     }
 }

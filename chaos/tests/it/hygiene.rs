@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 /// Files with text of ours in them; what a package client writes (lock files) is not ours.
-const WRITTEN: [&str; 12] = [
-    ".rs", ".toml", ".md", ".proto", ".py", ".go", ".mod", ".txt", ".json", ".sh", "/run", "/full",
-];
+const WRITTEN: [&str; 12] =
+    [".rs", ".toml", ".md", ".proto", ".py", ".go", ".mod", ".txt", ".json", ".sh", "/run", "/full"];
 
 /// Places on one person's machine, and hosts that a client should find by its own configuration. In parts, or this
 /// file would find itself.
@@ -44,16 +43,8 @@ fn every_relative_link_in_a_document_leads_somewhere() {
             if file.is_empty() || file.contains("://") {
                 continue;
             }
-            let directory = tree::root()
-                .join(&path)
-                .parent()
-                .expect("a file has a directory")
-                .to_path_buf();
-            assert!(
-                directory.join(file).exists(),
-                "{}: link to {target}",
-                path.display()
-            );
+            let directory = tree::root().join(&path).parent().expect("a file has a directory").to_path_buf();
+            assert!(directory.join(file).exists(), "{}: link to {target}", path.display());
             followed += 1;
         }
     }
@@ -66,24 +57,14 @@ fn decision_records_are_numbered_once_and_listed() {
     let index = fs::read_to_string(directory.join("README.md")).expect("the records have an index");
     let mut numbers = BTreeSet::new();
     for entry in fs::read_dir(&directory).expect("docs/decisions can be listed") {
-        let name = entry
-            .expect("an entry")
-            .file_name()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
         if name == "README.md" {
             continue;
         }
         let number = name.split('-').next().unwrap_or_default().to_owned();
-        assert!(
-            number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()),
-            "{name} has no number"
-        );
+        assert!(number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()), "{name} has no number");
         assert!(numbers.insert(number), "{name}: its number is taken");
-        assert!(
-            index.contains(&format!("({name})")),
-            "{name} is not in the index"
-        );
+        assert!(index.contains(&format!("({name})")), "{name} is not in the index");
         let text = fs::read_to_string(directory.join(&name)).expect("a record can be read");
         for heading in ["## Context", "## Choice", "## Refused", "## What follows"] {
             assert!(text.contains(heading), "{name} lacks '{heading}'");

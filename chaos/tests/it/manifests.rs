@@ -41,17 +41,11 @@ impl Member {
 }
 
 fn collect(table: &Table, found: &mut Vec<(String, Value, Kind)>) {
-    for (section, kind) in [
-        ("dependencies", Kind::Normal),
-        ("dev-dependencies", Kind::Development),
-        ("build-dependencies", Kind::Build),
-    ] {
+    for (section, kind) in
+        [("dependencies", Kind::Normal), ("dev-dependencies", Kind::Development), ("build-dependencies", Kind::Build)]
+    {
         if let Some(entries) = table.get(section).and_then(Value::as_table) {
-            found.extend(
-                entries
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.clone(), kind)),
-            );
+            found.extend(entries.iter().map(|(name, value)| (name.clone(), value.clone(), kind)));
         }
     }
 }
@@ -71,15 +65,8 @@ pub(crate) fn members() -> Vec<Member> {
         .map(|member| {
             let directory = member.as_str().expect("a member is a path").to_owned();
             let manifest = read(&format!("{directory}/Cargo.toml"));
-            let name = manifest["package"]["name"]
-                .as_str()
-                .expect("a name")
-                .to_owned();
-            Member {
-                directory,
-                name,
-                manifest,
-            }
+            let name = manifest["package"]["name"].as_str().expect("a name").to_owned();
+            Member { directory, name, manifest }
         })
         .collect()
 }
@@ -92,12 +79,7 @@ pub(crate) fn lock_graph() -> BTreeMap<String, BTreeSet<String>> {
     for package in packages() {
         let name = package["name"].as_str().expect("a name").to_owned();
         let below = graph.entry(name).or_default();
-        for dependency in package
-            .get("dependencies")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for dependency in package.get("dependencies").and_then(Value::as_array).into_iter().flatten() {
             let text = dependency.as_str().expect("a dependency is text");
             below.insert(text.split(' ').next().unwrap_or(text).to_owned());
         }
@@ -115,15 +97,10 @@ pub(crate) fn locked_versions(name: &str) -> Vec<String> {
 }
 
 fn packages() -> Vec<Value> {
-    read("Cargo.lock")["package"]
-        .as_array()
-        .expect("packages")
-        .clone()
+    read("Cargo.lock")["package"].as_array().expect("packages").clone()
 }
 
 fn read(path: &str) -> Table {
-    let text = fs::read_to_string(tree::root().join(path))
-        .unwrap_or_else(|error| panic!("{path}: {error}"));
-    text.parse()
-        .unwrap_or_else(|error| panic!("{path}: {error}"))
+    let text = fs::read_to_string(tree::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.parse().unwrap_or_else(|error| panic!("{path}: {error}"))
 }

@@ -8,10 +8,7 @@ const NOT_OURS: [&str; 5] = [".git", "target", "__pycache__", "node_modules", ".
 
 /// The directory that holds the workspace's `Cargo.toml`.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the chaos crate lies in the workspace")
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the chaos crate lies in the workspace").to_path_buf()
 }
 
 /// Every file of the repository, in a fixed order, by path relative to the root.
@@ -20,8 +17,7 @@ pub(crate) fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root.clone()];
     while let Some(directory) = open.pop() {
-        for entry in fs::read_dir(&directory).expect("a directory of the repository can be listed")
-        {
+        for entry in fs::read_dir(&directory).expect("a directory of the repository can be listed") {
             let entry = entry.expect("a directory entry can be read");
             let kind = entry.file_type().expect("a directory entry has a kind");
             let name = entry.file_name();
@@ -31,11 +27,7 @@ pub(crate) fn files() -> Vec<PathBuf> {
                 }
             } else if kind.is_file() {
                 let path = entry.path();
-                found.push(
-                    path.strip_prefix(&root)
-                        .expect("below the root")
-                        .to_path_buf(),
-                );
+                found.push(path.strip_prefix(&root).expect("below the root").to_path_buf());
             }
         }
     }
@@ -51,10 +43,6 @@ pub(crate) fn texts(endings: &[&str]) -> Vec<(PathBuf, String)> {
             let name = path.to_string_lossy();
             endings.iter().any(|ending| name.ends_with(ending))
         })
-        .filter_map(|path| {
-            fs::read_to_string(root().join(&path))
-                .ok()
-                .map(|text| (path, text))
-        })
+        .filter_map(|path| fs::read_to_string(root().join(&path)).ok().map(|text| (path, text)))
         .collect()
 }
