@@ -1,0 +1,235 @@
+//! The data directory of one member: who may use it, and how far this member's life has come.
+//!
+//! ```text
+//!   data_dir/  LOCK            held while the process lives
+//!              identity-stage  empty -> founding -> member (WAL-18)
+//!              log/            the Raft log
+//!              snapshots/      the state machine's snapshots
+//!              keys/           the member's own keys (custody is not ours)
+//!              ledger/         what the member can afford to lose (not ours)
+//! ```
+
+mod stage;
+
+pub use stage::Stage;
+
+use crate::disk::{Disk, DiskLock, LockError};
+use crate::header::VersionError;
+use crate::log::{Action, IoFailure};
+use crate::log_id::WalIdentity;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LOCK_NAME: &str = "LOCK";
+/// Others' permission to write, by group or by anyone.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// A data directory that this process holds. The lock ends with this value.
+#[derive(Debug)]
+pub struct NodeDirectory {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    stage: Stage,
+    _lock: Box<dyn DiskLock>,
+}
+
+/// Why a data directory was refused. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// The path is something else, or a symbolic link.
+    #[error("{} is not a directory: name the directory itself, not a file or a link", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Another user owns it, who could exchange its files.
+    #[error("{} belongs to another user: run as its owner, or change the owner", path.display())]
+    NotOurs {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Others may write to it, and so exchange keys and votes.
+    #[error("{} can be written by others (mode {mode:04o}): run chmod go-w on it", path.display())]
+    WritableByOthers {
+        /// The path.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A second node was started on the same directory.
+    #[error("{} is in use: stop the other node, or give this one a data_dir of its own", path.display())]
+    InUse {
+        /// The path.
+        path: PathBuf,
+        /// Who holds it, as far as is known.
+        source: LockError,
+    },
+    /// There is a log or a snapshot, but the file that says whose is gone (WAL-18).
+    #[error(
+        "{} is missing although there is a log: restore it from where the directory was copied, or remove \
+         this member from the cluster and join it again with an empty data directory", file.display()
+    )]
+    StageMissing {
+        /// The stage file.
+        file: PathBuf,
+    },
+    /// The stage file is not what was written.
+    #[error(
+        "{} is damaged: remove this member from the cluster and join it again with an empty data \
+         directory", file.display()
+    )]
+    StageDamaged {
+        /// The stage file.
+        file: PathBuf,
+    },
+    /// A newer program wrote the stage file.
+    #[error("{} cannot be read", file.display())]
+    Version {
+        /// The stage file.
+        file: PathBuf,
+        /// Versions, and what to start instead.
+        source: VersionError,
+    },
+    /// The member's life does not go that way: a member never becomes another.
+    #[error("this directory is {from} and cannot become {to}")]
+    WrongStage {
+        /// The stage it is in.
+        from: Stage,
+        /// The stage asked for.
+        to: Stage,
+    },
+    /// The disk refused: read-only, full, or failing.
+    #[error("the data directory cannot be used")]
+    Io(#[from] IoFailure),
+}
+
+impl NodeDirectory {
+    /// Takes the directory for this process, and makes it if there is none (its parent must exist).
+    ///
+    /// # Errors
+    /// [`DirectoryError`]; each says what to do.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, DirectoryError> {
+        match disk.create_dir(path) {
+            Ok(()) => {
+                let parent = path.parent().unwrap_or(path);
+                disk.sync_dir(parent).map_err(|source| IoFailure::new(Action::Sync, parent, source))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // On a read-only file system an existing directory may be reported so.
+            Err(source) if disk.inspect(path).is_err() => {
+                return Err(IoFailure::new(Action::Create, path, source).into());
+            }
+            Err(_) => {}
+        }
+        check_owner(disk.as_ref(), path)?;
+        let lock = take_lock(disk.as_ref(), path)?;
+        let stage = match stage::read(disk.as_ref(), path)? {
+            Some(stage) => stage,
+            None => begin(disk.as_ref(), path)?,
+        };
+        Ok(Self { disk, path: path.to_path_buf(), stage, _lock: lock })
+    }
+
+    /// How far this member's life has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Goes on to another stage, durably. `Empty` may become `Founding`, and `Founding` begin again as
+    /// another or become `Member` of the same identity; a member stays what it is.
+    ///
+    /// # Errors
+    /// [`DirectoryError::WrongStage`] and [`DirectoryError::Io`].
+    pub fn advance(&mut self, to: Stage) -> Result<(), DirectoryError> {
+        if to == self.stage {
+            return Ok(());
+        }
+        if !self.stage.may_become(to) {
+            return Err(DirectoryError::WrongStage { from: self.stage, to });
+        }
+        stage::write(self.disk.as_ref(), &self.path, to)?;
+        self.stage = to;
+        Ok(())
+    }
+
+    /// The identity of the member that lives here, once it does or begins to.
+    #[must_use]
+    pub fn identity(&self) -> Option<WalIdentity> {
+        match self.stage {
+            Stage::Empty => None,
+            Stage::Founding(identity) | Stage::Member(identity) => Some(identity),
+        }
+    }
+
+    /// The disk it is on.
+    #[must_use]
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.disk)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the Raft log lives.
+    #[must_use]
+    pub fn log_directory(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where snapshots live.
+    #[must_use]
+    pub fn snapshot_directory(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
+    /// Where the member's own keys live.
+    #[must_use]
+    pub fn key_directory(&self) -> PathBuf {
+        self.path.join("keys")
+    }
+
+    /// Where what can be lost lives.
+    #[must_use]
+    pub fn ledger_directory(&self) -> PathBuf {
+        self.path.join("ledger")
+    }
+}
+
+fn check_owner(disk: &dyn Disk, path: &Path) -> Result<(), DirectoryError> {
+    let info = disk.inspect(path).map_err(|source| IoFailure::new(Action::Open, path, source))?;
+    let path = path.to_path_buf();
+    if !info.is_directory {
+        return Err(DirectoryError::NotADirectory { path });
+    }
+    if !info.is_ours {
+        return Err(DirectoryError::NotOurs { path });
+    }
+    if info.mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(DirectoryError::WritableByOthers { path, mode: info.mode });
+    }
+    Ok(())
+}
+
+fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskLock>, DirectoryError> {
+    let note = format!("process {}\n", std::process::id());
+    let file = path.join(LOCK_NAME);
+    disk.lock(&file, &note).map_err(|error| match error {
+        LockError::Io(source) => IoFailure::new(Action::Create, &file, source).into(),
+        source @ LockError::Held { .. } => DirectoryError::InUse { path: path.to_path_buf(), source },
+    })
+}
+
+/// A directory without a stage file is a new one, unless something says otherwise.
+fn begin(disk: &dyn Disk, path: &Path) -> Result<Stage, DirectoryError> {
+    let names = disk.list(path).map_err(|source| IoFailure::new(Action::List, path, source))?;
+    if names.iter().any(|name| name == "log" || name == "snapshots") {
+        return Err(DirectoryError::StageMissing { file: path.join(stage::STAGE_NAME) });
+    }
+    stage::write(disk, path, Stage::Empty)?;
+    Ok(Stage::Empty)
+}

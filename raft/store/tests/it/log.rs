@@ -1,0 +1,3 @@
+//! The Raft log.
+
+mod basics;
