@@ -13,6 +13,7 @@ pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const UTC_TIME: u8 = 0x17;
 pub(crate) const GENERALIZED_TIME: u8 = 0x18;
 pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 /// `[0]`, constructed.
 pub(crate) const CONTEXT_0: u8 = 0xa0;
 /// `[1]`, constructed.
@@ -72,9 +73,7 @@ pub(crate) fn element(tag: u8, content: &[u8]) -> Vec<u8> {
 
 /// One constructed element over the parts in order.
 pub(crate) fn nested(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let length = parts
-        .iter()
-        .fold(0usize, |sum, part| sum.saturating_add(part.len()));
+    let length = parts.iter().fold(0usize, |sum, part| sum.saturating_add(part.len()));
     let mut out = Vec::with_capacity(header_length(length).saturating_add(length));
     write_header(&mut out, tag, length);
     for part in parts {
@@ -108,11 +107,7 @@ impl<'a> Reader<'a> {
 
     /// The content of the next element if it has this tag, else nothing is consumed.
     pub(crate) fn read_optional(&mut self, tag: u8) -> Option<&'a [u8]> {
-        if self.rest.first() == Some(&tag) {
-            self.read(tag)
-        } else {
-            None
-        }
+        if self.rest.first() == Some(&tag) { self.read(tag) } else { None }
     }
 
     /// A reader over the content of the next element, which must have this tag.
@@ -143,11 +138,6 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// What has not been read yet.
-    pub(crate) const fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
     /// Tag, content and whole of the next element. Tags above 30 and indefinite lengths, which
     /// nothing we read has, end here too.
     pub(crate) fn next_element(&mut self) -> Option<(u8, &'a [u8], &'a [u8])> {
@@ -166,9 +156,7 @@ impl<'a> Reader<'a> {
                 return None;
             }
             let (digits, body) = after_first.split_at_checked(count)?;
-            let length = digits
-                .iter()
-                .fold(0usize, |sum, digit| (sum << 8) | usize::from(*digit));
+            let length = digits.iter().fold(0usize, |sum, digit| (sum << 8) | usize::from(*digit));
             if length < 0x80 || digits.first() == Some(&0) {
                 return None;
             }
@@ -199,33 +187,22 @@ mod tests {
 
     #[test]
     fn longer_forms_of_a_length_are_refused() {
-        for bytes in [
-            &[4, 0x81, 1, 7][..],
-            &[4, 0x82, 0, 0x80],
-            &[4, 0x80, 0, 0],
-            &[4, 0x85, 0, 0, 0, 0, 1, 7],
-        ] {
+        for bytes in [&[4, 0x81, 1, 7][..], &[4, 0x82, 0, 0x80], &[4, 0x80, 0, 0], &[4, 0x85, 0, 0, 0, 0, 1, 7]] {
             assert_eq!(Reader::new(bytes).read(OCTET_STRING), None, "{bytes:02x?}");
         }
     }
 
     #[test]
     fn integers_lose_zeros_and_get_a_sign_octet() {
-        for (digits, wanted) in [
-            (&[][..], &[2, 1, 0][..]),
-            (&[0, 0], &[2, 1, 0]),
-            (&[0, 5], &[2, 1, 5]),
-            (&[0x80], &[2, 2, 0, 0x80]),
-        ] {
+        for (digits, wanted) in
+            [(&[][..], &[2, 1, 0][..]), (&[0, 0], &[2, 1, 0]), (&[0, 5], &[2, 1, 5]), (&[0x80], &[2, 2, 0, 0x80])]
+        {
             let mut out = Vec::new();
             write_unsigned(&mut out, digits);
             assert_eq!(out, wanted);
         }
         assert_eq!(Reader::new(&[2, 2, 0, 5]).read_unsigned(), None);
         assert_eq!(Reader::new(&[2, 1, 0x80]).read_unsigned(), None);
-        assert_eq!(
-            Reader::new(&[2, 2, 0, 0x80]).read_unsigned(),
-            Some(&[0x80][..])
-        );
+        assert_eq!(Reader::new(&[2, 2, 0, 0x80]).read_unsigned(), Some(&[0x80][..]));
     }
 }

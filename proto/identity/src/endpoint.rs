@@ -134,10 +134,7 @@ fn parse_tcp(rest: &str) -> Result<WorkloadEndpoint, EndpointError> {
     if address.contains('%') {
         return Err(EndpointError::Tcp);
     }
-    address
-        .parse()
-        .map(WorkloadEndpoint::Tcp)
-        .map_err(|_| EndpointError::Tcp)
+    address.parse().map(WorkloadEndpoint::Tcp).map_err(|_| EndpointError::Tcp)
 }
 
 /// The bytes that stand for themselves in a path: `pchar` without `%` (RFC 3986 section 3.3).

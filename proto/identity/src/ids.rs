@@ -31,11 +31,7 @@ pub struct InvalidId {
 
 impl InvalidId {
     fn new(text: &str, what: &'static str, rule: &'static str) -> Self {
-        Self {
-            text: text.chars().take(80).collect(),
-            what,
-            rule,
-        }
+        Self { text: text.chars().take(80).collect(), what, rule }
     }
 }
 
@@ -52,11 +48,7 @@ impl EntryId {
         if in_limit(text, ENTRY_ID_LIMIT) && text.bytes().all(is_id_byte) {
             return Ok(Self(text.into()));
         }
-        Err(InvalidId::new(
-            text,
-            "an entry ID",
-            "1 to 255 of A-Z a-z 0-9 _ . -",
-        ))
+        Err(InvalidId::new(text, "an entry ID", "1 to 255 of A-Z a-z 0-9 _ . -"))
     }
 
     /// Makes a version 4 UUID (RFC 9562) of random bytes.
@@ -93,12 +85,8 @@ impl NodeName {
     /// # Errors
     /// Any other text.
     pub fn new(text: &str) -> Result<Self, InvalidId> {
-        let starts_well = text
-            .bytes()
-            .next()
-            .is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let is_name_byte =
-            |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let is_name_byte = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
         if in_limit(text, NODE_NAME_LIMIT) && starts_well && text.bytes().all(is_name_byte) {
             return Ok(Self(text.into()));
         }
@@ -127,11 +115,7 @@ impl AuthorityId {
         if in_limit(text, AUTHORITY_ID_LIMIT) && text.bytes().all(is_id_byte) {
             return Ok(Self(text.into()));
         }
-        Err(InvalidId::new(
-            text,
-            "an authority ID",
-            "1 to 64 of A-Z a-z 0-9 _ . -",
-        ))
+        Err(InvalidId::new(text, "an authority ID", "1 to 64 of A-Z a-z 0-9 _ . -"))
     }
 
     /// The ID of the authority with this subject key identifier.
@@ -236,11 +220,7 @@ impl SerialNumber {
         let number = u128::from_be_bytes(bytes);
         if number == 0 || number >> 127 == 1 {
             let rule = "a positive number of at most 127 bits";
-            return Err(InvalidId::new(
-                &hex::encode(&bytes),
-                "a serial number",
-                rule,
-            ));
+            return Err(InvalidId::new(&hex::encode(&bytes), "a serial number", rule));
         }
         Ok(Self(bytes))
     }
@@ -287,18 +267,8 @@ impl FromStr for SerialNumber {
     /// Reads what `Display` prints.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let only_digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-        let refused = || {
-            InvalidId::new(
-                text,
-                "a serial number",
-                "a positive decimal of at most 127 bits",
-            )
-        };
-        let number: u128 = text
-            .parse()
-            .ok()
-            .filter(|_| only_digits)
-            .ok_or_else(refused)?;
+        let refused = || InvalidId::new(text, "a serial number", "a positive decimal of at most 127 bits");
+        let number: u128 = text.parse().ok().filter(|_| only_digits).ok_or_else(refused)?;
         Self::new(number.to_be_bytes()).map_err(|_| refused())
     }
 }
@@ -359,32 +329,15 @@ mod tests {
 
     #[test]
     fn random_entry_ids_are_uuids_of_version_4() {
-        assert_eq!(
-            EntryId::from_random([0xff; 16]).as_str(),
-            "ffffffff-ffff-4fff-bfff-ffffffffffff"
-        );
-        assert_eq!(
-            EntryId::from_random([0; 16]).as_str(),
-            "00000000-0000-4000-8000-000000000000"
-        );
+        assert_eq!(EntryId::from_random([0xff; 16]).as_str(), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        assert_eq!(EntryId::from_random([0; 16]).as_str(), "00000000-0000-4000-8000-000000000000");
     }
 
     #[test]
     fn node_names_are_safe_as_path_segments_and_file_names() {
         assert!(NodeName::new("node-1.eu_west").is_ok());
         assert!(NodeName::new(&"a".repeat(63)).is_ok());
-        for wrong in [
-            "",
-            ".",
-            "..",
-            ".a",
-            "-a",
-            "_a",
-            "A",
-            "a/b",
-            "a:b",
-            &"a".repeat(64),
-        ] {
+        for wrong in ["", ".", "..", ".a", "-a", "_a", "A", "a/b", "a:b", &"a".repeat(64)] {
             assert!(NodeName::new(wrong).is_err(), "{wrong}");
         }
     }
@@ -394,10 +347,7 @@ mod tests {
         assert_eq!(MemberNumber::new(0), None);
         assert_eq!(MemberNumber::new(1), Some(MemberNumber::FIRST));
         assert_eq!(MemberNumber::FIRST.next().map(MemberNumber::get), Some(2));
-        assert_eq!(
-            MemberNumber::new(u64::MAX).and_then(MemberNumber::next),
-            None
-        );
+        assert_eq!(MemberNumber::new(u64::MAX).and_then(MemberNumber::next), None);
     }
 
     #[test]
@@ -414,15 +364,7 @@ mod tests {
         for serial in [one, SerialNumber::from_random([0xab; 16])] {
             assert_eq!(serial.to_string().parse(), Ok(serial));
         }
-        for wrong in [
-            "",
-            "0",
-            "01",
-            "-1",
-            "+1",
-            "1a",
-            "999999999999999999999999999999999999999",
-        ] {
+        for wrong in ["", "0", "01", "-1", "+1", "1a", "999999999999999999999999999999999999999"] {
             assert!(wrong.parse::<SerialNumber>().is_err(), "{wrong}");
         }
     }

@@ -32,13 +32,7 @@ pub enum KeyType {
 
 impl KeyType {
     /// All of them, in the order of their names' first use in configuration.
-    pub const ALL: [Self; 5] = [
-        Self::EcP256,
-        Self::EcP384,
-        Self::Rsa2048,
-        Self::Rsa4096,
-        Self::Ed25519,
-    ];
+    pub const ALL: [Self; 5] = [Self::EcP256, Self::EcP384, Self::Rsa2048, Self::Rsa4096, Self::Ed25519];
 
     /// The name in configuration and policy, for example `ec-p256`.
     #[must_use]
@@ -75,9 +69,7 @@ impl FromStr for KeyType {
         Self::ALL
             .into_iter()
             .find(|key_type| key_type.as_str() == text)
-            .ok_or_else(|| UnknownKeyType {
-                text: text.to_owned(),
-            })
+            .ok_or_else(|| UnknownKeyType { text: text.to_owned() })
     }
 }
 

@@ -25,19 +25,28 @@
 
 mod der;
 mod hex;
+mod json;
 
+pub mod bundle;
+pub mod dns_name;
 pub mod endpoint;
 pub mod ids;
+pub mod jwt_svid;
 pub mod key;
 pub mod selector;
 pub mod spiffe_id;
 pub mod trust_domain;
 pub mod validity;
+pub mod x509;
 
+pub use bundle::{Bundle, BundleMap, BundleSource, JwtAuthority};
+pub use dns_name::{DnsNameError, check_dns_name, wildcard_overlap};
 pub use endpoint::WorkloadEndpoint;
 pub use ids::{AuthorityId, ClusterId, EntryId, InvalidId, MemberNumber, NodeName, SerialNumber};
+pub use jwt_svid::{JwtClaims, JwtError, JwtSigner, VerifiedJwtSvid, verify_jwt_svid};
 pub use key::{KeyError, KeyType, PrivateKey, PublicKey, PublicKeyKind};
 pub use selector::{Selector, SelectorError, SelectorSet};
 pub use spiffe_id::{SpiffeId, SpiffeIdError};
 pub use trust_domain::{TrustDomain, TrustDomainError};
 pub use validity::{UnixMillis, UnixSeconds, Validity, ValidityError};
+pub use x509::{Certificate, LeafIssuer, LeafTemplate, VerifiedX509Svid, verify_x509_svid};

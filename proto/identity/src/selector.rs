@@ -30,10 +30,7 @@ impl Selector {
     /// than [`SELECTOR_VALUE_LIMIT`].
     pub fn new(kind: &str, value: &str) -> Result<Self, SelectorError> {
         let kind_length = check(kind, value)?;
-        Ok(Self {
-            text: format!("{kind}:{value}").into(),
-            kind_length,
-        })
+        Ok(Self { text: format!("{kind}:{value}").into(), kind_length })
     }
 
     /// Takes `type:value`, split at the first `:`.
@@ -43,26 +40,19 @@ impl Selector {
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let (kind, value) = text.split_once(':').ok_or(SelectorError::NoSeparator)?;
         let kind_length = check(kind, value)?;
-        Ok(Self {
-            text: text.into(),
-            kind_length,
-        })
+        Ok(Self { text: text.into(), kind_length })
     }
 
     /// The type: which attestor says it.
     #[must_use]
     pub fn kind(&self) -> &str {
-        self.text
-            .get(..usize::from(self.kind_length))
-            .unwrap_or_default()
+        self.text.get(..usize::from(self.kind_length)).unwrap_or_default()
     }
 
     /// The value: what that attestor says. It may hold `:`.
     #[must_use]
     pub fn value(&self) -> &str {
-        self.text
-            .get(usize::from(self.kind_length).saturating_add(1)..)
-            .unwrap_or_default()
+        self.text.get(usize::from(self.kind_length).saturating_add(1)..).unwrap_or_default()
     }
 
     /// The whole text, `type:value`.
@@ -129,15 +119,12 @@ fn check(kind: &str, value: &str) -> Result<u8, SelectorError> {
         return Err(SelectorError::TypeSeparator);
     }
     // SELECTOR_TYPE_LIMIT is the largest u8.
-    let kind_length =
-        u8::try_from(kind.len()).map_err(|_| SelectorError::TypeTooLong { length: kind.len() })?;
+    let kind_length = u8::try_from(kind.len()).map_err(|_| SelectorError::TypeTooLong { length: kind.len() })?;
     if value.is_empty() {
         return Err(SelectorError::EmptyValue);
     }
     if value.len() > SELECTOR_VALUE_LIMIT {
-        return Err(SelectorError::ValueTooLong {
-            length: value.len(),
-        });
+        return Err(SelectorError::ValueTooLong { length: value.len() });
     }
     Ok(kind_length)
 }
@@ -154,9 +141,7 @@ impl SelectorSet {
         let mut selectors: Vec<Selector> = selectors.into_iter().collect();
         selectors.sort_unstable();
         selectors.dedup();
-        Self {
-            selectors: selectors.into(),
-        }
+        Self { selectors: selectors.into() }
     }
 
     /// Whether every selector of this set is in `other`: the rule by which an entry entitles a workload.
@@ -212,10 +197,7 @@ impl SelectorSet {
 
 impl fmt::Debug for SelectorSet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_set()
-            .entries(self.selectors.iter().map(Selector::as_str))
-            .finish()
+        formatter.debug_set().entries(self.selectors.iter().map(Selector::as_str)).finish()
     }
 }
 
@@ -239,10 +221,7 @@ mod tests {
     use super::*;
 
     fn set(texts: &[&str]) -> SelectorSet {
-        texts
-            .iter()
-            .map(|text| Selector::parse(text).unwrap())
-            .collect()
+        texts.iter().map(|text| Selector::parse(text).unwrap()).collect()
     }
 
     #[test]
@@ -250,10 +229,7 @@ mod tests {
         let selector = Selector::parse("unix:path:/usr/bin/a:b").unwrap();
         assert_eq!(selector.kind(), "unix");
         assert_eq!(selector.value(), "path:/usr/bin/a:b");
-        assert_eq!(
-            selector,
-            Selector::new("unix", "path:/usr/bin/a:b").unwrap()
-        );
+        assert_eq!(selector, Selector::new("unix", "path:/usr/bin/a:b").unwrap());
         assert_eq!(selector.to_string(), "unix:path:/usr/bin/a:b");
     }
 
@@ -272,14 +248,8 @@ mod tests {
         let kind = "k".repeat(SELECTOR_TYPE_LIMIT);
         let value = "v".repeat(SELECTOR_VALUE_LIMIT);
         let selector = Selector::new(&kind, &value).unwrap();
-        assert_eq!(
-            (selector.kind(), selector.value()),
-            (kind.as_str(), value.as_str())
-        );
-        assert!(matches!(
-            Selector::new(&format!("{kind}k"), "v"),
-            Err(SelectorError::TypeTooLong { length: 256 })
-        ));
+        assert_eq!((selector.kind(), selector.value()), (kind.as_str(), value.as_str()));
+        assert!(matches!(Selector::new(&format!("{kind}k"), "v"), Err(SelectorError::TypeTooLong { length: 256 })));
         assert!(matches!(
             Selector::new("k", &format!("{value}v")),
             Err(SelectorError::ValueTooLong { length: 16_385 })

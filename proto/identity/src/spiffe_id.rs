@@ -30,10 +30,7 @@ impl SpiffeId {
     /// Any text that breaks a rule of section 2 of the SPIFFE ID standard (ID-01 to ID-26).
     pub fn parse(text: &str) -> Result<Self, SpiffeIdError> {
         let name_length = check(text)?;
-        Ok(Self {
-            text: text.into(),
-            name_length,
-        })
+        Ok(Self { text: text.into(), name_length })
     }
 
     /// Joins a trust domain and a path that begins with `/`; the empty path gives the ID of the trust domain.
@@ -55,10 +52,7 @@ impl SpiffeId {
     /// # Errors
     /// When a segment is empty, `.`, `..`, or holds a byte outside `[a-zA-Z0-9._-]` (ID-16, ID-17, ID-19), or the whole
     /// is longer than [`SPIFFE_ID_LIMIT`].
-    pub fn from_segments(
-        trust_domain: &TrustDomain,
-        segments: &[&str],
-    ) -> Result<Self, SpiffeIdError> {
+    pub fn from_segments(trust_domain: &TrustDomain, segments: &[&str]) -> Result<Self, SpiffeIdError> {
         let mut text = format!("{SCHEME_PREFIX}{trust_domain}");
         for segment in segments {
             check_segment(segment, text.len().saturating_add(1))?;
@@ -73,10 +67,7 @@ impl SpiffeId {
         let name = trust_domain.as_str();
         // A name has at most 255 bytes, so its length always fits.
         let name_length = u8::try_from(name.len()).unwrap_or(u8::MAX);
-        Self {
-            text: format!("{SCHEME_PREFIX}{name}").into(),
-            name_length,
-        }
+        Self { text: format!("{SCHEME_PREFIX}{name}").into(), name_length }
     }
 
     /// The whole ID.
@@ -94,9 +85,7 @@ impl SpiffeId {
     /// The name of the trust domain that the ID belongs to.
     #[must_use]
     pub fn trust_domain_name(&self) -> &str {
-        self.text
-            .get(SCHEME_PREFIX.len()..self.path_start())
-            .unwrap_or_default()
+        self.text.get(SCHEME_PREFIX.len()..self.path_start()).unwrap_or_default()
     }
 
     /// The trust domain that the ID belongs to.
@@ -118,9 +107,7 @@ impl SpiffeId {
     }
 
     fn path_start(&self) -> usize {
-        SCHEME_PREFIX
-            .len()
-            .saturating_add(usize::from(self.name_length))
+        SCHEME_PREFIX.len().saturating_add(usize::from(self.name_length))
     }
 }
 
@@ -181,9 +168,7 @@ pub enum SpiffeIdError {
         position: usize,
     },
     /// A byte outside `[a-zA-Z0-9._-]` (ID-04, ID-05, ID-15, ID-19).
-    #[error(
-        "the path holds the byte 0x{byte:02x} at position {position}, allowed are a-z A-Z 0-9 . - _"
-    )]
+    #[error("the path holds the byte 0x{byte:02x} at position {position}, allowed are a-z A-Z 0-9 . - _")]
     PathByte {
         /// The first byte that is not allowed.
         byte: u8,
@@ -197,21 +182,15 @@ fn check(text: &str) -> Result<u8, SpiffeIdError> {
     if text.len() > SPIFFE_ID_LIMIT {
         return Err(SpiffeIdError::TooLong { length: text.len() });
     }
-    let rest = text
-        .strip_prefix(SCHEME_PREFIX)
-        .ok_or(SpiffeIdError::Scheme)?;
+    let rest = text.strip_prefix(SCHEME_PREFIX).ok_or(SpiffeIdError::Scheme)?;
     let (name, path) = match rest.split_once('/') {
         Some((name, path)) => (name, Some(path)),
         None => (rest, None),
     };
     check_name(name)?;
-    let name_length =
-        u8::try_from(name.len()).map_err(|_| TrustDomainError::TooLong { length: name.len() })?;
+    let name_length = u8::try_from(name.len()).map_err(|_| TrustDomainError::TooLong { length: name.len() })?;
     if let Some(path) = path {
-        let mut position = SCHEME_PREFIX
-            .len()
-            .saturating_add(name.len())
-            .saturating_add(1);
+        let mut position = SCHEME_PREFIX.len().saturating_add(name.len()).saturating_add(1);
         for segment in path.split('/') {
             check_segment(segment, position)?;
             position = position.saturating_add(segment.len()).saturating_add(1);
@@ -225,15 +204,8 @@ fn check_segment(segment: &str, position: usize) -> Result<(), SpiffeIdError> {
     match segment {
         "" => Err(SpiffeIdError::EmptySegment { position }),
         "." | ".." => Err(SpiffeIdError::DotSegment { position }),
-        _ => match segment
-            .bytes()
-            .enumerate()
-            .find(|(_, byte)| !is_segment_byte(*byte))
-        {
-            Some((offset, byte)) => Err(SpiffeIdError::PathByte {
-                byte,
-                position: position.saturating_add(offset),
-            }),
+        _ => match segment.bytes().enumerate().find(|(_, byte)| !is_segment_byte(*byte)) {
+            Some((offset, byte)) => Err(SpiffeIdError::PathByte { byte, position: position.saturating_add(offset) }),
             None => Ok(()),
         },
     }

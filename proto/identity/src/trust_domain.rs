@@ -96,9 +96,7 @@ pub enum TrustDomainError {
         length: usize,
     },
     /// A byte outside `[a-z0-9._-]` (ID-09). Upper case, ports, userinfo, brackets and percent signs all end here.
-    #[error(
-        "the trust domain name holds the byte 0x{byte:02x} at position {position}, allowed are a-z 0-9 . - _"
-    )]
+    #[error("the trust domain name holds the byte 0x{byte:02x} at position {position}, allowed are a-z 0-9 . - _")]
     Byte {
         /// The first byte that is not allowed.
         byte: u8,
@@ -115,11 +113,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), TrustDomainError> {
     if name.len() > TRUST_DOMAIN_NAME_LIMIT {
         return Err(TrustDomainError::TooLong { length: name.len() });
     }
-    match name
-        .bytes()
-        .enumerate()
-        .find(|(_, byte)| !is_name_byte(*byte))
-    {
+    match name.bytes().enumerate().find(|(_, byte)| !is_name_byte(*byte)) {
         Some((position, byte)) => Err(TrustDomainError::Byte { byte, position }),
         None => Ok(()),
     }

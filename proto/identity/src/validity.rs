@@ -97,21 +97,12 @@ impl Validity {
     /// When the end comes before the beginning, or one of them lies outside the years 1 to 9999.
     pub fn new(not_before: UnixSeconds, not_after: UnixSeconds) -> Result<Self, ValidityError> {
         if not_before < EARLIEST || not_after > LATEST {
-            return Err(ValidityError::Range {
-                not_before,
-                not_after,
-            });
+            return Err(ValidityError::Range { not_before, not_after });
         }
         if not_after < not_before {
-            return Err(ValidityError::Reversed {
-                not_before,
-                not_after,
-            });
+            return Err(ValidityError::Reversed { not_before, not_after });
         }
-        Ok(Self {
-            not_before,
-            not_after,
-        })
+        Ok(Self { not_before, not_after })
     }
 
     /// First second of it.
@@ -191,28 +182,16 @@ mod tests {
     #[test]
     fn an_end_is_capped_and_never_lengthened() {
         let validity = Validity::new(UnixSeconds(10), UnixSeconds(20)).unwrap();
-        assert_eq!(
-            validity.ending_by(UnixSeconds(15)).unwrap().not_after(),
-            UnixSeconds(15)
-        );
+        assert_eq!(validity.ending_by(UnixSeconds(15)).unwrap().not_after(), UnixSeconds(15));
         assert_eq!(validity.ending_by(UnixSeconds(25)).unwrap(), validity);
-        assert!(matches!(
-            validity.ending_by(UnixSeconds(9)),
-            Err(ValidityError::Reversed { .. })
-        ));
+        assert!(matches!(validity.ending_by(UnixSeconds(9)), Err(ValidityError::Reversed { .. })));
     }
 
     #[test]
     fn refuses_years_that_x509_cannot_write() {
         assert!(Validity::new(UnixSeconds(0), LATEST).is_ok());
-        assert!(matches!(
-            Validity::new(UnixSeconds(0), LATEST.plus(1)),
-            Err(ValidityError::Range { .. })
-        ));
-        assert!(matches!(
-            Validity::new(EARLIEST.minus(1), LATEST),
-            Err(ValidityError::Range { .. })
-        ));
+        assert!(matches!(Validity::new(UnixSeconds(0), LATEST.plus(1)), Err(ValidityError::Range { .. })));
+        assert!(matches!(Validity::new(EARLIEST.minus(1), LATEST), Err(ValidityError::Range { .. })));
     }
 
     #[test]
@@ -225,10 +204,7 @@ mod tests {
     #[test]
     fn prints_a_calendar_date() {
         assert_eq!(UnixSeconds(0).to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            UnixSeconds(253_402_300_799).to_string(),
-            "9999-12-31T23:59:59Z"
-        );
+        assert_eq!(UnixSeconds(253_402_300_799).to_string(), "9999-12-31T23:59:59Z");
         assert_eq!(UnixSeconds(i64::MAX).to_string(), i64::MAX.to_string());
     }
 }

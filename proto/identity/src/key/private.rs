@@ -7,9 +7,9 @@ use aws_lc_rs::encoding::AsBigEndian as _;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING,
-    ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING,
+    ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _,
+    RSA_PKCS1_SHA256,
 };
 use zeroize::Zeroizing;
 
@@ -55,12 +55,8 @@ impl PrivateKey {
         match key_type {
             KeyType::EcP256 => Self::generate_ecdsa(key_type, &ECDSA_P256_SHA256_ASN1_SIGNING),
             KeyType::EcP384 => Self::generate_ecdsa(key_type, &ECDSA_P384_SHA384_ASN1_SIGNING),
-            KeyType::Rsa2048 => {
-                Self::from_rsa(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?)
-            }
-            KeyType::Rsa4096 => {
-                Self::from_rsa(RsaKeyPair::generate(KeySize::Rsa4096).map_err(failed)?)
-            }
+            KeyType::Rsa2048 => Self::from_rsa(RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?),
+            KeyType::Rsa4096 => Self::from_rsa(RsaKeyPair::generate(KeySize::Rsa4096).map_err(failed)?),
             KeyType::Ed25519 => {
                 let pair = Ed25519KeyPair::generate().map_err(failed)?;
                 // Version 1 (RFC 8410 section 7): every reader of PKCS#8 takes it.
@@ -78,13 +74,10 @@ impl PrivateKey {
     pub fn from_pkcs8(document: &[u8]) -> Result<Self, KeyError> {
         match pkcs8_key_type(document)? {
             Pkcs8Key::Ecdsa(key_type, algorithm) => {
-                let pair = EcdsaKeyPair::from_pkcs8(algorithm, document)
-                    .map_err(|_| KeyError::Inconsistent)?;
+                let pair = EcdsaKeyPair::from_pkcs8(algorithm, document).map_err(|_| KeyError::Inconsistent)?;
                 Self::from_ecdsa(key_type, pair)
             }
-            Pkcs8Key::Rsa => Self::from_rsa(
-                RsaKeyPair::from_pkcs8(document).map_err(|_| KeyError::Inconsistent)?,
-            ),
+            Pkcs8Key::Rsa => Self::from_rsa(RsaKeyPair::from_pkcs8(document).map_err(|_| KeyError::Inconsistent)?),
             Pkcs8Key::Ed25519 => {
                 let pair = Ed25519KeyPair::from_pkcs8(document)
                     .or_else(|_| Ed25519KeyPair::from_pkcs8_maybe_unchecked(document))
@@ -126,15 +119,10 @@ impl PrivateKey {
             }
             Signer::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .map_err(|_| KeyError::Sign)?;
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map_err(|_| KeyError::Sign)?;
                 Ok(signature)
             }
-            Signer::Ed25519(pair) => Ok(pair
-                .try_sign(message)
-                .map_err(|_| KeyError::Sign)?
-                .as_ref()
-                .to_vec()),
+            Signer::Ed25519(pair) => Ok(pair.try_sign(message).map_err(|_| KeyError::Sign)?.as_ref().to_vec()),
         }
     }
 
@@ -150,15 +138,10 @@ impl PrivateKey {
             KeyType::EcP384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
             KeyType::Rsa2048 | KeyType::Rsa4096 | KeyType::Ed25519 => return Ok(None),
         };
-        EcdsaKeyPair::from_pkcs8(algorithm, &self.inner.pkcs8)
-            .map(Some)
-            .map_err(|_| KeyError::Inconsistent)
+        EcdsaKeyPair::from_pkcs8(algorithm, &self.inner.pkcs8).map(Some).map_err(|_| KeyError::Inconsistent)
     }
 
-    fn generate_ecdsa(
-        key_type: KeyType,
-        algorithm: &'static EcdsaSigningAlgorithm,
-    ) -> Result<Self, KeyError> {
+    fn generate_ecdsa(key_type: KeyType, algorithm: &'static EcdsaSigningAlgorithm) -> Result<Self, KeyError> {
         let pair = EcdsaKeyPair::generate(algorithm).map_err(|_| KeyError::Generate(key_type))?;
         Self::from_ecdsa(key_type, pair)
     }
@@ -173,10 +156,7 @@ impl PrivateKey {
         };
         let point = pair.public_key().as_ref();
         let public = PublicKey::from_ec_point(kind, point)?;
-        let scalar = pair
-            .private_key()
-            .as_be_bytes()
-            .map_err(|_| KeyError::Inconsistent)?;
+        let scalar = pair.private_key().as_be_bytes().map_err(|_| KeyError::Inconsistent)?;
         let pkcs8 = ecdsa_pkcs8(curve, scalar.as_ref(), point);
         Ok(Self::new(key_type, Signer::Ecdsa(pair), pkcs8, public))
     }
@@ -188,10 +168,9 @@ impl PrivateKey {
             PublicKeyKind::Rsa { bits: 2048 } => KeyType::Rsa2048,
             PublicKeyKind::Rsa { bits: 4096 } => KeyType::Rsa4096,
             PublicKeyKind::Rsa { bits } => return Err(KeyError::RsaSize { bits: bits.into() }),
-            PublicKeyKind::EcP256
-            | PublicKeyKind::EcP384
-            | PublicKeyKind::EcP521
-            | PublicKeyKind::Ed25519 => return Err(KeyError::Inconsistent),
+            PublicKeyKind::EcP256 | PublicKeyKind::EcP384 | PublicKeyKind::EcP521 | PublicKeyKind::Ed25519 => {
+                return Err(KeyError::Inconsistent);
+            }
         };
         let document: Pkcs8V1Der<'_> = pair.as_der().map_err(|_| KeyError::Inconsistent)?;
         let pkcs8 = Zeroizing::new(document.as_ref().to_vec());
@@ -201,28 +180,11 @@ impl PrivateKey {
     fn from_ed25519(pair: Ed25519KeyPair, document: &[u8]) -> Result<Self, KeyError> {
         let public = PublicKey::from_ed25519_bytes(pair.public_key().as_ref())?;
         let pkcs8 = Zeroizing::new(document.to_vec());
-        Ok(Self::new(
-            KeyType::Ed25519,
-            Signer::Ed25519(pair),
-            pkcs8,
-            public,
-        ))
+        Ok(Self::new(KeyType::Ed25519, Signer::Ed25519(pair), pkcs8, public))
     }
 
-    fn new(
-        key_type: KeyType,
-        signer: Signer,
-        pkcs8: Zeroizing<Vec<u8>>,
-        public: PublicKey,
-    ) -> Self {
-        Self {
-            inner: Arc::new(Inner {
-                key_type,
-                signer,
-                pkcs8,
-                public,
-            }),
-        }
+    fn new(key_type: KeyType, signer: Signer, pkcs8: Zeroizing<Vec<u8>>, public: PublicKey) -> Self {
+        Self { inner: Arc::new(Inner { key_type, signer, pkcs8, public }) }
     }
 }
 
@@ -254,14 +216,8 @@ fn pkcs8_key_type(document: &[u8]) -> Result<Pkcs8Key, KeyError> {
     fields.read(der::OCTET_STRING).ok_or_else(shape)?;
     match algorithm.read(der::OBJECT_IDENTIFIER).ok_or_else(shape)? {
         OID_EC => match algorithm.read(der::OBJECT_IDENTIFIER).ok_or_else(shape)? {
-            OID_P256 => Ok(Pkcs8Key::Ecdsa(
-                KeyType::EcP256,
-                &ECDSA_P256_SHA256_ASN1_SIGNING,
-            )),
-            OID_P384 => Ok(Pkcs8Key::Ecdsa(
-                KeyType::EcP384,
-                &ECDSA_P384_SHA384_ASN1_SIGNING,
-            )),
+            OID_P256 => Ok(Pkcs8Key::Ecdsa(KeyType::EcP256, &ECDSA_P256_SHA256_ASN1_SIGNING)),
+            OID_P384 => Ok(Pkcs8Key::Ecdsa(KeyType::EcP384, &ECDSA_P384_SHA384_ASN1_SIGNING)),
             _ => Err(KeyError::UnsupportedAlgorithm),
         },
         OID_RSA => Ok(Pkcs8Key::Rsa),
@@ -276,12 +232,8 @@ fn ecdsa_pkcs8(curve: &[u8], scalar: &[u8], point: &[u8]) -> Zeroizing<Vec<u8>> 
     let length = |content: usize| der::header_length(content).saturating_add(content);
     let algorithm_content = length(OID_EC.len()).saturating_add(length(curve.len()));
     let bit_string = point.len().saturating_add(1);
-    let inner_content = 3usize
-        .saturating_add(length(scalar.len()))
-        .saturating_add(length(length(bit_string)));
-    let content = 3usize
-        .saturating_add(length(algorithm_content))
-        .saturating_add(length(length(inner_content)));
+    let inner_content = 3usize.saturating_add(length(scalar.len())).saturating_add(length(length(bit_string)));
+    let content = 3usize.saturating_add(length(algorithm_content)).saturating_add(length(length(inner_content)));
     // Sized exactly: a vector that grows would leave copies of the secret behind.
     let mut out = Zeroizing::new(Vec::with_capacity(length(content)));
     der::write_header(&mut out, der::SEQUENCE, content);

@@ -77,13 +77,12 @@ impl PublicKey {
         }
         let kind = match algorithm.read(der::OBJECT_IDENTIFIER).ok_or_else(shape)? {
             OID_EC => {
-                let (kind, length) =
-                    match algorithm.read(der::OBJECT_IDENTIFIER).ok_or_else(shape)? {
-                        OID_P256 => (PublicKeyKind::EcP256, 65),
-                        OID_P384 => (PublicKeyKind::EcP384, 97),
-                        OID_P521 => (PublicKeyKind::EcP521, 133),
-                        _ => return Err(KeyError::UnsupportedAlgorithm),
-                    };
+                let (kind, length) = match algorithm.read(der::OBJECT_IDENTIFIER).ok_or_else(shape)? {
+                    OID_P256 => (PublicKeyKind::EcP256, 65),
+                    OID_P384 => (PublicKeyKind::EcP384, 97),
+                    OID_P521 => (PublicKeyKind::EcP521, 133),
+                    _ => return Err(KeyError::UnsupportedAlgorithm),
+                };
                 if bits.len() != length || bits.first() != Some(&0x04) {
                     return Err(shape());
                 }
@@ -94,9 +93,7 @@ impl PublicKey {
                     return Err(shape());
                 }
                 let (modulus, exponent) = rsa_parts(bits).ok_or_else(shape)?;
-                PublicKeyKind::Rsa {
-                    bits: check_rsa_size(modulus, exponent)?,
-                }
+                PublicKeyKind::Rsa { bits: check_rsa_size(modulus, exponent)? }
             }
             OID_ED25519 if bits.len() == 32 => PublicKeyKind::Ed25519,
             OID_ED25519 => return Err(shape()),
@@ -106,11 +103,7 @@ impl PublicKey {
             return Err(shape());
         }
         let prefix = u8::try_from(spki.len().saturating_sub(bits.len())).map_err(|_| shape())?;
-        Ok(Self {
-            kind,
-            spki: spki.into(),
-            prefix,
-        })
+        Ok(Self { kind, spki: spki.into(), prefix })
     }
 
     /// Joins a curve and an uncompressed point (`04 x y`).
@@ -174,9 +167,7 @@ impl PublicKey {
     /// Ed25519.
     #[must_use]
     pub fn key_bits(&self) -> &[u8] {
-        self.spki
-            .get(usize::from(self.prefix)..)
-            .unwrap_or_default()
+        self.spki.get(usize::from(self.prefix)..).unwrap_or_default()
     }
 
     /// The subject key identifier: the first 20 bytes of SHA-256 over the key bits (RFC 7093
@@ -184,11 +175,7 @@ impl PublicKey {
     #[must_use]
     pub fn subject_key_id(&self) -> [u8; 20] {
         let digest = digest(&SHA256, self.key_bits());
-        digest
-            .as_ref()
-            .first_chunk::<20>()
-            .copied()
-            .unwrap_or_default()
+        digest.as_ref().first_chunk::<20>().copied().unwrap_or_default()
     }
 
     /// Checks a signature that [`PrivateKey::sign`](super::PrivateKey::sign) made.
@@ -203,32 +190,21 @@ impl PublicKey {
     pub(crate) fn rsa_parts(&self) -> Option<(&[u8], &[u8])> {
         match self.kind {
             PublicKeyKind::Rsa { .. } => rsa_parts(self.key_bits()),
-            PublicKeyKind::EcP256
-            | PublicKeyKind::EcP384
-            | PublicKeyKind::EcP521
-            | PublicKeyKind::Ed25519 => None,
+            PublicKeyKind::EcP256 | PublicKeyKind::EcP384 | PublicKeyKind::EcP521 | PublicKeyKind::Ed25519 => None,
         }
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "PublicKey({:?}, {})",
-            self.kind,
-            crate::hex::encode(&self.subject_key_id())
-        )
+        write!(formatter, "PublicKey({:?}, {})", self.kind, crate::hex::encode(&self.subject_key_id()))
     }
 }
 
 fn spki(algorithm: &[u8], parameters: &[u8], bits: &[u8]) -> Vec<u8> {
     let algorithm = der::element(der::OBJECT_IDENTIFIER, algorithm);
     let identifier = der::nested(der::SEQUENCE, &[&algorithm, parameters]);
-    der::nested(
-        der::SEQUENCE,
-        &[&identifier, &der::nested(der::BIT_STRING, &[&[0], bits])],
-    )
+    der::nested(der::SEQUENCE, &[&identifier, &der::nested(der::BIT_STRING, &[&[0], bits])])
 }
 
 fn rsa_parts(bits: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -240,9 +216,7 @@ fn rsa_parts(bits: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn check_rsa_size(modulus: &[u8], exponent: &[u8]) -> Result<u16, KeyError> {
-    let unused = modulus
-        .first()
-        .map_or(0, |first| first.leading_zeros() as usize);
+    let unused = modulus.first().map_or(0, |first| first.leading_zeros() as usize);
     let bits = modulus.len().saturating_mul(8).saturating_sub(unused);
     let odd = |digits: &[u8]| digits.last().is_some_and(|digit| digit & 1 == 1);
     let fits = (RSA_LEAST_BITS..=RSA_MOST_BITS).contains(&bits)

@@ -1,10 +1,9 @@
 //! The signature algorithms of X.509 documents: names in DER, and which key verifies them how.
 
 use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1,
-    ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
-    UnparsedPublicKey, VerificationAlgorithm,
+    self, ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1,
+    ECDSA_P521_SHA256_ASN1, ECDSA_P521_SHA384_ASN1, ECDSA_P521_SHA512_ASN1, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 use super::{KeyError, PublicKey, PublicKeyKind};
@@ -50,33 +49,20 @@ impl SignatureAlgorithm {
             Self::EcdsaSha256 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2],
             Self::EcdsaSha384 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3],
             Self::EcdsaSha512 => &[0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4],
-            Self::RsaSha256 => &[
-                0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0,
-            ],
-            Self::RsaSha384 => &[
-                0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12, 5, 0,
-            ],
-            Self::RsaSha512 => &[
-                0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13, 5, 0,
-            ],
+            Self::RsaSha256 => &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11, 5, 0],
+            Self::RsaSha384 => &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12, 5, 0],
+            Self::RsaSha512 => &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13, 5, 0],
             Self::Ed25519 => &[0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
         }
     }
 
     /// The algorithm with this AlgorithmIdentifier.
     pub(crate) fn from_identifier(identifier: &[u8]) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.identifier() == identifier)
+        Self::ALL.into_iter().find(|algorithm| algorithm.identifier() == identifier)
     }
 
     /// Verifies, if the algorithm fits the key.
-    pub(crate) fn verify(
-        self,
-        key: &PublicKey,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), KeyError> {
+    pub(crate) fn verify(self, key: &PublicKey, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
         use PublicKeyKind::{EcP256, EcP384, EcP521, Ed25519, Rsa};
         let algorithm: &'static dyn VerificationAlgorithm = match (self, key.kind()) {
             (Self::EcdsaSha256, EcP256) => &ECDSA_P256_SHA256_ASN1,
@@ -92,8 +78,6 @@ impl SignatureAlgorithm {
             (Self::Ed25519, Ed25519) => &signature::ED25519,
             _ => return Err(KeyError::Verify),
         };
-        UnparsedPublicKey::new(algorithm, key.key_bits())
-            .verify(message, signature)
-            .map_err(|_| KeyError::Verify)
+        UnparsedPublicKey::new(algorithm, key.key_bits()).verify(message, signature).map_err(|_| KeyError::Verify)
     }
 }

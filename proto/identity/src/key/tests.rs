@@ -10,18 +10,12 @@ fn every_type_signs_and_reads_back_from_pkcs8() {
         assert_eq!(key.public_key().key_type(), Some(key_type));
         let signature = key.sign(b"message").unwrap();
         key.public_key().verify(b"message", &signature).unwrap();
-        assert_eq!(
-            key.public_key().verify(b"massage", &signature),
-            Err(KeyError::Verify)
-        );
+        assert_eq!(key.public_key().verify(b"massage", &signature), Err(KeyError::Verify));
 
         let again = PrivateKey::from_pkcs8(key.pkcs8()).unwrap();
         assert_eq!(again.public_key(), key.public_key());
         assert_eq!(again.pkcs8(), key.pkcs8());
-        again
-            .public_key()
-            .verify(b"message", &again.sign(b"message").unwrap())
-            .unwrap();
+        again.public_key().verify(b"message", &again.sign(b"message").unwrap()).unwrap();
 
         let public = PublicKey::from_spki_der(key.public_key().spki_der()).unwrap();
         assert_eq!(&public, key.public_key());
@@ -30,14 +24,8 @@ fn every_type_signs_and_reads_back_from_pkcs8() {
 
 #[test]
 fn our_pkcs8_is_what_the_crypto_library_exports() {
-    for algorithm in [
-        &ECDSA_P256_SHA256_ASN1_SIGNING,
-        &ECDSA_P384_SHA384_ASN1_SIGNING,
-    ] {
-        let document = EcdsaKeyPair::generate(algorithm)
-            .unwrap()
-            .to_pkcs8v1()
-            .unwrap();
+    for algorithm in [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING] {
+        let document = EcdsaKeyPair::generate(algorithm).unwrap().to_pkcs8v1().unwrap();
         let key = PrivateKey::from_pkcs8(document.as_ref()).unwrap();
         assert_eq!(key.pkcs8(), document.as_ref());
     }
@@ -60,40 +48,20 @@ fn a_private_key_prints_nothing_of_itself() {
     let shown = format!("{key:?}");
     assert_eq!(
         shown,
-        format!(
-            "PrivateKey(secret of PublicKey(EcP256, {}))",
-            crate::hex::encode(&key.public_key().subject_key_id())
-        )
+        format!("PrivateKey(secret of PublicKey(EcP256, {}))", crate::hex::encode(&key.public_key().subject_key_id()))
     );
 }
 
 #[test]
 fn keys_outside_the_list_are_refused_by_their_name_alone() {
     // ATK-05: id-ecPublicKey on P-224 (1.3.132.0.33), with rubbish where the key would be.
-    let p224 = [
-        0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x21,
-    ];
-    let spki = der::nested(
-        der::SEQUENCE,
-        &[&p224, &der::element(der::BIT_STRING, &[0, 4, 1, 2])],
-    );
-    assert_eq!(
-        PublicKey::from_spki_der(&spki),
-        Err(KeyError::UnsupportedAlgorithm)
-    );
-    let pkcs8 = der::nested(
-        der::SEQUENCE,
-        &[&[2, 1, 0], &p224, &der::element(der::OCTET_STRING, &[1, 2])],
-    );
-    assert_eq!(
-        PrivateKey::from_pkcs8(&pkcs8).unwrap_err(),
-        KeyError::UnsupportedAlgorithm
-    );
+    let p224 = [0x30, 0x10, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 5, 0x2b, 0x81, 4, 0, 0x21];
+    let spki = der::nested(der::SEQUENCE, &[&p224, &der::element(der::BIT_STRING, &[0, 4, 1, 2])]);
+    assert_eq!(PublicKey::from_spki_der(&spki), Err(KeyError::UnsupportedAlgorithm));
+    let pkcs8 = der::nested(der::SEQUENCE, &[&[2, 1, 0], &p224, &der::element(der::OCTET_STRING, &[1, 2])]);
+    assert_eq!(PrivateKey::from_pkcs8(&pkcs8).unwrap_err(), KeyError::UnsupportedAlgorithm);
     assert_eq!(PrivateKey::from_pkcs8(b"").unwrap_err(), KeyError::NotPkcs8);
-    assert_eq!(
-        PrivateKey::from_pkcs8(&[0x30; 9000]).unwrap_err(),
-        KeyError::NotPkcs8
-    );
+    assert_eq!(PrivateKey::from_pkcs8(&[0x30; 9000]).unwrap_err(), KeyError::NotPkcs8);
 }
 
 #[test]
@@ -105,17 +73,10 @@ fn rsa_keys_that_are_short_long_or_odd_are_refused() {
     };
     assert!(PublicKey::from_rsa_parts(&modulus(2048), &[1, 0, 1]).is_ok());
     assert!(PublicKey::from_rsa_parts(&modulus(8192), &[3]).is_ok());
-    for (bits, exponent) in [
-        (2040, &[1, 0, 1][..]),
-        (8200, &[1, 0, 1]),
-        (16_384, &[1, 0, 1]),
-        (2048, &[1]),
-        (2048, &[2]),
-    ] {
-        assert_eq!(
-            PublicKey::from_rsa_parts(&modulus(bits), exponent),
-            Err(KeyError::RsaSize { bits })
-        );
+    for (bits, exponent) in
+        [(2040, &[1, 0, 1][..]), (8200, &[1, 0, 1]), (16_384, &[1, 0, 1]), (2048, &[1]), (2048, &[2])]
+    {
+        assert_eq!(PublicKey::from_rsa_parts(&modulus(bits), exponent), Err(KeyError::RsaSize { bits }));
     }
 }
 
@@ -124,16 +85,10 @@ fn a_public_key_with_bytes_left_over_or_a_compressed_point_is_refused() {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let mut spki = key.public_key().spki_der().to_vec();
     spki.push(0);
-    assert_eq!(
-        PublicKey::from_spki_der(&spki),
-        Err(KeyError::NotSubjectPublicKeyInfo)
-    );
+    assert_eq!(PublicKey::from_spki_der(&spki), Err(KeyError::NotSubjectPublicKeyInfo));
     let mut point = key.public_key().key_bits()[..33].to_vec();
     point[0] = 2;
-    assert_eq!(
-        PublicKey::from_ec_point(PublicKeyKind::EcP256, &point),
-        Err(KeyError::NotSubjectPublicKeyInfo)
-    );
+    assert_eq!(PublicKey::from_ec_point(PublicKeyKind::EcP256, &point), Err(KeyError::NotSubjectPublicKeyInfo));
 }
 
 #[test]
