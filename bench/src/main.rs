@@ -1,2 +1,158 @@
-//! Placeholder.
-fn main() {}
+//! Measurements of the product over its public interfaces, each beside the floor under it.
+//!
+//! ```text
+//!   quorate-bench SCENARIO
+//!        |-- floors: the bare work, one thread: key + PKCS#8 + signature, verify + signature, append + sync
+//!        |-- a bare server, a child: the same calls on the same kind of socket, and no work behind them
+//!        `-- the product, a child of `quorate demo`: the calls as workloads and operators make them
+//!
+//!   round 1: floor, bare, product   round 2: floor, bare, product   ...   medians; ratios within this one run
+//! ```
+//!
+//! Processor time of server and client are told apart, because they share the machine's cores: a rate says as much of
+//! the caller as of the node. Build everything with `cargo build --release --workspace` first; in an unoptimised build
+//! the figures mean nothing, and the report says so.
+
+mod bare;
+mod clients;
+mod floors;
+mod load;
+mod process;
+mod product;
+mod report;
+mod scenario;
+mod trouble;
+
+use bare::Sizes;
+use clap::{Parser, Subcommand, ValueEnum};
+use report::Report;
+use scenario::Options;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use trouble::Trouble;
+
+/// Measures Quorate beside its floors.
+#[derive(Debug, Parser)]
+#[command(name = "quorate-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// Interleaved rounds; the report gives medians.
+    #[arg(long, default_value_t = 5, global = true)]
+    rounds: usize,
+    /// Measure the node that runs in this directory of `quorate demo --dir`, instead of starting one.
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// Other entries on the host while measuring; several numbers are measured in turn and compared.
+    #[arg(long, value_delimiter = ',', default_values_t = [10], global = true)]
+    entries: Vec<usize>,
+    /// Callers at a time, for the scenarios that have them.
+    #[arg(long, default_value_t = 16, global = true)]
+    callers: usize,
+    /// Streams, for the scenario of that name.
+    #[arg(long, default_value_t = 10_000, global = true)]
+    streams: usize,
+    /// How the report is written.
+    #[arg(short, long, default_value = "table", global = true)]
+    output: Output,
+}
+
+/// Forms of a report.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// The issuer alone, in this process: X509-SVIDs a second and core.
+    Issue,
+    /// First SVIDs of new entries.
+    First,
+    /// Reopening a stream whose SVID is there already.
+    Fetch,
+    /// JWT-SVIDs, each for an audience of its own.
+    Jwt,
+    /// Signing of certificate requests.
+    Mint,
+    /// Creating entries, by 1, 16 and 256 writers; memory of an entry.
+    Entries,
+    /// From an entry's creation or deletion to an open stream.
+    Propagate,
+    /// Memory of idle streams.
+    Streams,
+    /// The bare server; the other scenarios start it.
+    #[command(hide = true)]
+    Bare {
+        /// Where it listens.
+        #[arg(long)]
+        socket: PathBuf,
+        /// Sizes of its answers.
+        #[command(flatten)]
+        sizes: Sizes,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = arguments.output;
+    match run(arguments).await {
+        Ok(report) => tell(report.as_ref(), output),
+        Err(trouble) => complain(&trouble),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
+    process::raise_file_limit()?;
+    let options = Options {
+        rounds: arguments.rounds.max(1),
+        directory: arguments.dir,
+        entries: arguments.entries,
+        callers: arguments.callers.max(1),
+        streams: arguments.streams.max(1),
+    };
+    match arguments.scenario {
+        Scenario::Issue => scenario::issue::run(&options).map(Some),
+        Scenario::First => scenario::first::run(&options).await.map(Some),
+        Scenario::Fetch => scenario::calls::fetch(&options).await.map(Some),
+        Scenario::Jwt => scenario::calls::jwt(&options).await.map(Some),
+        Scenario::Mint => scenario::calls::mint(&options).await.map(Some),
+        Scenario::Entries => scenario::entries::run(&options).await.map(Some),
+        Scenario::Propagate => scenario::propagate::run(&options).await.map(Some),
+        Scenario::Streams => scenario::streams::run(&options).await.map(Some),
+        Scenario::Bare { socket, sizes } => bare::serve(socket, sizes).await.map(|()| None),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a report is this program's output")]
+fn tell(report: Option<&Report>, output: Output) -> ExitCode {
+    let text = match (report, output) {
+        (None, _) => return ExitCode::SUCCESS,
+        (Some(report), Output::Table) => Ok(report.table()),
+        (Some(report), Output::Json) => report.json(),
+    };
+    match text {
+        Ok(text) => {
+            println!("{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(trouble) => complain(&trouble),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what went wrong belongs on the standard error")]
+fn complain(trouble: &Trouble) -> ExitCode {
+    let mut text = trouble.to_string();
+    let mut cause = std::error::Error::source(trouble);
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    eprintln!("quorate-bench: {text}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,50 @@
+//! The scenarios, and what they have in common.
+
+pub(crate) mod calls;
+pub(crate) mod entries;
+pub(crate) mod first;
+pub(crate) mod issue;
+pub(crate) mod propagate;
+pub(crate) mod streams;
+
+use crate::clients::entries_of_others;
+use crate::product::Product;
+use crate::trouble::Trouble;
+use std::path::PathBuf;
+
+/// What the command line chose.
+pub(crate) struct Options {
+    /// Interleaved rounds.
+    pub(crate) rounds: usize,
+    /// A node that runs already.
+    pub(crate) directory: Option<PathBuf>,
+    /// Entries of others on the host; one product each.
+    pub(crate) entries: Vec<usize>,
+    /// Callers at a time.
+    pub(crate) callers: usize,
+    /// Idle streams.
+    pub(crate) streams: usize,
+}
+
+impl Options {
+    /// One product for each number of other entries, filled.
+    pub(crate) async fn products(&self) -> Result<Vec<(usize, Product)>, Trouble> {
+        if self.directory.is_some() && self.entries.len() > 1 {
+            return Err(Trouble::Unexpected("one running node cannot hold several numbers of entries".to_owned()));
+        }
+        let mut products = Vec::new();
+        for entries in &self.entries {
+            let product = Product::find_or_start(self.directory.as_deref()).await?;
+            product.clients().admin().create(entries_of_others(*entries)).await?;
+            products.push((*entries, product));
+        }
+        Ok(products)
+    }
+
+    /// The first of the products.
+    pub(crate) async fn product(&self) -> Result<Product, Trouble> {
+        let products = self.products().await?;
+        let first = products.into_iter().next().map(|(_, product)| product);
+        first.ok_or_else(|| Trouble::Unexpected("no number of entries was given".to_owned()))
+    }
+}
