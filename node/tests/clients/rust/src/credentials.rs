@@ -19,12 +19,8 @@ pub(crate) async fn fetch(want: &str) -> Result<(), Failure> {
     let x509_bundles = client.fetch_x509_bundles().await?;
     let jwt_bundles = client.fetch_jwt_bundles().await?;
     let trust_domain = svid.spiffe_id().trust_domain().clone();
-    let x509_authorities = x509_bundles
-        .get(&trust_domain)
-        .map_or(0, |bundle| bundle.authorities().len());
-    let jwt_authorities = jwt_bundles
-        .get(&trust_domain)
-        .map_or(0, |bundle| bundle.jwt_authorities().count());
+    let x509_authorities = x509_bundles.get(&trust_domain).map_or(0, |bundle| bundle.authorities().len());
+    let jwt_authorities = jwt_bundles.get(&trust_domain).map_or(0, |bundle| bundle.jwt_authorities().count());
     if x509_authorities == 0 || jwt_authorities == 0 {
         return Err(Failure::wrong("a bundle is empty"));
     }
@@ -53,13 +49,9 @@ pub(crate) async fn renew(want: &str, seconds: u64, renewals: usize) -> Result<(
     }
     let renewed = serials.len().saturating_sub(1);
     if renewed < renewals {
-        return Err(Failure::wrong(format!(
-            "{renewed} renewals in {seconds} s, {renewals} were expected"
-        )));
+        return Err(Failure::wrong(format!("{renewed} renewals in {seconds} s, {renewals} were expected")));
     }
-    say(&format!(
-        "{renewed} renewals in {seconds} s, valid at each of {glances} glances, at least {shortest} s left"
-    ));
+    say(&format!("{renewed} renewals in {seconds} s, valid at each of {glances} glances, at least {shortest} s left"));
     source.shutdown().await;
     Ok(())
 }
@@ -102,25 +94,13 @@ pub(crate) async fn jwt(want: &str, audience: &str) -> Result<(), Failure> {
     let remote = client.validate_jwt_token(audience, fetched.token()).await?;
     same(want, &remote.spiffe_id().to_string())?;
     let other = format!("{audience}-other");
-    if client
-        .validate_jwt_token(&other, fetched.token())
-        .await
-        .is_ok()
-    {
-        return Err(Failure::wrong(
-            "ValidateJWTSVID took a token for another audience",
-        ));
+    if client.validate_jwt_token(&other, fetched.token()).await.is_ok() {
+        return Err(Failure::wrong("ValidateJWTSVID took a token for another audience"));
     }
-    say(&format!(
-        "token of {want} for {audience}: valid locally and by the Workload API"
-    ));
+    say(&format!("token of {want} for {audience}: valid locally and by the Workload API"));
     Ok(())
 }
 
 fn same(want: &str, got: &str) -> Result<(), Failure> {
-    if want == got {
-        Ok(())
-    } else {
-        Err(Failure::wrong(format!("got {got}, not {want}")))
-    }
+    if want == got { Ok(()) } else { Err(Failure::wrong(format!("got {got}, not {want}"))) }
 }

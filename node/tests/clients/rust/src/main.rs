@@ -47,9 +47,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &[&str]) -> Result<(), Failure> {
     match *arguments {
         ["fetch", id] => credentials::fetch(id).await,
-        ["renew", id, seconds, renewals] => {
-            credentials::renew(id, seconds.parse()?, renewals.parse()?).await
-        }
+        ["renew", id, seconds, renewals] => credentials::renew(id, seconds.parse()?, renewals.parse()?).await,
         ["jwt", id, audience] => credentials::jwt(id, audience).await,
         ["serve", id, peer] => tls::serve(id, peer).await,
         ["dial", address, peer] => tls::dial(address, peer).await,
