@@ -2,6 +2,7 @@
 
 mod accept;
 mod jwk;
+mod jwt_key_set;
 mod map;
 mod parse;
 mod print;
