@@ -1,1 +1,64 @@
-//! Placeholder.
+//! The replicated state machine: the one place where the cluster's state changes.
+//!
+//! ```text
+//!    committed entry                                                      what this node's actors learn
+//!  CommandBatch::decode                                                     Event, in order
+//!          |                                                                      ^
+//!          v                                                                      |
+//!      Command { origin, caller, time, operations } ---> State::apply(log index) -+--> Outcome: Done or Refusal for
+//!                                                             |                        each operation, kept for repeats
+//!                                                             v
+//!   +---------------------------------------- State ------------------------------------------------------+
+//!   | cluster, policy, counters | members | roots, token keys, issuing certificates | origins, outcomes   |
+//!   | registry: entries in chunks behind Arc, interned texts, indexes                 | state hash        |
+//!   +------+---------------------------+-------------------------------------+----------------------------+
+//!          | reads: entry, list,       | due(state, now): what falls due     | view(): a copy of chunk
+//!          v entitled, bundle          v in the life of authorities          v pointers, streamed as snapshot
+//! ```
+//!
+//! `apply` is a pure function: the same commands give the same state on every member and in every version. There is no
+//! clock, no randomness, no input or output and no iteration over hash tables here; time and random values come in with
+//! the command. What a command asks for and may not have is a [`Refusal`] that all members share, never an error.
+//! Private keys are here only sealed, and this crate cannot open them.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+pub mod authority;
+pub mod bundle;
+pub mod command;
+pub mod entry;
+pub mod event;
+mod hash;
+pub mod members;
+mod objects;
+pub mod origins;
+pub mod outcome;
+pub mod policy;
+mod registration;
+pub mod registry;
+mod state;
+mod stored;
+
+pub use authority::{
+    AuthorityKind, AuthorityState, AuthorityTimes, Due, IssuingCertificate, IssuingKey, JwtAuthority, Recipient,
+    Sealed, SealedFor, X509Authority, due,
+};
+pub use bundle::{BundleContent, BundleJwtAuthority, BundleX509Authority};
+pub use command::{
+    Caller, CallerIdentity, Command, CommandBatch, Found, NewIssuingCertificate, NewJwtAuthority, NewX509Authority,
+    Operation, Origin,
+};
+pub use entry::{AdditionalAttributes, Entry, EntryChange, EntryDraft};
+pub use event::Event;
+pub use hash::{STATE_HASH_BYTES, StateHash};
+pub use members::{Member, MemberDraft, MemberRole, MemberStatus};
+pub use outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
+pub use policy::{NetworkProfile, Policy, PolicyError};
+pub use registry::{Entitled, Entitlement, EntryFilter, MatchMode, NodeScope, node_id};
+pub use state::{Cluster, Counters, State};
+pub use stored::StoredError;
+
+/// Highest version of commands that this program can apply: what it says of itself as a member, and the highest
+/// `min_version` that it reads.
+pub const COMMAND_VERSION: u32 = 1;

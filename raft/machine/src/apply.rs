@@ -1,0 +1,144 @@
+//! State and command in; outcome and events out.
+//!
+//! `apply` is a pure function: it asks no clock, draws no random number and reads nothing but its arguments, so that
+//! every member that applies the same commands holds the same state (design section 2, property 8).
+
+mod authorities;
+mod certificates;
+mod entries;
+mod found;
+mod issuing;
+mod members;
+mod policy;
+
+use std::sync::Arc;
+
+use quorate_proto_identity::UnixSeconds;
+
+use crate::authority::AuthorityState;
+use crate::bundle::{BundleContent, BundleJwtAuthority, BundleX509Authority};
+use crate::command::{Command, Operation};
+use crate::event::Event;
+use crate::hash::StateHash;
+use crate::origins::Seen;
+use crate::outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
+use crate::state::State;
+
+impl State {
+    /// Applies one command: carries out each of its operations, or refuses it, and keeps the outcome for a repeat.
+    ///
+    /// A refusal is a result that every member comes to. Events go to the end of `events`, in the order of what
+    /// happened; a repeat of a command makes none. `log_index` is that of the log entry that carried the command.
+    pub fn apply(&mut self, log_index: u64, command: &Command, events: &mut Vec<Event>) -> Outcome {
+        match self.origins.look_up(&command.origin) {
+            Seen::Before(outcome) => return outcome,
+            Seen::Forgotten => return forgotten(command),
+            Seen::Never => {}
+        }
+        let mut counters = self.counters();
+        counters.time = counters.time.max(command.time);
+        self.counters.put((), counters);
+        let now = counters.time.seconds();
+        let scopes = self.registry.topology();
+        let published = self.published();
+        let results = command.operations.iter().map(|operation| self.apply_operation(operation, now, events)).collect();
+        if !Arc::ptr_eq(&scopes, &self.registry.topology()) {
+            events.push(Event::ScopesChanged);
+        }
+        if self.published() != published {
+            self.renew_bundle(events);
+        }
+        let outcome = Outcome { results };
+        self.origins.keep(&command.origin, log_index, &outcome);
+        outcome
+    }
+
+    fn apply_operation(&mut self, operation: &Operation, now: UnixSeconds, events: &mut Vec<Event>) -> OperationResult {
+        if let Operation::Found(found) = operation {
+            return self.found(found, now, events);
+        }
+        if self.cluster().is_none() {
+            return Err(Refusal::new(RefusalCode::NotFounded, "the authority has not been founded yet"));
+        }
+        match operation {
+            // Handled above; a second founding is refused there.
+            Operation::Found(found) => self.found(found, now, events),
+            Operation::CreateEntry(draft) => self.create_entry(draft, now, events),
+            Operation::UpdateEntry { id, change } => self.update_entry(id, change, events),
+            Operation::DeleteEntry { id } => self.delete_entry(id, events),
+            Operation::PruneExpiredEntries => Ok(self.prune_expired_entries(now, events)),
+            Operation::SetPolicy { policy, expected_revision } => self.set_policy(*policy, *expected_revision, events),
+            Operation::PrepareX509Authority(new) => self.prepare_x509(new, now, events),
+            Operation::ActivateX509Authority { id, issuing_certificates } => {
+                self.activate_x509(id, issuing_certificates, now, events)
+            }
+            Operation::PrepareJwtAuthority(new) => self.prepare_jwt(new, now, events),
+            Operation::ActivateJwtAuthority { id } => self.activate_jwt(id, now, events),
+            Operation::TaintX509Authority { id } => self.step_x509(id, AuthorityState::Tainted, now, events),
+            Operation::TaintJwtAuthority { id } => self.step_jwt(id, AuthorityState::Tainted, now, events),
+            Operation::RevokeX509Authority { id } => self.revoke_x509(id, now, events),
+            Operation::RevokeJwtAuthority { id } => self.step_jwt(id, AuthorityState::Revoked, now, events),
+            Operation::PruneAuthorities => Ok(self.prune_authorities(now, events)),
+            Operation::RecordIssuingCertificate(new) => self.record_issuing_certificate(new, now, events),
+            Operation::RevokeIssuingCertificate { member, serial } => {
+                self.revoke_issuing_certificates(*member, *serial, now, events)
+            }
+            Operation::SetMember { number, member } => self.set_member(*number, member, events),
+        }
+    }
+
+    /// A value that changes whenever anything that the bundle follows from does.
+    fn published(&self) -> [StateHash; 3] {
+        [self.x509.hash(), self.jwt.hash(), self.policy.hash()]
+    }
+
+    /// Makes the bundle anew and, if it says something else now, counts `spiffe_sequence` up by one.
+    fn renew_bundle(&mut self, events: &mut Vec<Event>) {
+        let mut content = self.bundle_content();
+        if content.same_content(&self.bundle) {
+            return;
+        }
+        let mut counters = self.counters();
+        counters.spiffe_sequence = counters.spiffe_sequence.saturating_add(1);
+        content.sequence = counters.spiffe_sequence;
+        self.counters.put((), counters);
+        self.bundle = Arc::new(content);
+        events.push(Event::BundleChanged { sequence: counters.spiffe_sequence });
+    }
+
+    /// The bundle that follows from authorities and policy, under the sequence number of the state.
+    pub(crate) fn bundle_content(&self) -> BundleContent {
+        BundleContent {
+            x509_authorities: self
+                .x509_authorities()
+                .filter(|root| root.state.in_bundle())
+                .map(|root| BundleX509Authority {
+                    id: root.id.clone(),
+                    certificate: root.certificate.clone(),
+                    tainted: root.state == AuthorityState::Tainted,
+                })
+                .collect(),
+            jwt_authorities: self
+                .jwt_authorities()
+                .filter(|key| key.state.in_bundle())
+                .map(|key| BundleJwtAuthority {
+                    id: key.id.clone(),
+                    public_key: key.public_key.clone(),
+                    expires_at: key.validity.not_after(),
+                    tainted: key.state == AuthorityState::Tainted,
+                })
+                .collect(),
+            refresh_hint: self.policy().map_or(0, |policy| policy.refresh_hint),
+            sequence: self.counters().spiffe_sequence,
+        }
+    }
+}
+
+/// What a command gets whose outcome is not known any more.
+fn forgotten(command: &Command) -> Outcome {
+    let refusal = Refusal::new(
+        RefusalCode::OutcomeForgotten,
+        "the outcome of this command is no longer kept: read the state to see whether it was carried out before",
+    );
+    Outcome { results: command.operations.iter().map(|_| Err::<Done, _>(refusal.clone())).collect() }
+}

@@ -1,0 +1,162 @@
+//! Signing authorities: their life cycle, and when each step falls due.
+//!
+//! ```text
+//!            prepare          activate           (next one active)
+//!  (leader) ---------> prepared ------> active -------------------> old --- not after + grace ---> pruned
+//!                                                                    | taint                         ^
+//!                                                                    v        revoke                 |
+//!                                                                 tainted ------------> revoked -----+
+//!
+//!  in the bundle:      yes              yes                         yes, tainted too    no
+//!  X.509 key kept:     yes              yes                         yes (signs its CRL) erased
+//!  token key kept:     yes              yes                         erased              erased
+//! ```
+//!
+//! Every other step is refused. The gate in front of activation (every live member has applied the authority) is kept
+//! by whoever proposes it; [`State::live_members`](crate::State::live_members) says who they are.
+
+mod issuing;
+mod jwt;
+mod schedule;
+mod sealed;
+mod x509;
+
+pub use issuing::{
+    BACKDATE, CERTIFICATE_BYTES_LIMIT, FIRST_CRL_BYTES_LIMIT, ISSUING_CERTIFICATES_LIMIT,
+    ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey,
+};
+pub use jwt::JwtAuthority;
+pub(crate) use schedule::is_prunable;
+pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, prepare_at};
+pub use sealed::{Recipient, SEALED_BYTES_LIMIT, SEALED_RECIPIENTS_LIMIT, Sealed, SealedFor};
+pub use x509::X509Authority;
+
+use quorate_proto_identity::UnixSeconds;
+
+/// Most authorities of a kind that the state keeps. A forced rotation adds one and every routine rotation one, all gone
+/// after their own end; each is in every bundle, so many of them would weigh on every handshake.
+pub const AUTHORITIES_LIMIT: usize = 64;
+
+/// What an authority signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum AuthorityKind {
+    /// Issuing certificates: a root.
+    X509 = 1,
+    /// JWT-SVIDs: a token key.
+    Jwt = 2,
+}
+
+impl AuthorityKind {
+    /// The kind that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::X509, Self::Jwt].into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// What people call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::X509 => "X.509 authority",
+            Self::Jwt => "JWT authority",
+        }
+    }
+}
+
+/// Where an authority stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum AuthorityState {
+    /// In the bundle, not signing yet.
+    Prepared = 1,
+    /// Signing.
+    Active = 2,
+    /// In the bundle until its own end, signing no more.
+    Old = 3,
+    /// As old, and everything under it is being replaced.
+    Tainted = 4,
+    /// Out of the bundle.
+    Revoked = 5,
+}
+
+impl AuthorityState {
+    /// Every state, in the order of life.
+    pub const ALL: [Self; 5] = [Self::Prepared, Self::Active, Self::Old, Self::Tainted, Self::Revoked];
+
+    /// Whether an authority in this state is in the bundle.
+    #[must_use]
+    pub const fn in_bundle(self) -> bool {
+        !matches!(self, Self::Revoked)
+    }
+
+    /// Whether a root in this state keeps its sealed private half: as long as it is in the bundle, because it signs
+    /// its CRL (design section 2, property 6).
+    #[must_use]
+    pub const fn keeps_x509_key(self) -> bool {
+        self.in_bundle()
+    }
+
+    /// Whether a token key in this state keeps its sealed private half: until it is old.
+    #[must_use]
+    pub const fn keeps_jwt_key(self) -> bool {
+        matches!(self, Self::Prepared | Self::Active)
+    }
+
+    /// The state that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as u32 == number)
+    }
+
+    /// The standard word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Active => "active",
+            Self::Old => "old",
+            Self::Tainted => "tainted",
+            Self::Revoked => "revoked",
+        }
+    }
+
+    /// Whether one step of the life cycle leads from this state to `next`.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::Prepared, Self::Active)
+                | (Self::Active, Self::Old)
+                | (Self::Old, Self::Tainted)
+                | (Self::Tainted, Self::Revoked)
+        )
+    }
+}
+
+/// When an authority came to each state, in the log's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuthorityTimes {
+    /// When it entered the bundle.
+    pub prepared_at: UnixSeconds,
+    /// When it began to sign.
+    pub activated_at: Option<UnixSeconds>,
+    /// When it became old.
+    pub retired_at: Option<UnixSeconds>,
+    /// When it was tainted.
+    pub tainted_at: Option<UnixSeconds>,
+    /// When it left the bundle by revocation.
+    pub revoked_at: Option<UnixSeconds>,
+}
+
+impl AuthorityTimes {
+    /// Notes that `state` was reached at `now`.
+    pub(crate) fn note(&mut self, state: AuthorityState, now: UnixSeconds) {
+        match state {
+            AuthorityState::Prepared => self.prepared_at = now,
+            AuthorityState::Active => self.activated_at = Some(now),
+            AuthorityState::Old => self.retired_at = Some(now),
+            AuthorityState::Tainted => self.tainted_at = Some(now),
+            AuthorityState::Revoked => self.revoked_at = Some(now),
+        }
+    }
+}

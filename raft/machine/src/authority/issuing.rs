@@ -1,0 +1,63 @@
+//! Issuing certificates: each makes its member live.
+
+use bytes::Bytes;
+use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixSeconds, Validity};
+
+/// Most issuing certificates that the state keeps. A member renews at half life and what has ended is pruned, so a
+/// member has two or three of them; restarts add some.
+pub const ISSUING_CERTIFICATES_LIMIT: usize = 20_000;
+
+/// Most unexpired issuing certificates of one member, so that one that restarts in a loop fills no bundle of CRLs.
+pub const ISSUING_CERTIFICATES_PER_MEMBER: usize = 1_000;
+
+/// Most bytes of a certificate that the state records. An RSA-4096 certificate of our profile has about 1,500.
+pub const CERTIFICATE_BYTES_LIMIT: usize = 16 * 1024;
+
+/// Most bytes of a CRL that is recorded with its issuer; it is empty, so it is smaller than the certificate.
+pub const FIRST_CRL_BYTES_LIMIT: usize = 16 * 1024;
+
+/// How far in the past a certificate may begin, in seconds (design section 3, lifetimes); it comes on top of its life.
+pub const BACKDATE: i64 = 30;
+
+/// An issuing certificate of a member, as recorded in the log. While one of a member's is unexpired and unrevoked, the
+/// member is live: it may be signing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuingCertificate {
+    /// Whose it is.
+    pub member: MemberNumber,
+    /// The subject key ID of its key, lower-case hexadecimal.
+    pub key_id: AuthorityId,
+    /// Its serial number.
+    pub serial: SerialNumber,
+    /// The root that signed it.
+    pub issuer: AuthorityId,
+    /// The certificate, DER.
+    pub certificate: Bytes,
+    /// When it is valid.
+    pub validity: Validity,
+    /// When it was recorded, in the log's time.
+    pub recorded_at: UnixSeconds,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<UnixSeconds>,
+}
+
+impl IssuingCertificate {
+    /// Whether its member may sign with it at this instant.
+    #[must_use]
+    pub fn is_live(&self, now: UnixSeconds) -> bool {
+        self.revoked_at.is_none() && now <= self.validity.not_after()
+    }
+}
+
+/// A key that issuing certificates were made for. A CRL belongs to it and not to one of its certificates (CRL-02).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuingKey {
+    /// Its subject key ID, lower-case hexadecimal.
+    pub id: AuthorityId,
+    /// The member that made it.
+    pub member: MemberNumber,
+    /// Its CRL, DER, signed by it.
+    pub crl: Bytes,
+    /// Until when that CRL is current: no certificate of the key ends later (CRL-03).
+    pub crl_next_update: UnixSeconds,
+}

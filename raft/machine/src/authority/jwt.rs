@@ -1,0 +1,23 @@
+//! JWT authorities: the keys that sign tokens.
+
+use bytes::Bytes;
+use quorate_proto_identity::{AuthorityId, Validity};
+
+use super::{AuthorityState, AuthorityTimes, Sealed};
+
+/// A token key, shared by all nodes: a token has no chain, so its signer must be in the bundle itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwtAuthority {
+    /// The `kid` of its tokens.
+    pub id: AuthorityId,
+    /// Its public key: subjectPublicKeyInfo, DER.
+    pub public_key: Bytes,
+    /// When it was made, and until when its tokens may be valid.
+    pub validity: Validity,
+    /// Where it stands in its life.
+    pub state: AuthorityState,
+    /// When it came there.
+    pub times: AuthorityTimes,
+    /// Its private key, as long as it is in use.
+    pub sealed: Option<Sealed>,
+}

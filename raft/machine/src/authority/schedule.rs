@@ -1,0 +1,126 @@
+//! What falls due when: computed from the state and a given instant, and nothing else.
+//!
+//! ```text
+//!   active authority's life   |----------------------------------|---------|-------|
+//!                          begins                          prepare_at  activate_at  not after
+//!                                                     half of it left, a sixth of it left,
+//!                                                     at most 30 days  at most 7 days
+//! ```
+//!
+//! Only the leader acts on this. Since every step is refused by `apply` when another has already made it, a change of
+//! leader at any instant neither skips nor repeats one.
+
+use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
+
+use super::AuthorityState;
+use crate::state::State;
+
+/// Most of an authority's life that is left when its successor is prepared: 30 days.
+const PREPARE_AT_MOST: i64 = 30 * 24 * 3_600;
+
+/// Most of an authority's life that is left when its successor is activated: 7 days.
+const ACTIVATE_AT_MOST: i64 = 7 * 24 * 3_600;
+
+/// How long what has expired is still kept, in seconds: verifiers whose clocks are behind may still accept it, and
+/// clocks of members differ by at most 5 s.
+pub const EXPIRY_GRACE: i64 = 60;
+
+/// A step that is due.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// A root is to be made and prepared.
+    PrepareX509Authority,
+    /// This prepared root is to be activated, once the gate is open.
+    ActivateX509Authority {
+        /// Which.
+        id: AuthorityId,
+    },
+    /// A token key is to be made and prepared.
+    PrepareJwtAuthority,
+    /// This prepared token key is to be activated, once the gate is open.
+    ActivateJwtAuthority {
+        /// Which.
+        id: AuthorityId,
+    },
+    /// Authorities or issuing certificates have ended and can go.
+    PruneAuthorities,
+    /// Entries have expired and can go.
+    PruneExpiredEntries,
+}
+
+/// When the successor of an authority with this validity is to be prepared.
+#[must_use]
+pub fn prepare_at(validity: &Validity) -> UnixSeconds {
+    let left = validity.seconds().wrapping_div(2).min(PREPARE_AT_MOST);
+    validity.not_after().minus(left)
+}
+
+/// When the successor of an authority with this validity is to be activated.
+#[must_use]
+pub fn activate_at(validity: &Validity) -> UnixSeconds {
+    let left = validity.seconds().wrapping_div(6).min(ACTIVATE_AT_MOST);
+    validity.not_after().minus(left)
+}
+
+/// Whether something with this validity has ended for so long that it can be removed.
+pub(crate) fn is_prunable(validity: &Validity, now: UnixSeconds) -> bool {
+    now > validity.not_after().plus(EXPIRY_GRACE)
+}
+
+/// What is due at `now`, in the order in which it is to be done. Nothing is due before the authority is founded.
+#[must_use]
+pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
+    let mut steps = Vec::new();
+    if state.cluster().is_none() {
+        return steps;
+    }
+    let roots = state.x509_authorities().map(|root| (root.state, root.validity, &root.id));
+    match next_step(roots, now) {
+        Step::Prepare => steps.push(Due::PrepareX509Authority),
+        Step::Activate(id) => steps.push(Due::ActivateX509Authority { id }),
+        Step::Wait => {}
+    }
+    let keys = state.jwt_authorities().map(|key| (key.state, key.validity, &key.id));
+    match next_step(keys, now) {
+        Step::Prepare => steps.push(Due::PrepareJwtAuthority),
+        Step::Activate(id) => steps.push(Due::ActivateJwtAuthority { id }),
+        Step::Wait => {}
+    }
+    if state.has_prunable_authorities(now) {
+        steps.push(Due::PruneAuthorities);
+    }
+    if state.next_entry_expiry().is_some_and(|expiry| expiry < now) {
+        steps.push(Due::PruneExpiredEntries);
+    }
+    steps
+}
+
+enum Step {
+    Prepare,
+    Activate(AuthorityId),
+    Wait,
+}
+
+/// The next step of one kind of authority. A prepared one that has itself expired (the cluster was off for long) does
+/// not count: another is made.
+fn next_step<'a>(
+    authorities: impl Iterator<Item = (AuthorityState, Validity, &'a AuthorityId)>,
+    now: UnixSeconds,
+) -> Step {
+    let mut active = None;
+    let mut prepared = None;
+    for (state, validity, id) in authorities {
+        match state {
+            AuthorityState::Active => active = Some(validity),
+            AuthorityState::Prepared if now <= validity.not_after() => prepared = Some(id.clone()),
+            AuthorityState::Prepared | AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => {}
+        }
+    }
+    let (prepare_due, activate_due) =
+        active.map_or((true, true), |validity| (now >= prepare_at(&validity), now >= activate_at(&validity)));
+    match prepared {
+        Some(id) if activate_due => Step::Activate(id),
+        None if prepare_due => Step::Prepare,
+        Some(_) | None => Step::Wait,
+    }
+}

@@ -1,0 +1,25 @@
+//! X.509 authorities: the roots of the trust domain.
+
+use bytes::Bytes;
+use quorate_proto_identity::{AuthorityId, Validity};
+
+use super::{AuthorityState, AuthorityTimes, Sealed};
+
+/// A root: a key pair made by the leader, shared by all nodes through the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct X509Authority {
+    /// Its certificate's subject key ID, lower-case hexadecimal.
+    pub id: AuthorityId,
+    /// The self-signed certificate, DER.
+    pub certificate: Bytes,
+    /// Its CRL, DER (CRL-03).
+    pub crl: Bytes,
+    /// When the certificate is valid.
+    pub validity: Validity,
+    /// Where it stands in its life.
+    pub state: AuthorityState,
+    /// When it came there.
+    pub times: AuthorityTimes,
+    /// Its private key, as long as it is in use.
+    pub sealed: Option<Sealed>,
+}

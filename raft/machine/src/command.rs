@@ -1,0 +1,240 @@
+//! Commands: every change of the replicated state, with the proposer's time and random values inside.
+//!
+//! A command travels in an envelope that says who sent it (the origin, which makes a repeat harmless), on whose behalf
+//! (the caller, for the audit record) and when (stamped by the leader's batcher). Everything that `apply` needs is in
+//! it: identifiers, key material and certificates are made by the node that took the call.
+
+use bytes::Bytes;
+use quorate_proto_identity::{
+    AuthorityId, ClusterId, EntryId, MemberNumber, SerialNumber, SpiffeId, TrustDomain, UnixMillis,
+};
+
+use crate::authority::Sealed;
+use crate::entry::{EntryChange, EntryDraft};
+use crate::members::MemberDraft;
+use crate::policy::Policy;
+
+/// Most operations in one command. A batch call of the registration API carries at most a few hundred entries (SPIRE's
+/// own page size is 500); a bound twice as high keeps one command from holding up `apply` for long.
+pub const OPERATIONS_PER_COMMAND: usize = 1_000;
+
+/// Most commands in one batch, as the leader's batcher makes them (design section 4).
+pub const COMMANDS_PER_BATCH: usize = 512;
+
+/// Most bytes of one stored command: a foreign bundle of up to 1 MiB, and as much again for its envelope and for what
+/// later versions add. It is also what one AppendEntries may carry (design section 4).
+pub const COMMAND_BYTES_LIMIT: usize = 2 * 1024 * 1024;
+
+/// Longest address text of a caller: an IPv6 address with port and scope, or the path of a unix socket, fits well.
+pub const CALLER_ADDRESS_LIMIT: usize = 256;
+
+/// One command: operations in the envelope of design section 4.
+///
+/// The format version and the least version that can apply it are not fields: encoding writes them, decoding checks
+/// them, and so no value of this type can disagree with its own envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Which process sent it, and as its how manieth command.
+    pub origin: Origin,
+    /// On whose behalf, for the audit record.
+    pub caller: Caller,
+    /// When: stamped by the leader's batcher. `apply` uses the later of this and the last command's time.
+    pub time: UnixMillis,
+    /// What to do, one after the other; each succeeds or is refused by itself.
+    pub operations: Vec<Operation>,
+}
+
+/// Where a command comes from. The same origin and sequence means the same command, sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The member number of the node that sent it; 0 only for a node that has no number yet.
+    pub node: u64,
+    /// Which start of that node's process; a value that no other start of the node has.
+    pub boot: u64,
+    /// The how manieth command of that start, from 1.
+    pub sequence: u64,
+    /// Every sequence up to this one has been answered and will not be sent again, so its outcome may be forgotten.
+    pub acknowledged: u64,
+}
+
+/// Who asked for a command, for the audit record. It never decides anything in `apply`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Who.
+    pub identity: CallerIdentity,
+    /// From where: a socket path or a network address, at most [`CALLER_ADDRESS_LIMIT`] bytes; may be empty.
+    pub address: String,
+}
+
+impl Caller {
+    /// The node itself, acting on its own: rotation, pruning, renewal.
+    #[must_use]
+    pub const fn node() -> Self {
+        Self { identity: CallerIdentity::Node, address: String::new() }
+    }
+}
+
+/// Who asked for a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallerIdentity {
+    /// The node that sent the command, on its own account.
+    Node,
+    /// A process on the node's host, as the kernel named it on a unix socket.
+    Unix {
+        /// Its user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// Its process number at the time of the call.
+        pid: u32,
+    },
+    /// A peer that proved a SPIFFE ID with its certificate.
+    Spiffe(SpiffeId),
+}
+
+/// Commands that one entry of the Raft log carries, in order. One that is refused never fails its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CommandBatch {
+    /// At most [`COMMANDS_PER_BATCH`].
+    pub commands: Vec<Command>,
+}
+
+/// One change of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Founds the authority, once.
+    Found(Box<Found>),
+    /// Registers an entry, unless a similar one is there.
+    CreateEntry(Box<EntryDraft>),
+    /// Changes some fields of an entry.
+    UpdateEntry {
+        /// Which entry.
+        id: EntryId,
+        /// What to change; a field that is not given stays.
+        change: Box<EntryChange>,
+    },
+    /// Removes an entry.
+    DeleteEntry {
+        /// Which entry.
+        id: EntryId,
+    },
+    /// Removes entries whose `expires_at` has passed at the command's time, at most
+    /// [`PRUNED_ENTRIES_PER_OPERATION`](crate::entry::PRUNED_ENTRIES_PER_OPERATION) of them.
+    PruneExpiredEntries,
+    /// Replaces the trust domain's policy.
+    SetPolicy {
+        /// The new policy.
+        policy: Policy,
+        /// The revision that the new policy was made from: another one in the state means that somebody else was
+        /// faster, and the change is refused. 0 stands for whichever it is.
+        expected_revision: u64,
+    },
+    /// Adds a root to the bundle that does not sign yet.
+    PrepareX509Authority(Box<NewX509Authority>),
+    /// Lets a prepared root sign; the one that signed until now becomes old.
+    ActivateX509Authority {
+        /// The prepared root.
+        id: AuthorityId,
+        /// An issuing certificate under it for each live member, so that all switch in one command.
+        issuing_certificates: Vec<NewIssuingCertificate>,
+    },
+    /// Adds a token key to the bundle that does not sign yet.
+    PrepareJwtAuthority(Box<NewJwtAuthority>),
+    /// Lets a prepared token key sign; the one that signed until now becomes old.
+    ActivateJwtAuthority {
+        /// The prepared key.
+        id: AuthorityId,
+    },
+    /// Marks an old root as tainted: everything under it is to be replaced at once.
+    TaintX509Authority {
+        /// The old root.
+        id: AuthorityId,
+    },
+    /// Marks an old token key as tainted.
+    TaintJwtAuthority {
+        /// The old key.
+        id: AuthorityId,
+    },
+    /// Takes a tainted root out of the bundle.
+    RevokeX509Authority {
+        /// The tainted root.
+        id: AuthorityId,
+    },
+    /// Takes a tainted token key out of the bundle.
+    RevokeJwtAuthority {
+        /// The tainted key.
+        id: AuthorityId,
+    },
+    /// Removes authorities and issuing certificates whose end, and a grace time, have passed at the command's time.
+    PruneAuthorities,
+    /// Records an issuing certificate, and the first CRL of its key: from here on its member is live.
+    RecordIssuingCertificate(Box<NewIssuingCertificate>),
+    /// Revokes issuing certificates of a member, which fences it: it stops signing when it applies this.
+    RevokeIssuingCertificate {
+        /// Whose.
+        member: MemberNumber,
+        /// Just the one with this serial number, or all of them.
+        serial: Option<SerialNumber>,
+    },
+    /// Admits a member, or changes what is known of one.
+    SetMember {
+        /// Which member; none admits a new one, whose number is given in `apply`.
+        number: Option<MemberNumber>,
+        /// What is to be known of it from now on.
+        member: Box<MemberDraft>,
+    },
+}
+
+/// What founds an authority. The first member gets number 1, so both authorities are sealed to
+/// `Recipient::Member(1)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// A random number that tells this cluster from every other, those of the same trust domain too.
+    pub cluster_id: ClusterId,
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// The trust domain's policy.
+    pub policy: Policy,
+    /// The founding node.
+    pub member: MemberDraft,
+    /// The first root, which signs at once.
+    pub x509_authority: NewX509Authority,
+    /// The first token key, which signs at once.
+    pub jwt_authority: NewJwtAuthority,
+}
+
+/// A root made by the leader, its private half sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewX509Authority {
+    /// The self-signed certificate, DER.
+    pub certificate: Bytes,
+    /// The root's CRL, DER, signed by it.
+    pub crl: Bytes,
+    /// The private key, sealed to those who may open it.
+    pub sealed: Sealed,
+}
+
+/// A token key made by the leader, its private half sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJwtAuthority {
+    /// The `kid` of its tokens.
+    pub id: AuthorityId,
+    /// The public key: subjectPublicKeyInfo, DER.
+    pub public_key: Bytes,
+    /// When it was made, and until when its tokens may be valid.
+    pub validity: quorate_proto_identity::Validity,
+    /// The private key, sealed to those who may open it.
+    pub sealed: Sealed,
+}
+
+/// An issuing certificate that the leader signed for a member's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewIssuingCertificate {
+    /// Whose key it is.
+    pub member: MemberNumber,
+    /// The certificate, DER.
+    pub certificate: Bytes,
+    /// The CRL of the certificate's key, DER, signed by that key. May be empty for a further certificate of a key that
+    /// is recorded already (CRL-03).
+    pub crl: Bytes,
+}

@@ -1,0 +1,56 @@
+//! Events: what subscribers on this node learn when a command was applied.
+
+use std::sync::Arc;
+
+use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber};
+
+use crate::entry::Entry;
+
+/// One change of the state, in the order in which it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The authority was founded: everything is new.
+    Founded,
+    /// An entry was created (no `before`), changed (both), or removed (no `after`).
+    EntryChanged {
+        /// Which entry.
+        id: EntryId,
+        /// As it was.
+        before: Option<Arc<Entry>>,
+        /// As it is.
+        after: Option<Arc<Entry>>,
+    },
+    /// What lies in the scope of some node may be more or less than that one entry: an alias or an entry whose SPIFFE
+    /// ID is another entry's parent came, changed or went. Sessions are to be looked at afresh. Comes at most once a
+    /// command, after its [`Event::EntryChanged`].
+    ScopesChanged,
+    /// The policy was replaced.
+    PolicyChanged,
+    /// The bundle has new content.
+    BundleChanged {
+        /// Its sequence number now.
+        sequence: u64,
+    },
+    /// A root came, went, or changed its state.
+    X509AuthorityChanged {
+        /// Which.
+        id: AuthorityId,
+    },
+    /// A token key came, went, or changed its state.
+    JwtAuthorityChanged {
+        /// Which.
+        id: AuthorityId,
+    },
+    /// An issuing certificate was recorded, revoked or pruned.
+    IssuingCertificateChanged {
+        /// Whose.
+        member: MemberNumber,
+        /// The subject key ID of its key.
+        key_id: AuthorityId,
+    },
+    /// A member was admitted or changed.
+    MemberChanged {
+        /// Which.
+        number: MemberNumber,
+    },
+}

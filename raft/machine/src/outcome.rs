@@ -1,0 +1,197 @@
+//! Outcomes: what the proposer of a command learns.
+//!
+//! An outcome is compact (codes, identifiers, numbers), because the state keeps the outcomes of each origin so that a
+//! repeated command gets the same answer. Whole entries are read from the state.
+
+use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, SerialNumber, UnixSeconds};
+
+use crate::authority::{AuthorityKind, AuthorityState};
+
+/// Longest message of a refusal, in bytes; what is longer is cut off at a character. Messages are kept with outcomes,
+/// so that their length counts towards each origin's memory.
+pub const REFUSAL_MESSAGE_LIMIT: usize = 512;
+
+/// What came of a command: one result for each of its operations, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// As many as the command has operations.
+    pub results: Vec<OperationResult>,
+}
+
+/// What came of an operation. A refusal is a result that all members share, not an error.
+pub type OperationResult = Result<Done, Refusal>;
+
+/// An operation that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// The authority was founded.
+    Founded {
+        /// The number of the founding member.
+        member: MemberNumber,
+    },
+    /// The entry was registered, with revision 0.
+    EntryCreated {
+        /// Its ID.
+        id: EntryId,
+        /// Its place in listings; never given again.
+        creation_number: u64,
+        /// When, in whole seconds of the log's time.
+        created_at: UnixSeconds,
+    },
+    /// Nothing changed: an entry with the same parent, SPIFFE ID and selectors is there.
+    EntryExists {
+        /// The ID of that entry; the first created one when several are alike.
+        id: EntryId,
+    },
+    /// The entry was changed.
+    EntryUpdated {
+        /// Its ID.
+        id: EntryId,
+        /// Its revision number now.
+        revision_number: u64,
+    },
+    /// The entry was removed.
+    EntryDeleted {
+        /// The ID it had.
+        id: EntryId,
+    },
+    /// Expired entries were removed.
+    EntriesPruned {
+        /// How many.
+        count: u64,
+        /// Whether more are waiting for another command.
+        more: bool,
+    },
+    /// The policy was replaced.
+    PolicySet {
+        /// Its revision now.
+        revision: u64,
+    },
+    /// An authority came to a new state.
+    AuthorityMoved {
+        /// Root or token key.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+        /// The state it is in now.
+        state: AuthorityState,
+    },
+    /// What had expired was removed.
+    AuthoritiesPruned {
+        /// How many roots.
+        x509: u64,
+        /// How many token keys.
+        jwt: u64,
+        /// How many issuing certificates.
+        issuing: u64,
+    },
+    /// The issuing certificate was recorded.
+    IssuingCertificateRecorded {
+        /// Whose it is.
+        member: MemberNumber,
+        /// The subject key ID of its key.
+        key_id: AuthorityId,
+        /// Its serial number.
+        serial: SerialNumber,
+    },
+    /// Issuing certificates were revoked.
+    IssuingCertificatesRevoked {
+        /// Whose they are.
+        member: MemberNumber,
+        /// How many.
+        count: u64,
+    },
+    /// The member was admitted or changed.
+    MemberSet {
+        /// Its number.
+        number: MemberNumber,
+    },
+}
+
+/// An operation that was refused, and changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind of refusal; stable, for programs.
+    pub code: RefusalCode,
+    /// Why, for people; at most [`REFUSAL_MESSAGE_LIMIT`] bytes.
+    pub message: String,
+}
+
+impl Refusal {
+    /// Makes a refusal, its message cut at [`REFUSAL_MESSAGE_LIMIT`].
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > REFUSAL_MESSAGE_LIMIT {
+            message.truncate(message.floor_char_boundary(REFUSAL_MESSAGE_LIMIT));
+        }
+        Self { code, message }
+    }
+
+    /// A field or value that breaks a rule, whatever the state.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::Invalid, message)
+    }
+
+    /// What the operation is about does not exist.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::NotFound, message)
+    }
+
+    /// The state does not allow it now.
+    pub(crate) fn wrong_state(message: impl Into<String>) -> Self {
+        Self::new(RefusalCode::WrongState, message)
+    }
+}
+
+/// Why an operation was refused. The numbers are stored and never change meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum RefusalCode {
+    /// The authority has not been founded.
+    NotFounded = 1,
+    /// The authority has been founded before.
+    AlreadyFounded = 2,
+    /// The entry, authority or member is not known.
+    NotFound = 3,
+    /// The ID or name is taken.
+    AlreadyExists = 4,
+    /// A value breaks a rule.
+    Invalid = 5,
+    /// The state of the thing does not allow it: a transition that the life cycle does not have.
+    WrongState = 6,
+    /// Somebody else changed it since it was read.
+    Conflict = 7,
+    /// A named limit of the state is reached.
+    LimitReached = 8,
+    /// The command is a repeat, or came so late that it may be one, and its outcome is no longer kept. It was not
+    /// carried out this time; whether it was before is to be read from the state.
+    OutcomeForgotten = 9,
+}
+
+impl RefusalCode {
+    /// Every code, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::NotFounded,
+        Self::AlreadyFounded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::Invalid,
+        Self::WrongState,
+        Self::Conflict,
+        Self::LimitReached,
+        Self::OutcomeForgotten,
+    ];
+
+    /// The stored number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    /// The code that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
+}

@@ -1,0 +1,299 @@
+//! Stored form of an operation. Version 1, 2026-11-23.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+
+use super::authority::{StoredSealed, StoredValidity, from_sealed, from_validity, to_sealed, to_validity};
+use super::cluster::cluster_id;
+use super::entry::{StoredChange, StoredDraft, from_change, from_draft, to_change, to_draft};
+use super::member::{StoredMemberRecord, from_record, to_record};
+use super::policy::{StoredPolicy, from_policy, to_policy};
+use super::{StoredError, at_most, authority_id, entry_id, member_number, present, serial, serial_bytes, trust_domain};
+use crate::authority::ISSUING_CERTIFICATES_LIMIT;
+use crate::command::{Found, NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation};
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredOperation {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Kind {
+    #[prost(message, tag = "1")]
+    Found(Box<StoredFound>),
+    #[prost(message, tag = "2")]
+    CreateEntry(Box<StoredDraft>),
+    #[prost(message, tag = "3")]
+    UpdateEntry(Box<StoredUpdate>),
+    #[prost(string, tag = "4")]
+    DeleteEntry(String),
+    #[prost(message, tag = "5")]
+    PruneExpiredEntries(StoredNothing),
+    #[prost(message, tag = "6")]
+    SetPolicy(StoredSetPolicy),
+    #[prost(message, tag = "7")]
+    PrepareX509Authority(StoredNewX509),
+    #[prost(message, tag = "8")]
+    ActivateX509Authority(StoredActivateX509),
+    #[prost(message, tag = "9")]
+    PrepareJwtAuthority(StoredNewJwt),
+    #[prost(string, tag = "10")]
+    ActivateJwtAuthority(String),
+    #[prost(string, tag = "11")]
+    TaintX509Authority(String),
+    #[prost(string, tag = "12")]
+    TaintJwtAuthority(String),
+    #[prost(string, tag = "13")]
+    RevokeX509Authority(String),
+    #[prost(string, tag = "14")]
+    RevokeJwtAuthority(String),
+    #[prost(message, tag = "15")]
+    PruneAuthorities(StoredNothing),
+    #[prost(message, tag = "16")]
+    RecordIssuingCertificate(StoredNewIssuing),
+    #[prost(message, tag = "17")]
+    RevokeIssuingCertificate(StoredRevokeIssuing),
+    #[prost(message, tag = "18")]
+    SetMember(Box<StoredSetMember>),
+}
+
+/// For operations that need no further word.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredNothing {}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredFound {
+    #[prost(bytes = "bytes", tag = "1")]
+    cluster_id: Bytes,
+    #[prost(string, tag = "2")]
+    trust_domain: String,
+    #[prost(message, optional, tag = "3")]
+    policy: Option<StoredPolicy>,
+    #[prost(message, optional, tag = "4")]
+    member: Option<StoredMemberRecord>,
+    #[prost(message, optional, tag = "5")]
+    x509_authority: Option<StoredNewX509>,
+    #[prost(message, optional, tag = "6")]
+    jwt_authority: Option<StoredNewJwt>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredUpdate {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "2")]
+    change: Option<StoredChange>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredSetPolicy {
+    #[prost(message, optional, tag = "1")]
+    policy: Option<StoredPolicy>,
+    #[prost(uint64, tag = "2")]
+    expected_revision: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredNewX509 {
+    #[prost(bytes = "bytes", tag = "1")]
+    certificate: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    crl: Bytes,
+    #[prost(message, optional, tag = "3")]
+    sealed: Option<StoredSealed>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredNewJwt {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(bytes = "bytes", tag = "2")]
+    public_key: Bytes,
+    #[prost(message, optional, tag = "3")]
+    validity: Option<StoredValidity>,
+    #[prost(message, optional, tag = "4")]
+    sealed: Option<StoredSealed>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredActivateX509 {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, repeated, tag = "2")]
+    issuing_certificates: Vec<StoredNewIssuing>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredNewIssuing {
+    #[prost(uint64, tag = "1")]
+    member: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    certificate: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    crl: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRevokeIssuing {
+    #[prost(uint64, tag = "1")]
+    member: u64,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    serial: Option<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredSetMember {
+    #[prost(uint64, optional, tag = "1")]
+    number: Option<u64>,
+    #[prost(message, optional, tag = "2")]
+    member: Option<StoredMemberRecord>,
+}
+
+pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
+    let text = |id: &quorate_proto_identity::AuthorityId| id.as_str().to_owned();
+    let kind = match operation {
+        Operation::Found(found) => Kind::Found(Box::new(from_found(found))),
+        Operation::CreateEntry(draft) => Kind::CreateEntry(Box::new(from_draft(draft))),
+        Operation::UpdateEntry { id, change } => {
+            Kind::UpdateEntry(Box::new(StoredUpdate { id: id.as_str().to_owned(), change: Some(from_change(change)) }))
+        }
+        Operation::DeleteEntry { id } => Kind::DeleteEntry(id.as_str().to_owned()),
+        Operation::PruneExpiredEntries => Kind::PruneExpiredEntries(StoredNothing {}),
+        Operation::SetPolicy { policy, expected_revision } => Kind::SetPolicy(StoredSetPolicy {
+            policy: Some(from_policy(policy)),
+            expected_revision: *expected_revision,
+        }),
+        Operation::PrepareX509Authority(new) => Kind::PrepareX509Authority(from_new_x509(new)),
+        Operation::ActivateX509Authority { id, issuing_certificates } => {
+            Kind::ActivateX509Authority(StoredActivateX509 {
+                id: text(id),
+                issuing_certificates: issuing_certificates.iter().map(from_new_issuing).collect(),
+            })
+        }
+        Operation::PrepareJwtAuthority(new) => Kind::PrepareJwtAuthority(from_new_jwt(new)),
+        Operation::ActivateJwtAuthority { id } => Kind::ActivateJwtAuthority(text(id)),
+        Operation::TaintX509Authority { id } => Kind::TaintX509Authority(text(id)),
+        Operation::TaintJwtAuthority { id } => Kind::TaintJwtAuthority(text(id)),
+        Operation::RevokeX509Authority { id } => Kind::RevokeX509Authority(text(id)),
+        Operation::RevokeJwtAuthority { id } => Kind::RevokeJwtAuthority(text(id)),
+        Operation::PruneAuthorities => Kind::PruneAuthorities(StoredNothing {}),
+        Operation::RecordIssuingCertificate(new) => Kind::RecordIssuingCertificate(from_new_issuing(new)),
+        Operation::RevokeIssuingCertificate { member, serial } => Kind::RevokeIssuingCertificate(StoredRevokeIssuing {
+            member: member.get(),
+            serial: serial.map(serial_bytes),
+        }),
+        Operation::SetMember { number, member } => Kind::SetMember(Box::new(StoredSetMember {
+            number: number.map(quorate_proto_identity::MemberNumber::get),
+            member: Some(from_record(member)),
+        })),
+    };
+    StoredOperation { kind: Some(kind) }
+}
+
+pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredError> {
+    Ok(match present(stored.kind, "kind of an operation")? {
+        Kind::Found(found) => Operation::Found(Box::new(to_found(*found)?)),
+        Kind::CreateEntry(draft) => Operation::CreateEntry(Box::new(to_draft(*draft)?)),
+        Kind::UpdateEntry(update) => Operation::UpdateEntry {
+            id: entry_id(&update.id)?,
+            change: Box::new(to_change(present(update.change, "change of an entry")?)?),
+        },
+        Kind::DeleteEntry(id) => Operation::DeleteEntry { id: entry_id(&id)? },
+        Kind::PruneExpiredEntries(StoredNothing {}) => Operation::PruneExpiredEntries,
+        Kind::SetPolicy(StoredSetPolicy { policy, expected_revision }) => {
+            Operation::SetPolicy { policy: to_policy(&present(policy, "policy")?)?, expected_revision }
+        }
+        Kind::PrepareX509Authority(new) => Operation::PrepareX509Authority(Box::new(to_new_x509(new)?)),
+        Kind::ActivateX509Authority(StoredActivateX509 { id, issuing_certificates }) => {
+            at_most(&issuing_certificates, ISSUING_CERTIFICATES_LIMIT, "issuing certificates of an activation")?;
+            Operation::ActivateX509Authority {
+                id: authority_id(&id)?,
+                issuing_certificates: issuing_certificates
+                    .into_iter()
+                    .map(to_new_issuing)
+                    .collect::<Result<_, StoredError>>()?,
+            }
+        }
+        Kind::PrepareJwtAuthority(new) => Operation::PrepareJwtAuthority(Box::new(to_new_jwt(new)?)),
+        Kind::ActivateJwtAuthority(id) => Operation::ActivateJwtAuthority { id: authority_id(&id)? },
+        Kind::TaintX509Authority(id) => Operation::TaintX509Authority { id: authority_id(&id)? },
+        Kind::TaintJwtAuthority(id) => Operation::TaintJwtAuthority { id: authority_id(&id)? },
+        Kind::RevokeX509Authority(id) => Operation::RevokeX509Authority { id: authority_id(&id)? },
+        Kind::RevokeJwtAuthority(id) => Operation::RevokeJwtAuthority { id: authority_id(&id)? },
+        Kind::PruneAuthorities(StoredNothing {}) => Operation::PruneAuthorities,
+        Kind::RecordIssuingCertificate(new) => Operation::RecordIssuingCertificate(Box::new(to_new_issuing(new)?)),
+        Kind::RevokeIssuingCertificate(StoredRevokeIssuing { member, serial: bytes }) => {
+            Operation::RevokeIssuingCertificate {
+                member: member_number(member)?,
+                serial: bytes.as_ref().map(serial).transpose()?,
+            }
+        }
+        Kind::SetMember(stored) => Operation::SetMember {
+            number: stored.number.map(member_number).transpose()?,
+            member: Box::new(to_record(present(stored.member, "member record")?)?),
+        },
+    })
+}
+
+fn from_found(found: &Found) -> StoredFound {
+    let Found { cluster_id, trust_domain, policy, member, x509_authority, jwt_authority } = found;
+    StoredFound {
+        cluster_id: Bytes::copy_from_slice(cluster_id.as_bytes()),
+        trust_domain: trust_domain.as_str().to_owned(),
+        policy: Some(from_policy(policy)),
+        member: Some(from_record(member)),
+        x509_authority: Some(from_new_x509(x509_authority)),
+        jwt_authority: Some(from_new_jwt(jwt_authority)),
+    }
+}
+
+fn to_found(stored: StoredFound) -> Result<Found, StoredError> {
+    Ok(Found {
+        cluster_id: cluster_id(&stored.cluster_id)?,
+        trust_domain: trust_domain(&stored.trust_domain)?,
+        policy: to_policy(&present(stored.policy, "policy")?)?,
+        member: to_record(present(stored.member, "member record")?)?,
+        x509_authority: to_new_x509(present(stored.x509_authority, "X.509 authority")?)?,
+        jwt_authority: to_new_jwt(present(stored.jwt_authority, "JWT authority")?)?,
+    })
+}
+
+fn from_new_x509(new: &NewX509Authority) -> StoredNewX509 {
+    let NewX509Authority { certificate, crl, sealed } = new;
+    StoredNewX509 { certificate: certificate.clone(), crl: crl.clone(), sealed: Some(from_sealed(sealed)) }
+}
+
+fn to_new_x509(stored: StoredNewX509) -> Result<NewX509Authority, StoredError> {
+    let sealed = to_sealed(present(stored.sealed, "sealed key")?)?;
+    Ok(NewX509Authority { certificate: stored.certificate, crl: stored.crl, sealed })
+}
+
+fn from_new_jwt(new: &NewJwtAuthority) -> StoredNewJwt {
+    let NewJwtAuthority { id, public_key, validity, sealed } = new;
+    StoredNewJwt {
+        id: id.as_str().to_owned(),
+        public_key: public_key.clone(),
+        validity: Some(from_validity(*validity)),
+        sealed: Some(from_sealed(sealed)),
+    }
+}
+
+fn to_new_jwt(stored: StoredNewJwt) -> Result<NewJwtAuthority, StoredError> {
+    Ok(NewJwtAuthority {
+        id: authority_id(&stored.id)?,
+        public_key: stored.public_key,
+        validity: to_validity(stored.validity)?,
+        sealed: to_sealed(present(stored.sealed, "sealed key")?)?,
+    })
+}
+
+fn from_new_issuing(new: &NewIssuingCertificate) -> StoredNewIssuing {
+    let NewIssuingCertificate { member, certificate, crl } = new;
+    StoredNewIssuing { member: member.get(), certificate: certificate.clone(), crl: crl.clone() }
+}
+
+fn to_new_issuing(stored: StoredNewIssuing) -> Result<NewIssuingCertificate, StoredError> {
+    let StoredNewIssuing { member, certificate, crl } = stored;
+    Ok(NewIssuingCertificate { member: member_number(member)?, certificate, crl })
+}

@@ -1,0 +1,221 @@
+//! Stored form of an outcome. Version 1, 2026-11-23.
+
+use bytes::Bytes;
+use prost::{Message, Oneof};
+use quorate_proto_identity::UnixSeconds;
+
+use super::{
+    StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, to_bytes,
+};
+use crate::authority::{AuthorityKind, AuthorityState};
+use crate::command::OPERATIONS_PER_COMMAND;
+use crate::outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredOutcome {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<StoredResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredResult {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum Kind {
+    #[prost(message, tag = "1")]
+    Refused(StoredRefusal),
+    #[prost(uint64, tag = "2")]
+    Founded(u64),
+    #[prost(message, tag = "3")]
+    EntryCreated(StoredCreated),
+    #[prost(string, tag = "4")]
+    EntryExists(String),
+    #[prost(message, tag = "5")]
+    EntryUpdated(StoredUpdated),
+    #[prost(string, tag = "6")]
+    EntryDeleted(String),
+    #[prost(message, tag = "7")]
+    EntriesPruned(StoredPruned),
+    #[prost(uint64, tag = "8")]
+    PolicySet(u64),
+    #[prost(message, tag = "9")]
+    AuthorityMoved(StoredMove),
+    #[prost(message, tag = "10")]
+    AuthoritiesPruned(StoredAuthoritiesPruned),
+    #[prost(message, tag = "11")]
+    IssuingCertificateRecorded(StoredIssuing),
+    #[prost(message, tag = "12")]
+    IssuingCertificatesRevoked(StoredRevoked),
+    #[prost(uint64, tag = "13")]
+    MemberSet(u64),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRefusal {
+    #[prost(uint32, tag = "1")]
+    code: u32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredCreated {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(uint64, tag = "2")]
+    creation_number: u64,
+    #[prost(int64, tag = "3")]
+    created_at: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredUpdated {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(uint64, tag = "2")]
+    revision_number: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredPruned {
+    #[prost(uint64, tag = "1")]
+    count: u64,
+    #[prost(bool, tag = "2")]
+    more: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredMove {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(uint32, tag = "3")]
+    state: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredAuthoritiesPruned {
+    #[prost(uint64, tag = "1")]
+    x509: u64,
+    #[prost(uint64, tag = "2")]
+    jwt: u64,
+    #[prost(uint64, tag = "3")]
+    issuing: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredIssuing {
+    #[prost(uint64, tag = "1")]
+    member: u64,
+    #[prost(string, tag = "2")]
+    key_id: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    serial: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredRevoked {
+    #[prost(uint64, tag = "1")]
+    member: u64,
+    #[prost(uint64, tag = "2")]
+    count: u64,
+}
+
+pub(crate) fn encode(outcome: &Outcome) -> Vec<u8> {
+    to_bytes(&StoredOutcome { results: outcome.results.iter().map(from_result).collect() })
+}
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Outcome, StoredError> {
+    let stored = StoredOutcome::decode(bytes)?;
+    at_most(&stored.results, OPERATIONS_PER_COMMAND, "results of a command")?;
+    Ok(Outcome { results: stored.results.into_iter().map(to_result).collect::<Result<_, StoredError>>()? })
+}
+
+fn from_result(result: &OperationResult) -> StoredResult {
+    let kind = match result {
+        Err(Refusal { code, message }) => {
+            Kind::Refused(StoredRefusal { code: code.number(), message: message.clone() })
+        }
+        Ok(done) => from_done(done),
+    };
+    StoredResult { kind: Some(kind) }
+}
+
+fn from_done(done: &Done) -> Kind {
+    match done {
+        Done::Founded { member } => Kind::Founded(member.get()),
+        Done::EntryCreated { id, creation_number, created_at } => Kind::EntryCreated(StoredCreated {
+            id: id.as_str().to_owned(),
+            creation_number: *creation_number,
+            created_at: created_at.0,
+        }),
+        Done::EntryExists { id } => Kind::EntryExists(id.as_str().to_owned()),
+        Done::EntryUpdated { id, revision_number } => {
+            Kind::EntryUpdated(StoredUpdated { id: id.as_str().to_owned(), revision_number: *revision_number })
+        }
+        Done::EntryDeleted { id } => Kind::EntryDeleted(id.as_str().to_owned()),
+        Done::EntriesPruned { count, more } => Kind::EntriesPruned(StoredPruned { count: *count, more: *more }),
+        Done::PolicySet { revision } => Kind::PolicySet(*revision),
+        Done::AuthorityMoved { kind, id, state } => {
+            Kind::AuthorityMoved(StoredMove { kind: *kind as u32, id: id.as_str().to_owned(), state: *state as u32 })
+        }
+        Done::AuthoritiesPruned { x509, jwt, issuing } => {
+            Kind::AuthoritiesPruned(StoredAuthoritiesPruned { x509: *x509, jwt: *jwt, issuing: *issuing })
+        }
+        Done::IssuingCertificateRecorded { member, key_id, serial } => {
+            Kind::IssuingCertificateRecorded(StoredIssuing {
+                member: member.get(),
+                key_id: key_id.as_str().to_owned(),
+                serial: serial_bytes(*serial),
+            })
+        }
+        Done::IssuingCertificatesRevoked { member, count } => {
+            Kind::IssuingCertificatesRevoked(StoredRevoked { member: member.get(), count: *count })
+        }
+        Done::MemberSet { number } => Kind::MemberSet(number.get()),
+    }
+}
+
+fn to_result(stored: StoredResult) -> Result<OperationResult, StoredError> {
+    let done = match present(stored.kind, "result of an operation")? {
+        Kind::Refused(StoredRefusal { code, message }) => {
+            let code = known(RefusalCode::from_number(code), "code of a refusal")?;
+            return Ok(Err(Refusal { code, message }));
+        }
+        Kind::Founded(member) => Done::Founded { member: member_number(member)? },
+        Kind::EntryCreated(StoredCreated { id, creation_number, created_at }) => {
+            Done::EntryCreated { id: entry_id(&id)?, creation_number, created_at: UnixSeconds(created_at) }
+        }
+        Kind::EntryExists(id) => Done::EntryExists { id: entry_id(&id)? },
+        Kind::EntryUpdated(StoredUpdated { id, revision_number }) => {
+            Done::EntryUpdated { id: entry_id(&id)?, revision_number }
+        }
+        Kind::EntryDeleted(id) => Done::EntryDeleted { id: entry_id(&id)? },
+        Kind::EntriesPruned(StoredPruned { count, more }) => Done::EntriesPruned { count, more },
+        Kind::PolicySet(revision) => Done::PolicySet { revision },
+        Kind::AuthorityMoved(StoredMove { kind, id, state }) => Done::AuthorityMoved {
+            kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
+            id: authority_id(&id)?,
+            state: known(AuthorityState::from_number(state), "state of an authority")?,
+        },
+        Kind::AuthoritiesPruned(StoredAuthoritiesPruned { x509, jwt, issuing }) => {
+            Done::AuthoritiesPruned { x509, jwt, issuing }
+        }
+        Kind::IssuingCertificateRecorded(StoredIssuing { member, key_id, serial: bytes }) => {
+            Done::IssuingCertificateRecorded {
+                member: member_number(member)?,
+                key_id: authority_id(&key_id)?,
+                serial: serial(&bytes)?,
+            }
+        }
+        Kind::IssuingCertificatesRevoked(StoredRevoked { member, count }) => {
+            Done::IssuingCertificatesRevoked { member: member_number(member)?, count }
+        }
+        Kind::MemberSet(number) => Done::MemberSet { number: member_number(number)? },
+    };
+    Ok(Ok(done))
+}
