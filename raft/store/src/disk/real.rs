@@ -24,8 +24,17 @@ struct RealFile(File);
 
 #[derive(Debug)]
 struct RealLock {
-    /// The lock is the open file's (`flock`), so it ends with it.
-    _file: File,
+    /// The lock is the open file's (`flock`), so it ends with the process in any case.
+    file: File,
+}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing alone would not do while a child that is just being started still shares the open file.
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "a lock ends with its file instead");
+        }
+    }
 }
 
 impl DiskLock for RealLock {}
@@ -94,7 +103,7 @@ impl Disk for RealDisk {
         }
         file.set_len(0)?;
         file.write_all_at(note.as_bytes(), 0)?;
-        Ok(Box::new(RealLock { _file: file }))
+        Ok(Box::new(RealLock { file }))
     }
 
     fn free_space(&self, path: &Path) -> io::Result<u64> {

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What a log held when it was opened. Entries are read through
@@ -299,6 +299,10 @@ fn repair(disk: &dyn Disk, directory: &Path, findings: &Findings) -> Result<Mark
     let mut mark = Mark::open(disk, directory, findings.mark)?;
     mark.settle(Position { segment: number, offset: findings.end })?;
     for number in &findings.leftovers {
+        tracing::warn!(
+            segment = number,
+            "a segment before a gap is removed: all that is not purged stands behind the gap"
+        );
         remove(disk, &segment::path(directory, *number))?;
     }
     if !findings.leftovers.is_empty() {
@@ -307,18 +311,46 @@ fn repair(disk: &dyn Disk, directory: &Path, findings: &Findings) -> Result<Mark
     Ok(mark)
 }
 
-/// WAL-15: the frames beyond the evidence may have been acknowledged, and may yet be nowhere but in the
-/// page cache, marked clean by a sync that failed. The segment is written anew, synced, and renamed
-/// over the old one, which keeps its bytes until that instant.
+/// WAL-15: the frames beyond the evidence may have been acknowledged, and may yet be nowhere but in the page cache,
+/// marked clean by a sync that failed. The segment is written anew, synced, and renamed over the old one, which keeps
+/// its bytes until that instant.
+///
+/// A full disk has no room for that (WAL-17). There the frames are written once more where they stand, which makes
+/// their pages dirty again, so that the sync is a real one. A power cut in the midst of it finds each sector as it was
+/// or as it is to be, and these are the same. It comes second, because it does not get away from a bad sector.
 fn secure(disk: &dyn Disk, directory: &Path, number: u64, findings: &Findings) -> Result<(), IoFailure> {
-    let copy: PathBuf = segment::copy_path(directory, number);
-    let fail = |action, source| IoFailure::new(action, &copy, source);
     let end = usize::try_from(findings.end).unwrap_or(usize::MAX);
     let content = findings.content.get(..end).unwrap_or(&findings.content);
+    match copy_anew(disk, directory, number, content) {
+        Err(failure) if is_full(&failure.source) => {
+            remove(disk, &segment::copy_path(directory, number))?;
+            rewrite_in_place(disk, &segment::path(directory, number), findings.evidence, content)
+        }
+        result => result,
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn copy_anew(disk: &dyn Disk, directory: &Path, number: u64, content: &[u8]) -> Result<(), IoFailure> {
+    let copy = segment::copy_path(directory, number);
+    let fail = |action, source| IoFailure::new(action, &copy, source);
     let file = disk.open(&copy, OpenMode::CreateNew).map_err(|e| fail(Action::Create, e))?;
     file.write_at(0, content).map_err(|e| fail(Action::Write, e))?;
     file.sync_data().map_err(|e| fail(Action::Sync, e))?;
     disk.rename(&copy, &segment::path(directory, number)).map_err(|e| fail(Action::Rename, e))
+}
+
+fn rewrite_in_place(disk: &dyn Disk, path: &Path, from: u64, content: &[u8]) -> Result<(), IoFailure> {
+    let fail = |action, source| IoFailure::new(action, path, source).at(from);
+    let tail = content.get(usize::try_from(from).unwrap_or(usize::MAX)..).unwrap_or_default();
+    let file = disk.open(path, OpenMode::ReadWrite).map_err(|e| fail(Action::Open, e))?;
+    // Also what is torn behind them goes.
+    file.truncate(content.len() as u64).map_err(|e| fail(Action::Truncate, e))?;
+    file.write_at(from, tail).map_err(|e| fail(Action::Write, e))?;
+    file.sync_data().map_err(|e| fail(Action::Sync, e))
 }
 
 /// Removes a file; one that is already gone is no failure.
