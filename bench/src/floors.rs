@@ -5,11 +5,12 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
+use nix::time::{ClockId, clock_gettime};
 use std::fs::OpenOptions;
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes that are signed in a leaf certificate of a common size.
 const SIGNED_BYTES: usize = 420;
@@ -38,7 +39,7 @@ impl Floors {
     /// Microseconds for a new key, its PKCS#8 form and one signature over it by another key: the least that an
     /// X509-SVID costs whose key the server makes.
     pub(crate) fn issue(&self, operations: u64) -> Result<f64, Trouble> {
-        time(operations, || {
+        cost(operations, |_| {
             let key = generate()?;
             let document = key.to_pkcs8v1().map_err(Trouble::crypto("PKCS#8"))?;
             black_box(document.as_ref());
@@ -49,7 +50,7 @@ impl Floors {
 
     /// Microseconds for one signature.
     pub(crate) fn sign(&self, operations: u64) -> Result<f64, Trouble> {
-        time(operations, || {
+        cost(operations, |_| {
             black_box(self.key.sign(&self.random, &self.text).map_err(Trouble::crypto("sign"))?);
             Ok(())
         })
@@ -59,7 +60,7 @@ impl Floors {
     /// made and proves to hold.
     pub(crate) fn verify_and_sign(&self, operations: u64) -> Result<f64, Trouble> {
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, self.key.public_key().as_ref().to_vec());
-        time(operations, || {
+        cost(operations, |_| {
             public.verify(&self.text, &self.signature).map_err(Trouble::crypto("verify"))?;
             black_box(self.key.sign(&self.random, &self.text).map_err(Trouble::crypto("sign"))?);
             Ok(())
@@ -88,10 +89,25 @@ pub(crate) fn sync(directory: &Path, operations: u64) -> Result<f64, Trouble> {
     cost
 }
 
+/// Microseconds of wall time for one.
 fn time(operations: u64, mut work: impl FnMut() -> Result<(), Trouble>) -> Result<f64, Trouble> {
     let start = Instant::now();
     for _ in 0..operations {
         work()?;
     }
     Ok(start.elapsed().as_secs_f64() * 1e6 / operations as f64)
+}
+
+/// Microseconds of this thread's processor time for one: what others do on the machine is not counted.
+pub(crate) fn cost(operations: u64, mut work: impl FnMut(u64) -> Result<(), Trouble>) -> Result<f64, Trouble> {
+    let start = thread_cpu()?;
+    for number in 0..operations {
+        work(number)?;
+    }
+    Ok(thread_cpu()?.saturating_sub(start).as_secs_f64() * 1e6 / operations as f64)
+}
+
+fn thread_cpu() -> Result<Duration, Trouble> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(Trouble::errno("processor time"))?;
+    Ok(Duration::from(time))
 }

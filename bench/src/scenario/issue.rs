@@ -1,7 +1,7 @@
 //! The issuer alone: key, PKCS#8, certificate, signature, in this process and without a socket.
 
 use super::Options;
-use crate::floors::Floors;
+use crate::floors::{Floors, cost};
 use crate::product::TRUST_DOMAIN;
 use crate::report::{Report, Row, Verdict, median};
 use crate::trouble::Trouble;
@@ -11,7 +11,6 @@ use quorate_proto_identity::x509::{
 use quorate_proto_identity::{KeyType, PrivateKey, SerialNumber, SpiffeId, TrustDomain, UnixSeconds, Validity};
 use std::hint::black_box;
 use std::thread;
-use std::time::Instant;
 
 /// SVIDs in a round and thread.
 const OPERATIONS: u64 = 3_000;
@@ -88,12 +87,11 @@ impl Bench {
         Ok(Self { issuer, spiffe_id })
     }
 
-    /// Microseconds for one leaf with a new key.
+    /// Microseconds of processor time for one leaf with a new key.
     fn issue(&self) -> Result<f64, Trouble> {
         let [_, _, life] = LIVES;
         let validity = validity(life)?;
-        let start = Instant::now();
-        for number in 0..OPERATIONS {
+        cost(OPERATIONS, |number| {
             let key = key()?;
             let template = LeafTemplate {
                 spiffe_id: &self.spiffe_id,
@@ -105,8 +103,8 @@ impl Bench {
             };
             black_box(self.issuer.issue(&template).map_err(Trouble::crypto("leaf"))?);
             black_box(key.pkcs8());
-        }
-        Ok(start.elapsed().as_secs_f64() * 1e6 / OPERATIONS as f64)
+            Ok(())
+        })
     }
 }
 
