@@ -8,13 +8,19 @@
 mod power_loss;
 mod real;
 #[cfg(feature = "fault-injection")]
+mod seeded;
+#[cfg(feature = "fault-injection")]
 mod simulated;
+#[cfg(feature = "fault-injection")]
+mod storage;
 
 #[cfg(feature = "fault-injection")]
 pub use power_loss::PowerLoss;
 pub use real::RealDisk;
 #[cfg(feature = "fault-injection")]
-pub use simulated::{Fault, FaultKind, Seeded, SimulatedDisk, Slowness};
+pub use seeded::Seeded;
+#[cfg(feature = "fault-injection")]
+pub use simulated::{Fault, FaultKind, SimulatedDisk, Slowness};
 
 use std::fmt;
 use std::io;

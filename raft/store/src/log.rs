@@ -12,11 +12,13 @@
 //! what came before it); damage before the evidence is refused, after it it is a torn tail and cut off.
 
 mod checkpoint;
+mod driver;
 mod error;
 mod frame;
 mod index;
 mod limits;
 mod mark;
+mod options;
 mod queue;
 mod record;
 mod recovery;
@@ -27,6 +29,7 @@ mod writer;
 
 pub use error::{Action, IoFailure, OpenError, ReadError, WalError};
 pub use limits::{CACHE_BYTES, MAX_RECORD_BYTES, SEGMENT_BYTES};
+pub use options::{Drive, WalOptions};
 pub use queue::Callback;
 pub use recovery::Recovered;
-pub use wal::{Drive, Wal, WalOptions};
+pub use wal::Wal;

@@ -4,7 +4,9 @@
 //! sync any part may be there, in any order of pages; a sector is old or new, never half; space that
 //! a file had never synced may hold zeros or what was on the disk before.
 
-use super::simulated::{Change, Inode, Node, Seeded, SimulatedDisk, Storage};
+use super::seeded::Seeded;
+use super::simulated::SimulatedDisk;
+use super::storage::{Change, Inode, Node, Storage};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -10,44 +10,14 @@
 //! After a sync that fails, the pending list is dropped while the bytes stay visible: that is what
 //! Linux does, and why a second `fdatasync` proves nothing (WAL-15).
 
+use super::seeded::Seeded;
+use super::storage::{Change, Inode, NameChange, Node, Storage, broken, not_found};
 use super::{Disk, DiskFile, DiskLock, LockError, OpenMode, PathInfo};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A small seeded generator (SplitMix64): the same seed gives the same faults, on every machine.
-#[derive(Debug, Clone)]
-pub struct Seeded(u64);
-
-impl Seeded {
-    /// Starts a stream of numbers.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`; 0 when the bound is 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.draw().checked_rem(bound).unwrap_or(0)
-    }
-
-    /// True once in `times`.
-    pub fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// A call that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,165 +56,6 @@ pub struct SimulatedDisk {
     pub(super) shared: Arc<Mutex<Storage>>,
     /// Handles of an earlier boot are dead: a crashed process writes no more.
     boot: u64,
-}
-
-/// Everything on the disk, and what is planned to go wrong.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Storage {
-    pub(super) files: BTreeMap<u64, Inode>,
-    pub(super) visible: BTreeMap<PathBuf, Node>,
-    pub(super) durable: BTreeMap<PathBuf, Node>,
-    /// Changes of names since the directory was last synced, by directory, in order.
-    pub(super) pending_names: BTreeMap<PathBuf, Vec<NameChange>>,
-    pub(super) next_inode: u64,
-    boot: u64,
-    locks: BTreeMap<PathBuf, (u64, String)>,
-    faults: Vec<Fault>,
-    lies: Option<(Seeded, u64)>,
-    capacity: Option<u64>,
-    slowness: Option<Slowness>,
-    delay: Duration,
-    stop_after: Option<u64>,
-    operations: u64,
-    syncs: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Node {
-    Directory,
-    File(u64),
-}
-
-#[derive(Debug, Clone, Default)]
-pub(super) struct Inode {
-    pub(super) visible: Vec<u8>,
-    pub(super) durable: Vec<u8>,
-    pub(super) pending: Vec<Change>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Change {
-    Write { offset: u64, bytes: Vec<u8> },
-    Truncate { length: u64 },
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum NameChange {
-    Link { name: PathBuf, node: Node },
-    Unlink { name: PathBuf },
-    Rename { from: PathBuf, to: PathBuf, node: Node },
-}
-
-impl Change {
-    pub(super) fn apply(&self, content: &mut Vec<u8>) {
-        match self {
-            Self::Write { offset, bytes } => {
-                let start = usize::try_from(*offset).unwrap_or(usize::MAX);
-                let end = start.saturating_add(bytes.len());
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                if let Some(place) = content.get_mut(start..end) {
-                    place.copy_from_slice(bytes);
-                }
-            }
-            Self::Truncate { length } => {
-                content.resize(usize::try_from(*length).unwrap_or(usize::MAX), 0);
-            }
-        }
-    }
-}
-
-impl NameChange {
-    pub(super) fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
-        match self {
-            Self::Link { name, node } => {
-                names.insert(name.clone(), *node);
-            }
-            Self::Unlink { name } => {
-                names.remove(name);
-            }
-            Self::Rename { from, to, node } => {
-                names.remove(from);
-                names.insert(to.clone(), *node);
-            }
-        }
-    }
-}
-
-/// What a real disk says when it breaks (EIO is 5).
-fn broken() -> io::Error {
-    io::Error::from_raw_os_error(5)
-}
-
-fn not_found() -> io::Error {
-    io::Error::from(io::ErrorKind::NotFound)
-}
-
-impl Storage {
-    /// Counts a call that changes something; fails it when the power is out.
-    fn step(&mut self, boot: u64) -> io::Result<()> {
-        self.alive(boot)?;
-        if self.stop_after.is_some_and(|limit| self.operations >= limit) {
-            return Err(broken());
-        }
-        self.operations += 1;
-        Ok(())
-    }
-
-    fn alive(&self, boot: u64) -> io::Result<()> {
-        if self.boot == boot { Ok(()) } else { Err(io::Error::other("this process has ended")) }
-    }
-
-    /// Whether a planned fault of this kind falls due now.
-    fn falls_due(&mut self, kind: FaultKind) -> bool {
-        let mut due = false;
-        self.faults.retain_mut(|fault| {
-            if fault.kind != kind {
-                return true;
-            }
-            if fault.after == 0 {
-                due = true;
-                return false;
-            }
-            fault.after -= 1;
-            true
-        });
-        due
-    }
-
-    fn lies_now(&mut self) -> bool {
-        self.lies.as_mut().is_some_and(|(random, times)| random.one_in(*times))
-    }
-
-    fn used(&self) -> u64 {
-        self.visible
-            .values()
-            .filter_map(|node| match node {
-                Node::File(number) => self.files.get(number),
-                Node::Directory => None,
-            })
-            .map(|inode| inode.visible.len() as u64)
-            .sum()
-    }
-
-    fn change_name(&mut self, change: NameChange, place: &Path) {
-        change.apply(&mut self.visible);
-        let parent = place.parent().unwrap_or(Path::new("/")).to_path_buf();
-        self.pending_names.entry(parent).or_default().push(change);
-    }
-
-    fn inode(&mut self, number: u64) -> io::Result<&mut Inode> {
-        self.files.get_mut(&number).ok_or_else(not_found)
-    }
-
-    fn file_number(&self, path: &Path) -> io::Result<u64> {
-        match self.visible.get(path) {
-            Some(Node::File(number)) => Ok(*number),
-            Some(Node::Directory) => Err(io::Error::from(io::ErrorKind::IsADirectory)),
-            None => Err(not_found()),
-        }
-    }
 }
 
 impl SimulatedDisk {
@@ -371,15 +182,6 @@ impl SimulatedDisk {
         let mut storage = self.shared.lock();
         storage.durable.remove(path.as_ref());
         storage.visible.remove(path.as_ref()).map(|_| ()).ok_or_else(not_found)
-    }
-}
-
-impl Storage {
-    pub(super) fn forget_faults(&mut self) {
-        self.faults.clear();
-        self.lies = None;
-        self.stop_after = None;
-        self.slowness = None;
     }
 }
 

@@ -12,7 +12,7 @@
 
 use super::limits::MAX_FRAME_BYTES;
 use crate::bytes_reader::BytesReader;
-use crate::header::StoredForm;
+use crate::header::{StoredForm, VersionError};
 
 /// Length of the header.
 pub(crate) const FRAME_HEADER_BYTES: usize = 48;
@@ -49,8 +49,8 @@ pub(crate) enum BadFrame {
     Short,
     #[error("there is no frame")]
     NoMagic,
-    #[error("the frame has form version {0}")]
-    Version(u8),
+    #[error(transparent)]
+    Version(VersionError),
     #[error("the checksum of the frame's header does not match")]
     HeaderChecksum,
     #[error("the frame claims an impossible length or position")]
@@ -108,9 +108,8 @@ fn parse(header: &[u8], segment: u64, offset: u64) -> Option<Result<FrameHeader,
     if reader.array()? != MAGIC {
         return Some(Err(BadFrame::NoMagic));
     }
-    let version = reader.u8()?;
-    if StoredForm::Log.check(version).is_err() {
-        return Some(Err(BadFrame::Version(version)));
+    if let Err(error) = StoredForm::Log.check(reader.u8()?) {
+        return Some(Err(BadFrame::Version(error)));
     }
     let found = FrameHeader {
         segment: reader.u64()?,

@@ -12,7 +12,6 @@ use super::replay::{Replay, damaged};
 use super::segment;
 use super::writer::{ClosedSegment, Writer, WriterParts};
 use crate::disk::{Disk, OpenMode, read_file};
-use crate::header::StoredForm;
 use crate::log_id::{LogId, Vote, WalIdentity};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -238,10 +237,7 @@ fn is_torn_start(
     let path = segment::path(directory, number);
     let problem = match read_frame(content, number, 0) {
         Ok(_) => return Ok(false),
-        Err(BadFrame::Version(found)) => {
-            let Err(source) = StoredForm::Log.check(found) else { return Ok(false) };
-            return Err(OpenError::Version { file: path, source });
-        }
+        Err(BadFrame::Version(source)) => return Err(OpenError::Version { file: path, source }),
         Err(problem) => problem,
     };
     let says_synced = scan_headers(content, number, 0).any(|header| header.synced_upto > 0);

@@ -34,6 +34,13 @@ pub(crate) struct ReplayedSegment {
     pub(crate) evidence: u64,
 }
 
+/// A frame that belongs where it stands.
+struct Frame<'a> {
+    payload_at: u64,
+    payload: &'a [u8],
+    synced_upto: u64,
+}
+
 /// Why a frame that holds is still not the one that belongs here.
 #[derive(Debug, thiserror::Error)]
 enum Unfit {
@@ -64,16 +71,13 @@ impl Replay {
     ) -> Result<ReplayedSegment, OpenError> {
         let mut segment = ReplayedSegment { end: 0, max_index: None, bad: None, evidence: 0 };
         while segment.end < content.len() as u64 {
-            let offset = segment.end;
-            match self.frame(content, number, offset) {
-                Ok((header_end, payload, synced_upto)) => {
-                    let damaged = |problem: &str| damaged(file, offset, problem);
-                    self.payload(file, number, header_end, payload, index, &mut segment, &damaged)?;
-                    segment.evidence = segment.evidence.max(synced_upto);
-                    segment.end = header_end + payload.len() as u64;
+            match self.frame(content, number, segment.end) {
+                Ok(frame) => {
+                    self.payload(file, number, &frame, index, &mut segment)?;
+                    segment.evidence = segment.evidence.max(frame.synced_upto);
+                    segment.end = frame.payload_at + frame.payload.len() as u64;
                 }
-                Err(Unfit::Frame(BadFrame::Version(found))) if offset == 0 => {
-                    let Err(source) = StoredForm::Log.check(found) else { continue };
+                Err(Unfit::Frame(BadFrame::Version(source))) if segment.end == 0 => {
                     return Err(OpenError::Version { file: file.to_path_buf(), source });
                 }
                 Err(unfit) => {
@@ -96,7 +100,7 @@ impl Replay {
     }
 
     /// The next frame, if it is the one that belongs here.
-    fn frame<'a>(&mut self, content: &'a [u8], number: u64, offset: u64) -> Result<(u64, &'a [u8], u64), Unfit> {
+    fn frame<'a>(&mut self, content: &'a [u8], number: u64, offset: u64) -> Result<Frame<'a>, Unfit> {
         let (header, payload) = read_frame(content, number, offset)?;
         if let Some((sequence, chain)) = self.next {
             if header.sequence != sequence {
@@ -107,29 +111,27 @@ impl Replay {
             }
         }
         self.next = Some((header.sequence + 1, header.header_crc));
-        Ok((offset + FRAME_HEADER_BYTES as u64, payload, header.synced_upto))
+        Ok(Frame { payload_at: offset + FRAME_HEADER_BYTES as u64, payload, synced_upto: header.synced_upto })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename them")]
     fn payload(
         &mut self,
         file: &Path,
         number: u64,
-        payload_at: u64,
-        payload: &[u8],
+        frame: &Frame<'_>,
         index: &mut LogIndex,
         segment: &mut ReplayedSegment,
-        damaged: &dyn Fn(&str) -> OpenError,
     ) -> Result<(), OpenError> {
+        let damaged = |problem: &str| damaged(file, segment.end, problem);
         let is_first = segment.end == 0;
-        if payload.is_empty() {
+        if frame.payload.is_empty() {
             return Err(damaged("the frame holds no records"));
         }
-        for (position, item) in Items::new(payload).enumerate() {
+        for (position, item) in Items::new(frame.payload).enumerate() {
             let (place, item) = item.map_err(|_| damaged("the frame holds no records"))?;
             match &item {
                 Item::Checkpoint(checkpoint) if is_first && position == 0 => {
-                    self.checkpoint(file, checkpoint, index, damaged)?;
+                    self.checkpoint(file, checkpoint, index)?;
                     continue;
                 }
                 Item::Checkpoint(_) => return Err(damaged("a checkpoint in the wrong place")),
@@ -142,7 +144,7 @@ impl Replay {
                     if log_id.index != self.state.next_index() {
                         return Err(damaged("the log has a hole"));
                     }
-                    let stored = Stored { segment: number, offset: payload_at + place as u64 };
+                    let stored = Stored { segment: number, offset: frame.payload_at + place as u64 };
                     index.push(*log_id, *kind, Bytes::copy_from_slice(body), Some(stored));
                     segment.max_index = segment.max_index.max(Some(log_id.index));
                 }
@@ -160,13 +162,7 @@ impl Replay {
         Ok(())
     }
 
-    fn checkpoint(
-        &mut self,
-        file: &Path,
-        checkpoint: &Checkpoint,
-        index: &mut LogIndex,
-        damaged: &dyn Fn(&str) -> OpenError,
-    ) -> Result<(), OpenError> {
+    fn checkpoint(&mut self, file: &Path, checkpoint: &Checkpoint, index: &mut LogIndex) -> Result<(), OpenError> {
         StoredForm::Log
             .check(checkpoint.version)
             .map_err(|source| OpenError::Version { file: file.to_path_buf(), source })?;
@@ -183,7 +179,7 @@ impl Replay {
             self.state = checkpoint.state;
             index.start_at(checkpoint.state);
         } else if self.state != checkpoint.state {
-            return Err(damaged("the state it starts from is not the one replayed"));
+            return Err(damaged(file, 0, "the state it starts from is not the one replayed"));
         }
         Ok(())
     }

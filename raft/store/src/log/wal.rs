@@ -1,15 +1,17 @@
 //! The log as its user holds it: a handle that can be cloned, and whoever drives the writer.
 
 use super::checkpoint::{Checkpoint, LogState};
+use super::driver::{Driver, Held};
 use super::error::{Action, IoFailure, OpenError, ReadError, WalError};
 use super::frame::Place;
 use super::index::{Found, LogIndex};
-use super::limits::{CACHE_BYTES, MARK_SYNC_DELAY, MAX_RECORD_BYTES, QUEUE_BYTES, SEGMENT_BYTES};
+use super::limits::{MAX_RECORD_BYTES, QUEUE_BYTES, SEGMENT_BYTES};
 use super::mark::{MARK_NAME, Mark, Position};
-use super::queue::{Callback, Deed, Next, Operation, Queue, split_append};
+use super::options::WalOptions;
+use super::queue::{Callback, Deed, Operation, Queue, split_append};
 use super::recovery::{Recovered, recover};
 use super::segment;
-use super::writer::{Writer, refuse_all, start_segment, sync_directory};
+use super::writer::{start_segment, sync_directory};
 use crate::disk::{Disk, DiskLock};
 use crate::log_id::{LogId, Record, Vote, WalIdentity};
 use parking_lot::Mutex;
@@ -17,37 +19,6 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-/// Who runs the writer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Drive {
-    /// A thread of its own (WAL-05): what a node uses.
-    #[default]
-    Thread,
-    /// The caller, before a call returns: what a simulation uses, so that one seed gives one history
-    /// (SIM-03). [`Wal::settle`] stands for the thread's second of quiet (WAL-07).
-    Inline,
-    /// The caller, when it calls [`Wal::run_queued`]: what a test uses to make groups.
-    Manual,
-}
-
-/// Settings of a log. The defaults are what a node uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WalOptions {
-    /// Who runs the writer.
-    pub drive: Drive,
-    /// Length at which a segment is followed by a new one, at most and by default [`SEGMENT_BYTES`].
-    pub segment_bytes: u64,
-    /// Bodies kept in memory to be read without the disk, by default [`CACHE_BYTES`].
-    pub cache_bytes: usize,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self { drive: Drive::Thread, segment_bytes: SEGMENT_BYTES, cache_bytes: CACHE_BYTES }
-    }
-}
 
 /// A log that is open. Clones share it; it ends with [`Wal::close`] or when the last clone is dropped.
 ///
@@ -63,19 +34,6 @@ struct Shared {
     index: Arc<Mutex<LogIndex>>,
     queue: Arc<Queue>,
     driver: Driver,
-}
-
-#[derive(Debug)]
-enum Driver {
-    Thread(Mutex<Option<JoinHandle<()>>>),
-    Inline { writer: Box<Mutex<Option<Held>>>, runs_at_once: bool },
-}
-
-/// A writer, and the lock on its directory (WAL-01), which is given back when it goes.
-#[derive(Debug)]
-struct Held {
-    writer: Writer,
-    _lock: Box<dyn DiskLock>,
 }
 
 impl Wal {
@@ -147,15 +105,8 @@ impl Wal {
         let index = writer.index();
         let queue = Arc::new(Queue::default());
         let held = Held { writer, _lock: lock };
-        let driver = match options.drive {
-            Drive::Thread => {
-                let thread = start_thread(held, Arc::clone(&index), Arc::clone(&queue))
-                    .map_err(|source| IoFailure::new(Action::Open, directory, source))?;
-                Driver::Thread(Mutex::new(Some(thread)))
-            }
-            Drive::Inline => Driver::Inline { writer: Box::new(Mutex::new(Some(held))), runs_at_once: true },
-            Drive::Manual => Driver::Inline { writer: Box::new(Mutex::new(Some(held))), runs_at_once: false },
-        };
+        let driver = Driver::start(options.drive, held, Arc::clone(&index), Arc::clone(&queue))
+            .map_err(|source| IoFailure::new(Action::Open, directory, source))?;
         Ok((Self { shared: Arc::new(Shared { index, queue, driver }) }, recovered))
     }
 
@@ -184,7 +135,7 @@ impl Wal {
         }
         self.shared.queue.push(Operation { deed: last, callback: Some(callback) });
         drop(index);
-        self.run_inline();
+        self.shared.driver.run_at_once(&self.shared.queue);
         Ok(())
     }
 
@@ -286,18 +237,7 @@ impl Wal {
         // Also after a failure: the writer still has to let go of the directory.
         self.shared.queue.push(Operation { deed: Deed::Close, callback: Some(callback) });
         drop(index);
-        match &self.shared.driver {
-            Driver::Thread(thread) => {
-                let thread = thread.lock().take();
-                if thread.is_some_and(|thread| thread.join().is_err()) {
-                    return Err(WalError::Closed);
-                }
-            }
-            Driver::Inline { writer, .. } => {
-                self.run_queued();
-                *writer.lock() = None;
-            }
-        }
+        self.shared.driver.finish(&self.shared.queue)?;
         outcome.lock().clone()
     }
 
@@ -313,7 +253,7 @@ impl Wal {
             Ok(deed) => {
                 self.shared.queue.push(Operation { deed, callback });
                 drop(index);
-                self.run_inline();
+                self.shared.driver.run_at_once(&self.shared.queue);
                 Ok(())
             }
             Err(error) => {
@@ -326,28 +266,10 @@ impl Wal {
         }
     }
 
-    fn run_inline(&self) {
-        match &self.shared.driver {
-            Driver::Inline { runs_at_once: true, .. } => self.run_queued(),
-            Driver::Inline { runs_at_once: false, .. } | Driver::Thread(_) => {}
-        }
-    }
-
-    /// Writes all that is queued, in place. Does nothing when a thread does it, or from a callback: the
-    /// run that called back goes on with whatever the callback queued.
+    /// Writes all that is queued, in place, under [`Drive::Manual`](super::Drive::Manual). Does nothing when a thread
+    /// does it.
     pub fn run_queued(&self) {
-        let Driver::Inline { writer, .. } = &self.shared.driver else { return };
-        let Some(mut held) = writer.try_lock() else { return };
-        loop {
-            let group = self.shared.queue.take_group();
-            if group.is_empty() {
-                return;
-            }
-            match held.as_mut() {
-                Some(held) => held.writer.run(group, &self.shared.queue),
-                None => return,
-            }
-        }
+        self.shared.driver.run_queued(&self.shared.queue);
     }
 
     /// The state as of the last call, durable or not: vote, commit index, what is purged and last.
@@ -425,46 +347,4 @@ fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DiskLock>, Ope
     let note = format!("process {}\n", std::process::id());
     disk.lock(&directory.join(segment::LOCK_NAME), &note)
         .map_err(|source| OpenError::Locked { directory: directory.to_path_buf(), source })
-}
-
-fn start_thread(held: Held, index: Arc<Mutex<LogIndex>>, queue: Arc<Queue>) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name("raft-log".to_owned()).spawn(move || {
-        // Also when a callback panics: whoever still waits is told, and nobody waits for ever.
-        let _guard = Guard { index, queue: Arc::clone(&queue) };
-        drive(held, &queue);
-    })
-}
-
-fn drive(mut held: Held, queue: &Queue) {
-    loop {
-        let patience = held.writer.is_unsettled().then_some(MARK_SYNC_DELAY);
-        match queue.wait(patience) {
-            Next::Group(group) => {
-                let is_last = group.iter().any(|operation| matches!(operation.deed, Deed::Close));
-                held.writer.run(group, queue);
-                if is_last {
-                    return;
-                }
-            }
-            Next::Idle => held.writer.settle_when_idle(queue),
-            Next::Abandoned => {
-                if held.writer.is_unsettled() {
-                    held.writer.settle_when_idle(queue);
-                }
-                return;
-            }
-        }
-    }
-}
-
-struct Guard {
-    index: Arc<Mutex<LogIndex>>,
-    queue: Arc<Queue>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.index.lock().is_closed = true;
-        refuse_all(&self.queue, &Err(WalError::Closed));
-    }
 }

@@ -38,6 +38,7 @@ pub(crate) struct Life {
     /// The last call that was answered with Ok: nothing up to it may be lost.
     acknowledged: Arc<Mutex<usize>>,
     term: u64,
+    options: WalOptions,
 }
 
 /// Small segments and a cache of almost nothing, groups made by hand.
@@ -45,14 +46,18 @@ pub(crate) const OPTIONS: WalOptions = WalOptions { drive: Drive::Manual, segmen
 
 impl Life {
     pub(crate) fn begin() -> Self {
-        let disk = SimulatedDisk::new(ROOT);
-        let (wal, recovered) = Wal::create(shared(&disk), &directory(), IDENTITY, OPTIONS).unwrap();
-        Self::continued(disk, wal, &recovered, 1)
+        Self::begin_with(OPTIONS)
     }
 
-    fn continued(disk: SimulatedDisk, wal: Wal, recovered: &Recovered, term: u64) -> Self {
+    pub(crate) fn begin_with(options: WalOptions) -> Self {
+        let disk = SimulatedDisk::new(ROOT);
+        let (wal, recovered) = Wal::create(shared(&disk), &directory(), IDENTITY, options).unwrap();
+        Self::continued(disk, wal, &recovered, 1, options)
+    }
+
+    fn continued(disk: SimulatedDisk, wal: Wal, recovered: &Recovered, term: u64, options: WalOptions) -> Self {
         let history = vec![State::of(&wal, recovered)];
-        Self { disk, wal, history, acknowledged: Arc::default(), term }
+        Self { disk, wal, history, acknowledged: Arc::default(), term, options }
     }
 
     /// How many calls were answered with Ok.
@@ -156,7 +161,7 @@ impl Life {
     /// Opens `disk` and checks that what it holds is what the log was after some call, not before the last
     /// that was answered.
     pub(crate) fn reopened(&self, disk: &SimulatedDisk) -> Result<Self, Trouble> {
-        let opened = Wal::open(shared(disk), &directory(), IDENTITY, OPTIONS);
+        let opened = Wal::open(shared(disk), &directory(), IDENTITY, self.options);
         let (wal, recovered) = opened.map_err(Trouble::Refused)?;
         let found = State::of(&wal, &recovered);
         let legal = &self.history[self.acknowledged()..];
@@ -164,7 +169,7 @@ impl Life {
             let position = self.history.iter().rposition(|state| *state == found);
             return Err(Trouble::Lost { acknowledged: self.acknowledged(), found: position });
         }
-        Ok(Self::continued(disk.clone(), wal, &recovered, self.term + 1))
+        Ok(Self::continued(disk.clone(), wal, &recovered, self.term + 1, self.options))
     }
 }
 

@@ -1,14 +1,16 @@
 //! Power cuts at any instant: nothing acknowledged is lost, no torn tail that may legally be there is refused.
 
-use super::model::{Life, Trouble};
+use super::model::{Life, OPTIONS, Trouble};
 use crate::support::*;
 use quorate_raft_store::disk::{PowerLoss, Seeded, SimulatedDisk};
-use quorate_raft_store::log::Wal;
+use quorate_raft_store::log::{Wal, WalOptions};
 
 /// Lives a log for a while, cuts the power, and says what was found; several times over on the same disk.
 fn image(seed: u64, lies: bool) -> Result<u64, Trouble> {
     let random = &mut Seeded::new(seed);
-    let mut life = Life::begin();
+    // Now and then every group gets a segment of its own.
+    let segment_bytes = if random.one_in(4) { 1 } else { OPTIONS.segment_bytes };
+    let mut life = Life::begin_with(WalOptions { segment_bytes, ..OPTIONS });
     let mut acknowledged = 0;
     for _round in 0..3 {
         if lies {
@@ -25,7 +27,7 @@ fn image(seed: u64, lies: bool) -> Result<u64, Trouble> {
         if random.one_in(3) {
             // The power goes out again while the log is being opened.
             disk.stop_after(random.below(12));
-            drop(Wal::open(shared(&disk), &directory(), IDENTITY, super::model::OPTIONS));
+            drop(Wal::open(shared(&disk), &directory(), IDENTITY, OPTIONS));
             disk = cut(&disk, random);
         }
         life = life.reopened(&disk)?;
@@ -117,7 +119,7 @@ fn wal_15_an_opening_cut_off_at_any_step_can_be_repeated() {
                 fill(&mut life, 30);
                 let disk = life.disk.after_power_loss(PowerLoss::ALL[chance], random.draw());
                 disk.stop_after(steps);
-                drop(Wal::open(shared(&disk), &directory(), IDENTITY, super::model::OPTIONS));
+                drop(Wal::open(shared(&disk), &directory(), IDENTITY, OPTIONS));
                 let disk = disk.after_power_loss(kind, random.draw());
                 if let Err(trouble) = life.reopened(&disk) {
                     panic!("step {steps}, {kind:?}: {trouble:?}");

@@ -132,6 +132,32 @@ fn wal_12_a_torn_tail_is_cut_off_and_the_log_goes_on_behind_it() {
 }
 
 #[test]
+fn an_old_frame_that_reappears_behind_a_new_one_does_not_join_on() {
+    let lives = |term| {
+        let disk = SimulatedDisk::new(ROOT);
+        let wal = create(&disk);
+        let made = disk.content(directory().join("s-1.wal")).unwrap().len();
+        let at_first = mark(&disk);
+        wal.append(vec![record(term, 0, 50)], Answers::default().callback()).unwrap();
+        wal.append(vec![record(term, 1, 50)], Answers::default().callback()).unwrap();
+        (disk.restart(), at_first, made)
+    };
+    // The same lengths, the same sequence numbers, another first entry.
+    let ((old, _, made), (new, at_first, _)) = (lives(1), lives(2));
+    let segment = directory().join("s-1.wal");
+    let frame = 48 + 32 + 50;
+    let mut mixed = new.content(&segment).unwrap();
+    let from = made + frame;
+    mixed[from..from + frame].copy_from_slice(&old.content(&segment).unwrap()[from..from + frame]);
+    new.overwrite(&segment, mixed).unwrap();
+    new.overwrite(directory().join("mark"), at_first).unwrap();
+    let (wal, recovered) = open(&new).unwrap();
+    assert_eq!(recovered.entries, 0..1);
+    assert_eq!(recovered.torn_bytes as usize, frame);
+    assert_eq!(content(&wal).1, [record(2, 0, 50)]);
+}
+
+#[test]
 fn wal_15_a_frame_beyond_the_mark_is_kept_and_is_durable_before_anyone_builds_on_it() {
     let disk = SimulatedDisk::new(ROOT);
     let wal = create(&disk);
