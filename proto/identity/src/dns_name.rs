@@ -51,7 +51,7 @@ pub fn check_dns_name(name: &str) -> Result<(), DnsNameError> {
 /// Names compare without regard to case. A wildcard covers names with exactly one label in its
 /// place (RFC 9525 section 6.3).
 #[must_use]
-pub fn wildcard_overlap<'a>(names: &'a [String]) -> Option<(&'a str, &'a str)> {
+pub fn wildcard_overlap(names: &[String]) -> Option<(&str, &str)> {
     let wildcards = names.iter().filter_map(|name| Some((name, name.strip_prefix("*.")?)));
     wildcards.into_iter().find_map(|(wildcard, base)| {
         let covered = names.iter().find(|name| match name.split_once('.') {

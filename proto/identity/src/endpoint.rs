@@ -101,7 +101,7 @@ pub enum EndpointError {
 fn parse_unix(rest: &str) -> Result<WorkloadEndpoint, EndpointError> {
     // `unix:///p` has an authority that is empty, which is as good as none.
     let path = match rest.strip_prefix("//") {
-        Some(after) if after.is_empty() => return Err(EndpointError::UnixPath),
+        Some("") => return Err(EndpointError::UnixPath),
         Some(after) if !after.starts_with('/') => return Err(EndpointError::UnixAuthority),
         Some(after) => after,
         None => rest,

@@ -65,7 +65,7 @@ fn a_good_document_gives_all_that_is_understood() {
     let document = Document::base();
     let ParsedBundle { bundle, skipped } = document.parse().unwrap();
     assert_eq!(bundle.trust_domain(), &domain());
-    assert_eq!(bundle.x509_authorities(), [document.root.clone()]);
+    assert_eq!(bundle.x509_authorities(), std::slice::from_ref(&document.root));
     let key_ids: Vec<_> = bundle.jwt_authorities().iter().map(|authority| authority.key_id.as_str()).collect();
     assert_eq!(key_ids, ["jwt-7"]);
     assert_eq!(&bundle.jwt_authorities()[0].public_key, document.jwt_key.public_key());
@@ -223,7 +223,7 @@ fn what_publishers_should_not_do_and_consumers_accept() {
     let again = document.json["keys"][0].clone();
     document.json["keys"].as_array_mut().unwrap().push(again);
     let bundle = document.parse().unwrap().bundle;
-    assert_eq!(bundle.x509_authorities(), [document.root.clone()]);
+    assert_eq!(bundle.x509_authorities(), std::slice::from_ref(&document.root));
     assert_eq!(bundle.jwt_authorities().len(), 1);
 
     // An anchor that is not self-signed and names another trust domain: for the configured domain only.

@@ -223,8 +223,8 @@ fn tokens_wrong_in_one_way_are_refused_for_just_that() {
     for (number, wanted, change) in REFUSED {
         let mut token = Token::base();
         change(&mut token);
-        let refused = format!("{:?}", token.verify().map(drop).expect_err(number));
-        assert!(refused.starts_with(wanted), "{number}: {refused}");
+        let verified = format!("{:?}", token.verify().map(drop));
+        assert!(verified.starts_with(&format!("Err({wanted}")), "{number}: {verified}");
     }
 }
 

@@ -42,7 +42,7 @@ const LEAVES_REFUSED: &[Refused] = &[
     ("XC-09", "Authority", |scene| scene.leaf.set(Extension::ca(None))),
     ("XC-10", "SigningKeyUsage", |scene| scene.leaf.set(Extension::key_usage(&[2, 0x84]))),
     ("XC-11", "SigningKeyUsage", |scene| scene.leaf.set(Extension::key_usage(&[1, 0x82]))),
-    ("XC-13", "Path(", |scene| scene.leaf_signer = scene.other_root_key.clone()),
+    ("XC-13", "Path(InvalidSignatureForPublicKey", |scene| scene.leaf_signer = scene.other_root_key.clone()),
     ("XC-14", "NoBundle", |scene| set_uris(scene, &["spiffe://nobundle.org/workload"])),
     ("XC-15", "NoAuthority", |scene| only_bundle(scene, bundle_of("example.org", &[]))),
     ("XC-17", "Path(CertExpired", |scene| scene.leaf.not_after = now().minus(1)),
@@ -90,29 +90,29 @@ const LEAVES_REFUSED: &[Refused] = &[
 
 /// What is wrong above the leaf: XC-22 to XC-29.
 const PATHS_REFUSED: &[Refused] = &[
-    ("XC-22", "Path(", |scene| {
+    ("XC-22", "Path(CertExpired", |scene| {
         scene.intermediate.not_after = now().minus(1);
         scene.use_intermediate();
     }),
-    ("XC-23 cA FALSE", "Path(", |scene| {
+    ("XC-23 cA FALSE", "Path(EndEntityUsedAsCa", |scene| {
         scene.intermediate.set(Extension::not_a_ca());
         scene.use_intermediate();
     }),
-    ("XC-23 no basic constraints", "Path(", |scene| {
+    ("XC-23 no basic constraints", "Path(EndEntityUsedAsCa", |scene| {
         scene.intermediate.unset(&BASIC_CONSTRAINTS);
         scene.use_intermediate();
     }),
-    ("XC-24", "Path(", |scene| {
+    ("XC-24", "Path(EndEntityUsedAsCa", |scene| {
         scene.intermediate.set(Extension::key_usage(&[1, 0x02]));
         scene.use_intermediate();
     }),
-    ("XC-25", "Path(", |scene| {
+    ("XC-25", "Path(EndEntityUsedAsCa", |scene| {
         let issuer = CertificateSpec::leaf("R", "spiffe://example.org/issuer", &scene.intermediate_key);
         scene.sent = vec![issuer.sign(&scene.root_key)];
         scene.leaf.issuer = issuer.subject;
         scene.leaf_signer = scene.intermediate_key.clone();
     }),
-    ("XC-26", "Path(", |scene| {
+    ("XC-26", "Path(PathLenConstraintViolated", |scene| {
         scene.intermediate.set(Extension::ca(Some(0)));
         let mut below = CertificateSpec::authority("J", &[], &scene.other_root_key);
         below.issuer = name("I");
@@ -124,7 +124,7 @@ const PATHS_REFUSED: &[Refused] = &[
         scene.use_intermediate();
         scene.sent.clear();
     }),
-    ("XC-29", "Path(", |scene| {
+    ("XC-29", "Path(NameConstraintViolation", |scene| {
         let host = tlv(0x30, &tlv(0x86, b"prod.example.net"));
         let value = tlv(0x30, &tlv(0xa0, &host));
         scene.intermediate.set(Extension::new(&[2, 5, 29, 30], true, value));
@@ -139,8 +139,8 @@ fn check_refused(vectors: &[Refused]) {
     for (number, wanted, change) in vectors {
         let mut scene = Scene::new();
         change(&mut scene);
-        let refused = format!("{:?}", scene.verify().map(drop).expect_err(number));
-        assert!(refused.starts_with(wanted), "{number}: {refused}");
+        let verified = format!("{:?}", scene.verify().map(drop));
+        assert!(verified.starts_with(&format!("Err({wanted}")), "{number}: {verified}");
     }
 }
 
@@ -201,9 +201,9 @@ fn one_flipped_bit_is_refused() {
     *signature.last_mut().unwrap() ^= 1;
     assert!(format!("{:?}", scene.verify_der(&signature).unwrap_err()).starts_with("Path(InvalidSignature"));
     let id = good.windows(8).position(|window| window == b"workload").unwrap();
-    let mut body = good.clone();
+    let mut body = good;
     body[id] ^= 1;
-    assert!(format!("{:?}", scene.verify_der(&body).unwrap_err()).starts_with("Path("));
+    assert!(format!("{:?}", scene.verify_der(&body).unwrap_err()).starts_with("Path(InvalidSignature"));
 }
 
 /// XC-32, XC-34.
