@@ -30,6 +30,7 @@ pub mod command;
 pub mod entry;
 pub mod event;
 mod hash;
+pub mod invariants;
 pub mod members;
 mod objects;
 pub mod origins;
@@ -37,6 +38,7 @@ pub mod outcome;
 pub mod policy;
 mod registration;
 pub mod registry;
+pub mod snapshot;
 mod state;
 mod stored;
 
@@ -56,6 +58,7 @@ pub use members::{Member, MemberDraft, MemberRole, MemberStatus};
 pub use outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
 pub use policy::{NetworkProfile, Policy, PolicyError};
 pub use registry::{Entitled, Entitlement, EntryFilter, MatchMode, NodeScope, node_id};
+pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError, SnapshotReader, StateView};
 pub use state::{Cluster, Counters, State};
 pub use stored::StoredError;
 

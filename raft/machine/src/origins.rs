@@ -162,17 +162,22 @@ impl Origins {
         self.kept.values().flat_map(|kept| kept.outcomes.values())
     }
 
-    /// Puts back an origin from a snapshot.
-    pub(crate) fn restore_record(&mut self, record: OriginRecord) {
-        self.records.put((record.node, record.boot), record);
-        self.kept.entry((record.node, record.boot)).or_default();
+    /// Puts back an origin from a snapshot; `false` if it is there already.
+    pub(crate) fn restore_record(&mut self, record: OriginRecord) -> bool {
+        let key = (record.node, record.boot);
+        let is_new = self.records.get(&key).is_none();
+        self.records.put(key, record);
+        self.kept.entry(key).or_default();
+        is_new
     }
 
-    /// Puts back a kept outcome from a snapshot.
-    pub(crate) fn restore_outcome(&mut self, outcome: KeptOutcome) {
+    /// Puts back a kept outcome from a snapshot; `false` if it is there already.
+    pub(crate) fn restore_outcome(&mut self, outcome: KeptOutcome) -> bool {
         let kept = Arc::make_mut(self.kept.entry((outcome.node, outcome.boot)).or_default());
         kept.bytes = kept.bytes.saturating_add(outcome.outcome.len());
+        let is_new = kept.outcomes.get(&outcome.sequence).is_none();
         kept.outcomes.put(outcome.sequence, outcome);
+        is_new
     }
 }
 

@@ -74,6 +74,18 @@ pub(crate) fn check_whole(entry: &Entry) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Checks an entry of the state against all rules, but for those that depend on what else is there.
+pub(crate) fn check_stored(entry: &Entry, trust_domain: &TrustDomain) -> Result<(), Refusal> {
+    check_parent_id(&entry.parent_id, trust_domain)?;
+    check_spiffe_id(&entry.spiffe_id, trust_domain)?;
+    check_selectors(&entry.selectors)?;
+    check_ttl("x509_svid_ttl", entry.x509_svid_ttl)?;
+    check_ttl("jwt_svid_ttl", entry.jwt_svid_ttl)?;
+    check_dns_names(&entry.dns_names)?;
+    check_hint(&entry.hint)?;
+    check_whole(entry)
+}
+
 /// A parent is any ID of the trust domain: a node, an alias, `/spire/server`, `/spire/nodes`, or a workload.
 fn check_parent_id(parent_id: &SpiffeId, trust_domain: &TrustDomain) -> Result<(), Refusal> {
     check_member_id("parent_id", parent_id, trust_domain)

@@ -35,11 +35,11 @@ pub struct Cluster {
 
 /// The policy, and how often it was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PolicyRecord {
+pub(crate) struct PolicyRecord {
     /// 1 from the founding on, one higher with each change.
-    pub revision: u64,
+    pub(crate) revision: u64,
     /// The policy.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
 }
 
 /// Numbers that only ever grow.

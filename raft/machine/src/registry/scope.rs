@@ -1,7 +1,10 @@
 //! A node's scope: the parents whose entries it serves.
 
+use std::sync::{Arc, Mutex};
+
 use quorate_proto_identity::{EntryId, Selector, SelectorSet, SpiffeId, SpiffeIdError, TrustDomain, UnixSeconds};
 
+use super::reach::CachedReach;
 use crate::entry::{ALIAS_PARENT_PATH, Entry, NODES_PARENT_PATH};
 use crate::members::MemberDraft;
 
@@ -16,6 +19,8 @@ pub struct NodeScope {
     nodes_id: SpiffeId,
     alias_parent: SpiffeId,
     selectors: SelectorSet,
+    /// What was reached when it was last walked. It follows from the scope and the state, so clones may share it.
+    reach: Arc<Mutex<CachedReach>>,
 }
 
 impl NodeScope {
@@ -38,6 +43,7 @@ impl NodeScope {
             nodes_id: SpiffeId::from_path(trust_domain, NODES_PARENT_PATH)?,
             alias_parent: SpiffeId::from_path(trust_domain, ALIAS_PARENT_PATH)?,
             selectors: selectors.collect(),
+            reach: Arc::default(),
         })
     }
 
@@ -56,6 +62,11 @@ impl NodeScope {
     /// The parents that the node matches without any entry.
     pub(crate) fn parents(&self) -> impl Iterator<Item = &SpiffeId> {
         [&self.own_id, &self.nodes_id].into_iter()
+    }
+
+    /// Where the last walk is kept.
+    pub(super) fn reach(&self) -> &Mutex<CachedReach> {
+        &self.reach
     }
 
     /// The parent of aliases.

@@ -1,0 +1,183 @@
+//! What must hold of every state, by name.
+//!
+//! Tests check all of it after each step of random histories; chaos runs check it on the states of real nodes. Each
+//! invariant is a function of the state alone. What must hold between two states (sequence numbers that only grow,
+//! numbers that are never given twice) is checked by who holds both.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::authority::AuthorityState;
+use crate::hash::StateHash;
+use crate::members::MemberStatus;
+use crate::origins::{OUTCOME_BYTES_PER_ORIGIN, OUTCOMES_PER_ORIGIN};
+use crate::registration::check_stored;
+use crate::state::State;
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// Of what, and how.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+/// A named rule: what is wrong with a state, if anything.
+type Invariant = (&'static str, fn(&State) -> Option<String>);
+
+/// Every invariant.
+const INVARIANTS: [Invariant; 11] = [
+    ("the state hash is the sum over all objects", hash_is_the_sum),
+    ("nothing exists before the founding but origins and counters", nothing_before_founding),
+    ("the policy agrees with itself", policy_agrees),
+    ("there is exactly one active authority of each kind, and at most one prepared", one_active),
+    ("sealed keys are kept exactly as long as they are in use", sealed_while_in_use),
+    ("the bundle follows from authorities and policy", bundle_follows),
+    ("members have numbers that were given, names and keys of their own", members_apart),
+    ("issuing certificates belong to members and keys, and to roots in the bundle or are revoked", issuing_belong),
+    ("kept outcomes lie above their origin's floor and within its limits", outcomes_above_floor),
+    ("entries keep the rules of registration", entries_keep_rules),
+    ("every index says what the entries say", indexes_agree),
+];
+
+/// Every invariant that does not hold of this state. Reads the whole of it.
+#[must_use]
+pub fn violations(state: &State) -> Vec<Violation> {
+    INVARIANTS.iter().filter_map(|(invariant, check)| Some(Violation { invariant, detail: check(state)? })).collect()
+}
+
+fn hash_is_the_sum(state: &State) -> Option<String> {
+    let sum =
+        state.view().objects().fold(StateHash::default(), |sum, (kind, stored)| sum.plus(StateHash::of(kind, &stored)));
+    (sum != state.state_hash()).then(|| format!("it is {}, the sum {sum}", state.state_hash()))
+}
+
+fn nothing_before_founding(state: &State) -> Option<String> {
+    let founded = state.cluster().is_some();
+    let present = [
+        ("a policy", state.policy().is_some()),
+        ("members", state.members().next().is_some()),
+        ("roots", state.x509_authorities().next().is_some()),
+        ("token keys", state.jwt_authorities().next().is_some()),
+        ("a bundle", state.bundle().sequence > 0),
+    ];
+    if let Some((what, _)) = present.iter().find(|(_, is_there)| *is_there != founded) {
+        return Some(format!("founded: {founded}, but {what}: {}", !founded));
+    }
+    (!founded && (state.entry_count() > 0 || state.issuing_certificates().next().is_some()))
+        .then(|| "entries or issuing certificates without an authority".to_owned())
+}
+
+fn policy_agrees(state: &State) -> Option<String> {
+    state.policy()?.check().err().map(|error| error.to_string())
+}
+
+fn one_active(state: &State) -> Option<String> {
+    state.cluster()?;
+    let roots: Vec<AuthorityState> = state.x509_authorities().map(|root| root.state).collect();
+    let keys: Vec<AuthorityState> = state.jwt_authorities().map(|key| key.state).collect();
+    for (what, states) in [("roots", roots), ("token keys", keys)] {
+        let count = |wanted| states.iter().filter(|state| **state == wanted).count();
+        let (active, prepared) = (count(AuthorityState::Active), count(AuthorityState::Prepared));
+        if active != 1 || prepared > 1 {
+            return Some(format!("{active} active and {prepared} prepared {what}"));
+        }
+    }
+    None
+}
+
+fn sealed_while_in_use(state: &State) -> Option<String> {
+    let root = state.x509_authorities().find(|root| root.sealed.is_some() != root.state.keeps_x509_key());
+    if let Some(root) = root {
+        return Some(format!("root {} is {}", root.id, root.state.name()));
+    }
+    let key = state.jwt_authorities().find(|key| key.sealed.is_some() != key.state.keeps_jwt_key())?;
+    Some(format!("token key {} is {}", key.id, key.state.name()))
+}
+
+fn bundle_follows(state: &State) -> Option<String> {
+    let derived = state.bundle_content();
+    (*state.bundle() != derived).then(|| format!("{:?}, but {derived:?} follows", state.bundle()))
+}
+
+fn members_apart(state: &State) -> Option<String> {
+    let mut names = BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    for member in state.members() {
+        let number = member.number;
+        if number.get() >= state.counters().next_member_number {
+            return Some(format!("member {number} has a number that was not given yet"));
+        }
+        if !keys.insert(&member.record.identity_key) {
+            return Some(format!("member {number} has another's identity key"));
+        }
+        if member.record.status == MemberStatus::Admitted && !names.insert(&member.record.name) {
+            return Some(format!("member {number} has another's name"));
+        }
+    }
+    None
+}
+
+fn issuing_belong(state: &State) -> Option<String> {
+    for issuing in state.issuing_certificates() {
+        let serial = issuing.serial;
+        let Some(key) = state.issuing_key(&issuing.key_id) else {
+            return Some(format!("{serial} has no key"));
+        };
+        if state.member(issuing.member).is_none() || key.member != issuing.member {
+            return Some(format!("{serial} belongs to member {}, its key to {}", issuing.member, key.member));
+        }
+        if key.crl_next_update < issuing.validity.not_after() {
+            return Some(format!("{serial} outlives the CRL of its key (CRL-03)"));
+        }
+        let root_in_bundle = state.x509_authority(&issuing.issuer).is_none_or(|root| root.state.in_bundle());
+        if !root_in_bundle && issuing.revoked_at.is_none() {
+            return Some(format!("{serial} is not revoked, its root is"));
+        }
+    }
+    let unused =
+        state.issuing_keys().find(|key| !state.issuing_certificates().any(|issuing| issuing.key_id == key.id))?;
+    Some(format!("key {} has no certificate", unused.id))
+}
+
+fn outcomes_above_floor(state: &State) -> Option<String> {
+    for record in state.origins.records() {
+        let kept = || state.origins.outcomes().filter(|kept| (kept.node, kept.boot) == (record.node, record.boot));
+        let origin = format!("node {} boot {}", record.node, record.boot);
+        if kept().any(|kept| kept.sequence <= record.floor) {
+            return Some(format!("{origin} keeps an outcome at or below {}", record.floor));
+        }
+        let bytes: usize = kept().map(|kept| kept.outcome.len()).sum();
+        let count = kept().count();
+        if count > OUTCOMES_PER_ORIGIN || (bytes > OUTCOME_BYTES_PER_ORIGIN && count > 1) {
+            return Some(format!("{origin} keeps {count} outcomes of {bytes} bytes"));
+        }
+    }
+    None
+}
+
+fn entries_keep_rules(state: &State) -> Option<String> {
+    let cluster = state.cluster()?;
+    let mut last = 0;
+    for entry in state.list(&crate::EntryFilter::default(), 0, usize::MAX) {
+        if entry.creation_number <= last || entry.creation_number >= state.counters().next_creation_number {
+            return Some(format!("entry {} has creation number {}", entry.id, entry.creation_number));
+        }
+        last = entry.creation_number;
+        if let Err(refusal) = check_stored(&entry, &cluster.trust_domain) {
+            return Some(format!("entry {}: {refusal}", entry.id));
+        }
+    }
+    None
+}
+
+fn indexes_agree(state: &State) -> Option<String> {
+    state.registry.disagreement()
+}
