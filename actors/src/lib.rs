@@ -1,1 +1,61 @@
-//! Placeholder.
+//! The actors of a node: supervised I/O around the pure rules of `identity` and `machine`.
+//!
+//! ```text
+//!   System
+//!   └─ supervisor            starts its children in this order, stops them in the other; restarts one that ends, at once
+//!      │                     the first time, then with growing waits; more than 10 ends in a minute end everything
+//!      ├─ ledger             issued SVIDs, written behind into sled. Its end: records wait in their queue
+//!      ├─ authority          on the leader: signs issuing certificates, moves authorities on. Its end: requests are
+//!      │                     refused for a moment and asked again
+//!      ├─ issuer             keeps this node's issuing certificate and token key good. Its end: nothing is
+//!      │                     interrupted, what it published stays until its own time is over
+//!      ├─ attestor           looks at the processes behind connections. Its end: new callers get Unavailable once
+//!      └─ keeper-1 .. n      route changes to sessions, sharded by selectors. Its end: the streams of its shard end with
+//!                            Unavailable, and their clients open them again
+//!
+//!                    what was applied (consensus)
+//!          ┌───────────────┬────────┴──────┬──────────────────┐
+//!      authority        issuer          keepers ── refresh ──> groups ──> slots ──> streams
+//!          ^               │ publishes                           │
+//!          └── requests ───┤ Leases, TokenKeys <── read by ──────┤
+//!                          v                                     v
+//!                    IssuanceStatus                 Svids, Bundles, entitlements
+//! ```
+//!
+//! Children hold nothing that must be cleaned up in good order: what has to happen at their end happens when their state
+//! is dropped, because ractor skips `post_stop` after a kill or a panic. Their mailboxes are bounded ([`MailboxError`]).
+//! Actors are unnamed, and no registry or process group is used: both are global to the process, and tests run several
+//! nodes in one (SIM-06).
+//!
+//! What this crate never does: decide what the state machine decides; read a clock or draw a random number but through
+//! [`sources`]; write an issuing key anywhere; hold a lock while it signs; answer `PermissionDenied` when it does not know.
+
+#![forbid(unsafe_code)]
+
+pub mod attestation;
+mod authority;
+mod bundles;
+mod events;
+mod issuer;
+pub mod keys;
+mod ledger;
+mod mailbox;
+mod metrics;
+mod own;
+mod refusal;
+mod session;
+pub mod sources;
+mod supervisor;
+mod system;
+
+pub use authority::{DocumentError, founding};
+pub use issuer::{
+    lease::IssuanceStatus,
+    minter::{MintedJwt, MintedX509, Minter},
+};
+pub use ledger::{Issued, Ledger};
+pub use mailbox::MailboxError;
+pub use refusal::Refusal;
+pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, WorkloadApi};
+pub use supervisor::SystemStatus;
+pub use system::{Dependencies, Settings, StartError, System};

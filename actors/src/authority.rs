@@ -1,0 +1,231 @@
+//! The authority: signs issuing certificates and moves authorities through their life, on the node that leads.
+//!
+//! The actor is started and restarted by the [`supervisor`](crate::supervisor) on every node; where the node does not
+//! lead it refuses. It acts only on a role that consensus has confirmed, and asks again (a read-index round) before each
+//! piece of work, because an office can be over without its holder knowing (ELE-07). Every step is checked once more by
+//! `apply`, so a leader that was replaced in the middle of one neither skips nor repeats it.
+//!
+//! ```text
+//!   issuer (this node; later peers) ── request: CSR, first CRL ──> sign with the active root ──> RecordIssuingCertificate
+//!   clock, set from the state ──────────────────────────────────> what is due? ──> prepare, activate, prune
+//! ```
+//!
+//! Roots are opened for a signature and wiped after it; no key is kept open here.
+
+mod documents;
+pub mod founding;
+mod issuing;
+mod rotation;
+mod schedule;
+
+use std::{sync::Arc, time::Duration};
+
+use quorate_proto_identity::{MemberNumber, UnixMillis};
+use quorate_raft_consensus::{Handle, Role};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{
+    sync::oneshot,
+    task::{AbortHandle, JoinSet},
+};
+
+pub use documents::DocumentError;
+pub(crate) use documents::{Workshop, first_crl, own_context};
+pub(crate) use issuing::{IssuingError, IssuingRequest, Requests, sign_and_record};
+
+use crate::{
+    events,
+    mailbox::{Address, Envelope},
+    own::Own,
+};
+
+/// How many requests may wait: two from each of the most members that a cluster has.
+pub(crate) const AUTHORITY_MAILBOX_LIMIT: usize = 2048;
+
+/// How long a proposal or a read-index round of the authority may take.
+pub(crate) const STEP_TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// First wait after a step that failed; doubled up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// Longest wait after a step that failed.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// The longest sleep: what is due is a time of day, which can be set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What the authority is told.
+pub(crate) enum AuthorityMessage {
+    /// A member wants an issuing certificate.
+    Issue { request: IssuingRequest, reply: oneshot::Sender<Result<(), IssuingError>> },
+    /// Something was applied; what, the state says.
+    News,
+    /// This node leads, or does not any more.
+    Role(Role),
+    /// The time has come to look at what is due.
+    Wake,
+    /// Doing what was due came to this end.
+    Rotated(Result<(), rotation::RotationError>),
+}
+
+/// The actor.
+pub(crate) struct AuthorityActor;
+
+/// What it starts from.
+#[derive(Clone)]
+pub(crate) struct AuthorityArguments {
+    pub(crate) handle: Handle,
+    pub(crate) own: Arc<Own>,
+    pub(crate) workshop: Workshop,
+    /// The newest request of each member, for certificates under a root that is activated; outlives a restart.
+    pub(crate) requests: Arc<Requests>,
+    pub(crate) address: Address<AuthorityMessage>,
+}
+
+/// What it keeps.
+pub(crate) struct AuthorityState {
+    arguments: AuthorityArguments,
+    leader: Result<(), Option<MemberNumber>>,
+    /// Doing what is due; one at a time.
+    rotating: bool,
+    failures: u32,
+    alarm: Option<(UnixMillis, AbortHandle)>,
+    /// Signatures, rotation, alarms and listeners; they die with the actor.
+    tasks: JoinSet<()>,
+}
+
+impl Actor for AuthorityActor {
+    type Msg = Envelope<AuthorityMessage>;
+    type State = AuthorityState;
+    type Arguments = AuthorityArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(events::forward(arguments.handle.events(), arguments.address.clone(), |_| AuthorityMessage::News));
+        tasks.spawn(follow_role(myself, arguments.handle.role()));
+        Ok(AuthorityState { arguments, leader: Err(None), rotating: false, failures: 0, alarm: None, tasks })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        envelope: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.tasks.try_join_next().is_some() {}
+        let (message, permit) = envelope.open();
+        match message {
+            AuthorityMessage::Issue { request, reply } => match state.leader {
+                Ok(()) => {
+                    let arguments = state.arguments.clone();
+                    state.tasks.spawn(async move {
+                        let _permit = permit;
+                        // Whoever asked may have gone; the certificate is recorded all the same.
+                        drop(reply.send(sign_and_record(&arguments, request).await));
+                    });
+                }
+                Err(leader) => drop(reply.send(Err(IssuingError::NotLeader { leader }))),
+            },
+            AuthorityMessage::News => state.set_alarm(&myself),
+            AuthorityMessage::Role(role) => state.role(&myself, &role),
+            AuthorityMessage::Wake => state.rotate(&myself),
+            AuthorityMessage::Rotated(result) => state.rotated(&myself, result),
+        }
+        Ok(())
+    }
+}
+
+impl AuthorityState {
+    fn role(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>, role: &Role) {
+        self.leader = match role {
+            Role::Leader { .. } => Ok(()),
+            Role::Follower { leader } | Role::Learner { leader } => Err(*leader),
+            Role::Unfounded | Role::Candidate | Role::Stopped { .. } => Err(None),
+        };
+        self.failures = 0;
+        self.rotate(myself);
+    }
+
+    /// Does what is due, if this node leads and is not at it already.
+    fn rotate(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>) {
+        if let Some((_, alarm)) = self.alarm.take() {
+            alarm.abort();
+        }
+        if self.leader.is_err() || self.rotating {
+            return;
+        }
+        self.rotating = true;
+        let (arguments, myself) = (self.arguments.clone(), myself.clone());
+        self.tasks.spawn(async move {
+            let result = rotation::do_what_is_due(&arguments).await;
+            drop(myself.send_message(Envelope::own(AuthorityMessage::Rotated(result))));
+        });
+    }
+
+    fn rotated(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>, result: Result<(), rotation::RotationError>) {
+        self.rotating = false;
+        match result {
+            Ok(()) => self.failures = 0,
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                if self.leader.is_ok() {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        failures = self.failures,
+                        "a step of the authority failed and is tried again"
+                    );
+                }
+            }
+        }
+        self.set_alarm(myself);
+    }
+
+    /// Sets the alarm to when something may be due next.
+    fn set_alarm(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>) {
+        if self.leader.is_err() || self.rotating {
+            return;
+        }
+        let now = self.arguments.workshop.sources.now();
+        let state = self.arguments.handle.state();
+        let something = state.read(|state| !quorate_raft_machine::due(state, now.seconds()).is_empty());
+        let next = state.read(|state| schedule::next_instant(state, now.seconds()));
+        let at = if something {
+            now.plus(i64::try_from(self.retry().as_millis()).unwrap_or(i64::MAX))
+        } else {
+            next.unwrap_or(UnixMillis(i64::MAX))
+        };
+        if self.alarm.as_ref().is_some_and(|(set, alarm)| *set <= at && !alarm.is_finished()) {
+            return;
+        }
+        if let Some((_, alarm)) = self.alarm.take() {
+            alarm.abort();
+        }
+        let sleep = Duration::from_millis(at.since(now).max(0).unsigned_abs()).min(LONGEST_SLEEP);
+        let myself = myself.clone();
+        let alarm = self.tasks.spawn(async move {
+            tokio::time::sleep(sleep).await;
+            drop(myself.send_message(Envelope::own(AuthorityMessage::Wake)));
+        });
+        self.alarm = Some((at, alarm));
+    }
+
+    /// How long to wait with what is due: not at all, unless it has just failed.
+    fn retry(&self) -> Duration {
+        match self.failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => FIRST_RETRY.saturating_mul(1 << doublings.min(8)).min(LONGEST_RETRY),
+        }
+    }
+}
+
+async fn follow_role(myself: ActorRef<Envelope<AuthorityMessage>>, mut role: tokio::sync::watch::Receiver<Role>) {
+    loop {
+        let now = role.borrow_and_update().clone();
+        if myself.send_message(Envelope::own(AuthorityMessage::Role(now))).is_err() || role.changed().await.is_err() {
+            return;
+        }
+    }
+}

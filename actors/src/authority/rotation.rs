@@ -1,0 +1,121 @@
+//! What is due in the life of authorities, done: prepare, activate, prune.
+
+use quorate_proto_identity::{AuthorityId, MemberNumber};
+use quorate_raft_machine::{AuthorityKind, Done, Due, NewIssuingCertificate, Operation, due};
+
+use super::{
+    AuthorityArguments,
+    documents::{DocumentError, recipients},
+    issuing::{IssuingError, Snapshot, confirm_office, open_root, propose, sign, snapshot},
+};
+use crate::metrics;
+
+/// Why something that is due was not done. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RotationError {
+    /// Signing or proposing failed.
+    #[error(transparent)]
+    Issuing(#[from] IssuingError),
+    /// A key or certificate could not be made.
+    #[error("the new authority could not be made")]
+    Document(#[from] DocumentError),
+    /// A live member has sent no request since this node leads, so no certificate under the new root can be made for it
+    /// (design section 3, activation). It is asked for one when members are more than this node.
+    #[error("member {member} is live and its request for an issuing certificate is not known here")]
+    NoRequest {
+        /// Which member.
+        member: MemberNumber,
+    },
+}
+
+/// Does everything that is due now, in order.
+pub(crate) async fn do_what_is_due(arguments: &AuthorityArguments) -> Result<(), RotationError> {
+    let state = arguments.handle.state();
+    let now = arguments.workshop.sources.now().seconds();
+    if state.read(|state| due(state, now).is_empty()) {
+        return Ok(());
+    }
+    confirm_office(arguments).await.map_err(IssuingError::from)?;
+    let steps = state.read(|state| due(state, now));
+    for step in steps {
+        let name = name(&step);
+        let result = take(arguments, step).await;
+        metrics::authority_step(name, if result.is_ok() { "done" } else { "failed" });
+        result?;
+    }
+    Ok(())
+}
+
+async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationError> {
+    let state = arguments.handle.state();
+    let read = state.read(snapshot).map_err(IssuingError::from)?;
+    let done = match step {
+        Due::PrepareX509Authority => prepare_root(arguments, &read).await?,
+        Due::PrepareJwtAuthority => prepare_token_key(arguments, &read).await?,
+        Due::ActivateX509Authority { id } => activate_root(arguments, &read, id).await?,
+        Due::ActivateJwtAuthority { id } => propose(arguments, Operation::ActivateJwtAuthority { id }).await?,
+        Due::PruneAuthorities => propose(arguments, Operation::PruneAuthorities).await?,
+        Due::PruneExpiredEntries => return prune_entries(arguments).await,
+    };
+    tracing::info!(target: "quorate::security", done = ?done, "an authority moved on in its life");
+    Ok(())
+}
+
+async fn prepare_root(arguments: &AuthorityArguments, read: &Snapshot) -> Result<Done, RotationError> {
+    let recipients = arguments.handle.state().read(|state| recipients(state, AuthorityKind::X509));
+    let (cluster, policy) = (&read.cluster, &read.policy);
+    let made = arguments
+        .workshop
+        .root(cluster.id, &cluster.trust_domain, policy.root_key_type, policy.root_lifetime, &recipients)
+        .await?;
+    Ok(propose(arguments, Operation::PrepareX509Authority(Box::new(made))).await?)
+}
+
+async fn prepare_token_key(arguments: &AuthorityArguments, read: &Snapshot) -> Result<Done, RotationError> {
+    let recipients = arguments.handle.state().read(|state| recipients(state, AuthorityKind::Jwt));
+    let policy = &read.policy;
+    let made = arguments
+        .workshop
+        .token_key(read.cluster.id, policy.jwt_key_type, policy.jwt_key_lifetime, &recipients)
+        .await?;
+    Ok(propose(arguments, Operation::PrepareJwtAuthority(Box::new(made))).await?)
+}
+
+/// Activates a root with an issuing certificate under it for every live member.
+///
+/// The gate of design section 3 (every live member has applied the root and sent it to its streams) is open by itself
+/// while this node is the only member: it has applied the root, or it would not be due.
+async fn activate_root(
+    arguments: &AuthorityArguments,
+    read: &Snapshot,
+    id: AuthorityId,
+) -> Result<Done, RotationError> {
+    let now = arguments.workshop.sources.now().seconds();
+    let found = arguments.handle.state().read(|state| (state.x509_authority(&id).cloned(), state.live_members(now)));
+    let (root, live) = found;
+    let root = root.ok_or(IssuingError::NoRoot)?;
+    let signer = open_root(arguments, read, &root).await?;
+    let mut issuing_certificates: Vec<NewIssuingCertificate> = Vec::with_capacity(live.len());
+    for member in live {
+        let request = arguments.requests.of(member).ok_or(RotationError::NoRequest { member })?;
+        issuing_certificates.push(sign(arguments, read, &signer, &request).await?);
+    }
+    Ok(propose(arguments, Operation::ActivateX509Authority { id, issuing_certificates }).await?)
+}
+
+/// Removes expired entries, a limited number a command, until none is left.
+async fn prune_entries(arguments: &AuthorityArguments) -> Result<(), RotationError> {
+    while let Done::EntriesPruned { more: true, .. } = propose(arguments, Operation::PruneExpiredEntries).await? {}
+    Ok(())
+}
+
+fn name(step: &Due) -> &'static str {
+    match step {
+        Due::PrepareX509Authority => "prepare_x509",
+        Due::ActivateX509Authority { .. } => "activate_x509",
+        Due::PrepareJwtAuthority => "prepare_jwt",
+        Due::ActivateJwtAuthority { .. } => "activate_jwt",
+        Due::PruneAuthorities => "prune_authorities",
+        Due::PruneExpiredEntries => "prune_entries",
+    }
+}

@@ -1,0 +1,459 @@
+//! The issuer: keeps this node's issuing certificate and token key good, and publishes them to all who sign.
+//!
+//! The actor is started and restarted by the [`supervisor`](crate::supervisor). It signs nothing itself: callers sign on
+//! their own threads with what it publishes ([`lease::Leases`], [`tokens::TokenKeys`]), so it is never a bottleneck, and
+//! its restart interrupts nobody. Issuing keys are made here, live in memory only, and are wiped when their
+//! certificates have ended.
+//!
+//! ```text
+//!   make key, CSR, first CRL ──> authority (leader) ──> recorded in the log ──> applied here ──> lease published
+//!         ^                                                                                        |
+//!         +─────────────────── half life, or nothing held ─────────────────────────────────────────+
+//! ```
+
+pub(crate) mod lease;
+pub(crate) mod minter;
+pub(crate) mod renewal;
+mod request;
+pub(crate) mod svid;
+pub(crate) mod svids;
+pub(crate) mod tokens;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use quorate_proto_identity::{
+    AuthorityId, MemberNumber, PrivateKey, UnixMillis,
+    x509::{CrlError, CsrError, build_csr},
+};
+use quorate_raft_consensus::Handle;
+use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, State};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::{AbortHandle, JoinSet};
+
+use self::{
+    lease::{IssuanceStatus, Lease},
+    request::{Asking, Step, next_step},
+    tokens::TokenKey,
+};
+use crate::{
+    authority::{
+        AuthorityMessage, DocumentError, IssuingError, IssuingRequest, STEP_TIME_LIMIT, Workshop, first_crl,
+        own_context,
+    },
+    events::{self, News},
+    keys::{CustodyError, open_key},
+    mailbox::{Address, Envelope, MailboxError},
+    metrics,
+    own::NotAMember,
+    session::core::Core,
+};
+
+/// How many messages wait: events, which wait for room outside, and the issuer's own.
+pub(crate) const ISSUER_MAILBOX_LIMIT: usize = 1024;
+
+/// How long a request may take altogether: a read-index round, a signature, and a proposal.
+const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(3 * STEP_TIME_LIMIT.as_secs());
+
+/// The longest sleep: ends of certificates are times of day, which can be set, and machines are suspended.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// How often unused SVIDs are let go of, in milliseconds.
+const SWEEP_EVERY_MILLIS: i64 = 60_000;
+
+/// Issuing lives that a key's first CRL lasts (CRL-03).
+const CRL_LIVES: i64 = 2;
+
+/// What the issuer is told.
+pub(crate) enum IssuerMessage {
+    /// Something was applied.
+    News(News),
+    /// The time has come to look.
+    Wake,
+    /// A key and what is to be sent for it are made, or not.
+    Prepared(Result<Prepared, PrepareError>),
+    /// A request was answered: its certificate is recorded and applied here, or not.
+    Answered(Result<(), AskError>),
+    /// The token key was opened, or not.
+    Opened(AuthorityId, Result<Arc<TokenKey>, OpenError>),
+}
+
+/// A new issuing key, with the request for its certificate.
+pub(crate) struct Prepared {
+    key: PrivateKey,
+    request: IssuingRequest,
+}
+
+/// Why no request was made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error(transparent)]
+    Member(#[from] NotAMember),
+    #[error("the issuing key could not be made")]
+    Key(#[from] DocumentError),
+    #[error("the certificate signing request could not be made")]
+    Csr(#[from] CsrError),
+    #[error("the first CRL could not be made")]
+    Crl(#[from] CrlError),
+}
+
+/// Why a request had no success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error(transparent)]
+    Refused(#[from] IssuingError),
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
+}
+
+/// Why the token key was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("its private half is not in the state")]
+    Erased,
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    #[error("it cannot sign tokens")]
+    Unusable(#[from] quorate_proto_identity::jwt_svid::JwtSignError),
+}
+
+/// The actor.
+pub(crate) struct IssuerActor;
+
+/// What it starts from.
+#[derive(Clone)]
+pub(crate) struct IssuerArguments {
+    pub(crate) handle: Handle,
+    pub(crate) core: Arc<Core>,
+    pub(crate) workshop: Workshop,
+    pub(crate) authority: Address<AuthorityMessage>,
+    pub(crate) address: Address<IssuerMessage>,
+}
+
+/// What it keeps.
+pub(crate) struct IssuerState {
+    arguments: IssuerArguments,
+    /// Keys that this process made and whose certificates may still be good or still come.
+    keys: HashMap<AuthorityId, PrivateKey>,
+    asking: Asking,
+    /// The key whose certificate is being asked for.
+    asked: Option<AuthorityId>,
+    /// Why the last thing failed that must succeed before this node can sign.
+    trouble: Option<Arc<str>>,
+    opening: Option<AuthorityId>,
+    /// When opening the token key failed last.
+    open_failed_at: Option<UnixMillis>,
+    swept_at: UnixMillis,
+    alarm: Option<AbortHandle>,
+    /// Requests, opening, alarm and listener; they die with the actor.
+    tasks: JoinSet<()>,
+}
+
+impl Actor for IssuerActor {
+    type Msg = Envelope<IssuerMessage>;
+    type State = IssuerState;
+    type Arguments = IssuerArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(events::forward(arguments.handle.events(), arguments.address.clone(), IssuerMessage::News));
+        // An issuer that is started again finds the key of the lease where the one before left it.
+        let held = arguments.core.leases.held();
+        let keys = held.iter().map(|lease| (lease.key_id.clone(), lease.issuer().key().clone())).collect();
+        let swept_at = arguments.core.sources.now();
+        drop(myself.send_message(Envelope::own(IssuerMessage::Wake)));
+        Ok(IssuerState {
+            arguments,
+            keys,
+            asking: Asking::default(),
+            asked: None,
+            trouble: None,
+            opening: None,
+            open_failed_at: None,
+            swept_at,
+            alarm: None,
+            tasks,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        envelope: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.tasks.try_join_next().is_some() {}
+        let (message, _permit) = envelope.open();
+        match message {
+            IssuerMessage::News(news) if !state.concerns(&news) => return Ok(()),
+            IssuerMessage::News(_) | IssuerMessage::Wake => {}
+            IssuerMessage::Prepared(Ok(prepared)) => state.ask(&myself, prepared),
+            IssuerMessage::Prepared(Err(error)) => state.failed(&error),
+            IssuerMessage::Answered(Ok(())) => {
+                metrics::issuing_request("recorded");
+                state.asking = Asking::default();
+                state.asked = None;
+            }
+            IssuerMessage::Answered(Err(error)) => {
+                metrics::issuing_request("failed");
+                state.failed(&error);
+            }
+            IssuerMessage::Opened(id, result) => state.opened(&id, result),
+        }
+        state.go_on(&myself);
+        Ok(())
+    }
+}
+
+impl IssuerState {
+    /// Whether what was applied can change anything here.
+    fn concerns(&self, news: &News) -> bool {
+        let News::Applied(applied) = news else { return true };
+        let mut concerned = false;
+        for event in &applied.events {
+            match event {
+                Event::EntryChanged { id, before: _, after: None } => self.arguments.core.svids.forget(id),
+                Event::EntryChanged { .. } | Event::ScopesChanged | Event::BundleChanged { .. } => {}
+                Event::Founded
+                | Event::PolicyChanged
+                | Event::X509AuthorityChanged { .. }
+                | Event::JwtAuthorityChanged { .. }
+                | Event::IssuingCertificateChanged { .. }
+                | Event::MemberChanged { .. } => concerned = true,
+            }
+        }
+        concerned
+    }
+
+    /// Takes up what the state has, says how things stand, and does what comes next.
+    fn go_on(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>) {
+        let now = self.arguments.core.sources.now();
+        let member = self.take_up_certificate(now);
+        self.take_up_token_key(myself, now);
+        self.say_status(&member, now);
+        let lease = self.arguments.core.leases.held();
+        let held = lease.as_ref().map(|lease| &lease.validity);
+        let mut next = held.map_or(UnixMillis(i64::MAX), |validity| validity.not_after().plus(1).millis());
+        if member.is_ok() {
+            match next_step(held, &self.asking, now) {
+                Step::Ask => self.prepare(myself),
+                Step::WaitUntil(at) => next = next.min(at),
+                Step::WaitForAnswer => {}
+            }
+        }
+        if now.since(self.swept_at) >= SWEEP_EVERY_MILLIS {
+            self.swept_at = now;
+            self.arguments.core.svids.sweep();
+        }
+        self.set_alarm(myself, now, next);
+    }
+
+    /// Publishes the best of the certificates that the state has for keys of this process, or takes the lease away.
+    fn take_up_certificate(&mut self, now: UnixMillis) -> Result<MemberNumber, NotAMember> {
+        let core = &self.arguments.core;
+        let keys = &self.keys;
+        let found = core.state.read(|state| {
+            let number = core.own.member(state)?.number;
+            Ok((number, best_certificate(state, number, keys, now).cloned()))
+        });
+        let (number, best) = match found {
+            Ok((number, best)) => (Ok(number), best),
+            Err(error) => (Err(error), None),
+        };
+        let held = core.leases.held();
+        match (&held, best) {
+            (Some(held), Some(best)) if held.is(&best) => {}
+            (_, Some(best)) => self.hold(&best),
+            (Some(_), None) => {
+                core.leases.set(None);
+                tracing::error!(target: "quorate::security", "this node's issuing certificate has ended or was revoked");
+            }
+            (None, None) => {}
+        }
+        // Keys are kept while a certificate of theirs is held or on its way.
+        let current = self.arguments.core.leases.held();
+        let asked = self.asked.clone();
+        self.keys
+            .retain(|id, _| current.as_ref().is_some_and(|lease| lease.key_id == *id) || asked.as_ref() == Some(id));
+        number
+    }
+
+    fn hold(&mut self, recorded: &IssuingCertificate) {
+        let Some(key) = self.keys.get(&recorded.key_id) else { return };
+        match Lease::new(recorded, key.clone()) {
+            Ok(lease) => {
+                tracing::info!(
+                    target: "quorate::security",
+                    authority_id = %recorded.issuer, serial = %recorded.serial, until = %recorded.validity.not_after(),
+                    "this node signs with a new issuing certificate"
+                );
+                self.trouble = None;
+                self.arguments.core.leases.set(Some(Arc::new(lease)));
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a recorded issuing certificate is unusable");
+                self.trouble = Some(error.to_string().into());
+            }
+        }
+    }
+
+    /// Opens the active token key unless it is open; it stays sealed in the state and is wiped from memory with its last
+    /// user.
+    fn take_up_token_key(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis) {
+        let core = &self.arguments.core;
+        let found = core.state.read(|state| {
+            let own = core.own.member(state).ok()?;
+            let active = state.active_jwt_authority()?;
+            Some((state.cluster()?.id, own.number, active.clone()))
+        });
+        let Some((cluster, number, active)) = found else { return };
+        let waits = self.open_failed_at.is_some_and(|failed| now.since(failed) < FIRST_OPEN_WAIT_MILLIS);
+        if core.tokens.active_id().as_ref() == Some(&active.id) || self.opening.as_ref() == Some(&active.id) || waits {
+            return;
+        }
+        self.opening = Some(active.id.clone());
+        let (custody, myself) = (Arc::clone(&self.arguments.workshop.custody), myself.clone());
+        self.tasks.spawn(async move {
+            let opened = async {
+                let sealed = active.sealed.as_ref().ok_or(OpenError::Erased)?;
+                let context = own_context(cluster, AuthorityKind::Jwt, active.id.clone(), number);
+                let key = open_key(custody.as_ref(), sealed, &context).await?;
+                Ok(Arc::new(TokenKey::new(active.id.clone(), key, &active.validity)?))
+            };
+            let message = IssuerMessage::Opened(active.id.clone(), opened.await);
+            drop(myself.send_message(Envelope::own(message)));
+        });
+    }
+
+    fn opened(&mut self, id: &AuthorityId, result: Result<Arc<TokenKey>, OpenError>) {
+        if self.opening.as_ref() == Some(id) {
+            self.opening = None;
+        }
+        match result {
+            Ok(key) => {
+                tracing::info!(target: "quorate::security", authority_id = %id, "this node signs tokens with another key");
+                self.open_failed_at = None;
+                self.arguments.core.tokens.set(Some(key));
+            }
+            Err(error) => {
+                tracing::error!(
+                    authority_id = %id, error = &error as &dyn std::error::Error,
+                    "the token key could not be opened"
+                );
+                self.open_failed_at = Some(self.arguments.core.sources.now());
+                self.trouble = Some(format!("the token key could not be opened: {error}").into());
+            }
+        }
+    }
+
+    fn say_status(&self, member: &Result<MemberNumber, NotAMember>, now: UnixMillis) {
+        let core = &self.arguments.core;
+        let held = core.leases.held().filter(|lease| now.seconds() <= lease.validity.not_after());
+        let status = match (member, held) {
+            (Err(error), _) => IssuanceStatus::Waiting { reason: error.to_string().into() },
+            (Ok(_), Some(lease)) if core.tokens.active_id().is_some() => {
+                IssuanceStatus::Ready { until: lease.validity.not_after() }
+            }
+            (Ok(_), Some(_)) => IssuanceStatus::Waiting { reason: self.reason("the token key is being opened") },
+            (Ok(_), None) => {
+                IssuanceStatus::Waiting { reason: self.reason("an issuing certificate is being asked for") }
+            }
+        };
+        core.leases.say(status);
+    }
+
+    fn reason(&self, otherwise: &str) -> Arc<str> {
+        self.trouble.clone().unwrap_or_else(|| otherwise.into())
+    }
+
+    /// Makes a key, and what is to be sent for it.
+    fn prepare(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>) {
+        self.asking.in_flight = true;
+        let (arguments, myself) = (self.arguments.clone(), myself.clone());
+        self.tasks.spawn(async move {
+            let prepared = prepare(&arguments).await;
+            drop(myself.send_message(Envelope::own(IssuerMessage::Prepared(prepared))));
+        });
+    }
+
+    /// Sends the request. The key is known before the answer comes, because the log may be faster than the answer.
+    fn ask(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, prepared: Prepared) {
+        let Prepared { key, request } = prepared;
+        let id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
+        self.keys.insert(id.clone(), key);
+        self.asked = Some(id);
+        let (authority, myself) = (self.arguments.authority.clone(), myself.clone());
+        self.tasks.spawn(async move {
+            let asked = authority.ask(REQUEST_TIME_LIMIT, |reply| AuthorityMessage::Issue { request, reply }).await;
+            let answer = match asked {
+                Ok(answer) => answer.map_err(AskError::from),
+                Err(error) => Err(error.into()),
+            };
+            drop(myself.send_message(Envelope::own(IssuerMessage::Answered(answer))));
+        });
+    }
+
+    fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+        self.asking.in_flight = false;
+        self.asking.failures = self.asking.failures.saturating_add(1);
+        self.asking.failed_at = Some(self.arguments.core.sources.now());
+        self.asked = None;
+        let reason = format!("no issuing certificate was given: {error}");
+        tracing::warn!(error, failures = self.asking.failures, "no issuing certificate was given, asking again soon");
+        self.trouble = Some(reason.into());
+    }
+
+    fn set_alarm(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis, next: UnixMillis) {
+        if let Some(alarm) = self.alarm.take() {
+            alarm.abort();
+        }
+        let sleep = Duration::from_millis(next.since(now).max(0).unsigned_abs()).min(LONGEST_SLEEP);
+        let myself = myself.clone();
+        self.alarm = Some(self.tasks.spawn(async move {
+            tokio::time::sleep(sleep).await;
+            drop(myself.send_message(Envelope::own(IssuerMessage::Wake)));
+        }));
+    }
+}
+
+/// Wait after the token key could not be opened, in milliseconds: a key service may be away for a moment.
+const FIRST_OPEN_WAIT_MILLIS: i64 = 1000;
+
+/// The certificate to sign with: of those that are good and whose key this process has, one under the root that signs,
+/// and of these the one that ends last.
+fn best_certificate<'a>(
+    state: &'a State,
+    member: MemberNumber,
+    keys: &HashMap<AuthorityId, PrivateKey>,
+    now: UnixMillis,
+) -> Option<&'a IssuingCertificate> {
+    let under_active = |issuing: &IssuingCertificate| {
+        state.x509_authority(&issuing.issuer).is_some_and(|root| root.state == AuthorityState::Active)
+    };
+    state
+        .issuing_certificates()
+        .filter(|issuing| {
+            issuing.member == member && issuing.is_live(now.seconds()) && keys.contains_key(&issuing.key_id)
+        })
+        .max_by_key(|issuing| (under_active(issuing), issuing.validity.not_after(), issuing.recorded_at))
+}
+
+async fn prepare(arguments: &IssuerArguments) -> Result<Prepared, PrepareError> {
+    let core = &arguments.core;
+    let (member, policy, trust_domain) = core.state.read(|state| {
+        let member = core.own.member(state)?.number;
+        let founded = state.policy().copied().zip(state.cluster().map(|cluster| cluster.trust_domain.clone()));
+        let (policy, trust_domain) = founded.ok_or(NotAMember::NotFounded)?;
+        Ok::<_, NotAMember>((member, policy, trust_domain))
+    })?;
+    let key = arguments.workshop.key(policy.issuing_key_type).await?;
+    let now = core.sources.now();
+    let crl_end = now.seconds().plus(i64::from(policy.issuing_lifetime).saturating_mul(CRL_LIVES));
+    let csr = Bytes::from(build_csr(&key, &trust_domain.id(), &[])?);
+    let crl = first_crl(&key, now, crl_end)?;
+    Ok(Prepared { key, request: IssuingRequest { member, csr, crl } })
+}

@@ -1,0 +1,137 @@
+//! The issuing certificate that this node signs with: its lease (design section 2, property 4).
+
+use std::{fmt, sync::Arc};
+
+use parking_lot::RwLock;
+use quorate_proto_identity::{
+    AuthorityId, PrivateKey, SerialNumber, UnixMillis, UnixSeconds, Validity,
+    x509::{LeafError, LeafIssuer},
+};
+use quorate_raft_machine::authority::IssuingCertificate;
+use tokio::sync::watch;
+
+use crate::{metrics, refusal::Refusal};
+
+/// Whether this node may sign, for health and readiness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuanceStatus {
+    /// The process has started and has not asked for a certificate yet.
+    Starting,
+    /// It holds none: the authority is not founded, no leader answers, or its certificate has ended.
+    Waiting {
+        /// What it waits for, or why the last try failed.
+        reason: Arc<str>,
+    },
+    /// It signs, and holds the token key.
+    Ready {
+        /// The end of its certificate.
+        until: UnixSeconds,
+    },
+    /// It signs no more until the process is started again.
+    Ended {
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// An issuing certificate with its key, recorded in the log and applied by this node.
+pub(crate) struct Lease {
+    issuer: LeafIssuer,
+    /// Until when it may be used.
+    pub(crate) validity: Validity,
+    /// Subject key ID of its key.
+    pub(crate) key_id: AuthorityId,
+    /// Its own serial number.
+    pub(crate) serial: SerialNumber,
+    /// The root that signed it.
+    pub(crate) root: AuthorityId,
+}
+
+impl Lease {
+    /// Joins a recorded certificate with the key that this process made for it.
+    pub(crate) fn new(recorded: &IssuingCertificate, key: PrivateKey) -> Result<Self, LeafError> {
+        Ok(Self {
+            issuer: LeafIssuer::new(&recorded.certificate, key)?,
+            validity: recorded.validity,
+            key_id: recorded.key_id.clone(),
+            serial: recorded.serial,
+            root: recorded.issuer.clone(),
+        })
+    }
+
+    /// What signs leaves.
+    pub(crate) fn issuer(&self) -> &LeafIssuer {
+        &self.issuer
+    }
+
+    /// The certificate, DER.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        self.issuer.certificate().der()
+    }
+
+    /// Whether it is the same certificate.
+    pub(crate) fn is(&self, other: &IssuingCertificate) -> bool {
+        self.serial == other.serial && self.key_id == other.key_id
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("key_id", &self.key_id).field("validity", &self.validity).finish_non_exhaustive()
+    }
+}
+
+/// The lease as all others see it: one actor publishes it, everybody else only reads.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    current: RwLock<Option<Arc<Lease>>>,
+    status: watch::Sender<IssuanceStatus>,
+}
+
+impl Leases {
+    /// Without a lease.
+    pub(crate) fn new() -> Self {
+        Self { current: RwLock::new(None), status: watch::Sender::new(IssuanceStatus::Starting) }
+    }
+
+    /// The lease, if it is good at `now`. This is the gate in front of every signature and every answer.
+    pub(crate) fn current(&self, now: UnixMillis) -> Result<Arc<Lease>, Refusal> {
+        if let Some(lease) = &*self.current.read()
+            && now.seconds() <= lease.validity.not_after()
+        {
+            return Ok(Arc::clone(lease));
+        }
+        Err(Refusal::unavailable(match &*self.status.borrow() {
+            IssuanceStatus::Waiting { reason } | IssuanceStatus::Ended { reason } => {
+                format!("this node cannot issue SVIDs now: {reason}")
+            }
+            IssuanceStatus::Starting => "this node is starting and cannot issue SVIDs yet".to_owned(),
+            IssuanceStatus::Ready { .. } => "this node's issuing certificate has expired".to_owned(),
+        }))
+    }
+
+    /// The lease whatever its time, for the actor that renews it.
+    pub(crate) fn held(&self) -> Option<Arc<Lease>> {
+        self.current.read().clone()
+    }
+
+    /// Puts a lease in place, or takes it away.
+    pub(crate) fn set(&self, lease: Option<Arc<Lease>>) {
+        metrics::lease_until(lease.as_ref().map_or(0, |lease| lease.validity.not_after().0));
+        *self.current.write() = lease;
+    }
+
+    /// Says how things stand; listeners hear of changes only.
+    pub(crate) fn say(&self, status: IssuanceStatus) {
+        self.status.send_if_modified(|said| {
+            let changed = *said != status;
+            *said = status;
+            changed
+        });
+    }
+
+    /// How things stand, and how they change.
+    pub(crate) fn status(&self) -> watch::Receiver<IssuanceStatus> {
+        self.status.subscribe()
+    }
+}

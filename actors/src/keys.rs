@@ -1,0 +1,19 @@
+//! Custody of private keys: who holds them, how they are sealed to others, and where a node keeps its own.
+//!
+//! ```text
+//!   root and JWT keys   sealed (HPKE) to each member that may open them ── in the log and in snapshots, never plain
+//!   identity, sealing   a node's own: `data_dir` (mode 0600), systemd credentials, later a token or a key service
+//!   issuing key         in the memory of one process, see `issuer`
+//! ```
+//!
+//! The decision, with what was refused, is `docs/decisions/0004-custody-of-authority-keys.md`.
+
+mod context;
+mod custody;
+mod file;
+mod hpke;
+
+pub use context::SealContext;
+pub use custody::{CustodyError, CustodyFuture, KeyCustody, SealedPart, open_key, seal_key};
+pub use file::{FileCustody, FileCustodyError, IDENTITY_KEY_FILE, SEALING_KEY_FILE};
+pub use hpke::SUITE_X25519_SHA256_AES256;

@@ -1,0 +1,85 @@
+//! Every metric of this crate, by name. `docs/reference/metrics.md` lists them for operators.
+//!
+//! Labels are fixed words; no SPIFFE ID, path or number of a process ever becomes one.
+
+use metrics::{counter, gauge, histogram};
+
+/// A mailbox was full and a message was refused.
+pub(crate) fn mailbox_full(actor: &'static str) {
+    counter!("quorate_actors_mailbox_full_total", "actor" => actor).increment(1);
+}
+
+/// An actor ended and is started again.
+pub(crate) fn actor_restarted(actor: &'static str) {
+    counter!("quorate_actors_restarts_total", "actor" => actor).increment(1);
+}
+
+/// A workload gets no selector of this kind, because it could not be read or vouched for.
+pub(crate) fn selector_missing(selector: &'static str) {
+    counter!("quorate_actors_selectors_missing_total", "selector" => selector).increment(1);
+}
+
+/// A process was attested, or not.
+pub(crate) fn attestation(result: &'static str) {
+    counter!("quorate_actors_attestations_total", "result" => result).increment(1);
+}
+
+/// SVIDs were signed: `kind` is `x509` or `jwt`, `reason` is `workload` or `mint`.
+pub(crate) fn issued(kind: &'static str, reason: &'static str) {
+    counter!("quorate_actors_svids_issued_total", "kind" => kind, "reason" => reason).increment(1);
+}
+
+/// A call or stream was refused or ended, with the code of the answer.
+pub(crate) fn refused(code: &'static str) {
+    counter!("quorate_actors_refusals_total", "code" => code).increment(1);
+}
+
+/// Streams that are open now.
+pub(crate) fn streams(kind: &'static str, change: f64) {
+    gauge!("quorate_actors_streams_open", "kind" => kind).increment(change);
+}
+
+/// An answer was pushed to this many open streams.
+pub(crate) fn pushed(streams: usize) {
+    counter!("quorate_actors_pushes_total").increment(streams as u64);
+}
+
+/// A refresh of what one set of selectors is entitled to took so long, in seconds.
+pub(crate) fn refreshed(seconds: f64) {
+    histogram!("quorate_actors_refresh_seconds").record(seconds);
+}
+
+/// Identities were left out of an answer, because a caller may have no more or because hints collided.
+pub(crate) fn identities_left_out(reason: &'static str, count: usize) {
+    counter!("quorate_actors_identities_left_out_total", "reason" => reason).increment(count as u64);
+}
+
+/// X509-SVIDs kept in memory.
+pub(crate) fn cached_svids(count: usize) {
+    gauge!("quorate_actors_cached_svids").set(count as f64);
+}
+
+/// Until when this node may sign, in seconds since 1970; 0 when it may not.
+pub(crate) fn lease_until(seconds: i64) {
+    gauge!("quorate_actors_lease_end_seconds").set(seconds as f64);
+}
+
+/// A request for an issuing certificate was answered, or failed.
+pub(crate) fn issuing_request(result: &'static str) {
+    counter!("quorate_actors_issuing_requests_total", "result" => result).increment(1);
+}
+
+/// A step of an authority's life was proposed.
+pub(crate) fn authority_step(step: &'static str, result: &'static str) {
+    counter!("quorate_actors_authority_steps_total", "step" => step, "result" => result).increment(1);
+}
+
+/// Records of issued SVIDs were written to the ledger, dropped because it was behind, or pruned.
+pub(crate) fn ledger_records(result: &'static str, count: usize) {
+    counter!("quorate_actors_ledger_records_total", "result" => result).increment(count as u64);
+}
+
+/// The ledger could not be used and was set aside.
+pub(crate) fn ledger_set_aside() {
+    counter!("quorate_actors_ledger_set_aside_total").increment(1);
+}

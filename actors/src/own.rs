@@ -1,0 +1,76 @@
+//! Which member this node is, as the replicated state has it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use quorate_proto_identity::{MemberNumber, NodeName};
+use quorate_raft_machine::{
+    NodeScope, State,
+    members::{Member, MemberStatus},
+};
+
+/// This node's own record.
+#[derive(Debug)]
+pub(crate) struct OwnMember {
+    /// Its number.
+    pub(crate) number: MemberNumber,
+    /// Which entries it serves.
+    pub(crate) scope: NodeScope,
+    revision: u64,
+}
+
+/// Finds this node's record, and remembers it until it changes.
+#[derive(Debug)]
+pub(crate) struct Own {
+    name: NodeName,
+    identity_key: Bytes,
+    found: RwLock<Option<Arc<OwnMember>>>,
+}
+
+/// Why this node has no record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAMember {
+    /// No authority has been founded in this node's cluster.
+    #[error("no authority has been founded on this node yet")]
+    NotFounded,
+    /// No member has this node's name.
+    #[error("the cluster has no member of the name {name}")]
+    UnknownName { name: NodeName },
+    /// The member of this name has another identity key: this node's keys were lost, or another node bears the name.
+    #[error("the member {name} has another identity key than this node")]
+    OtherKey { name: NodeName },
+}
+
+impl Own {
+    /// The node of this name, with this identity key (subjectPublicKeyInfo, DER).
+    pub(crate) fn new(name: NodeName, identity_key: Bytes) -> Self {
+        Self { name, identity_key, found: RwLock::new(None) }
+    }
+
+    /// The record as `state` has it.
+    pub(crate) fn member(&self, state: &State) -> Result<Arc<OwnMember>, NotAMember> {
+        if let Some(found) = &*self.found.read()
+            && let Some(member) = state.member(found.number)
+            && member.revision == found.revision
+            && member.record.status == MemberStatus::Admitted
+        {
+            return Ok(Arc::clone(found));
+        }
+        let found = Arc::new(self.look(state)?);
+        *self.found.write() = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    fn look(&self, state: &State) -> Result<OwnMember, NotAMember> {
+        let cluster = state.cluster().ok_or(NotAMember::NotFounded)?;
+        let unknown = || NotAMember::UnknownName { name: self.name.clone() };
+        let Member { number, revision, record } = state.member_by_name(&self.name).ok_or_else(unknown)?;
+        if record.identity_key != self.identity_key {
+            return Err(NotAMember::OtherKey { name: self.name.clone() });
+        }
+        // A record that the state took in always gives a scope.
+        let scope = NodeScope::of_member(&cluster.trust_domain, record).map_err(|_impossible| unknown())?;
+        Ok(OwnMember { number: *number, scope, revision: *revision })
+    }
+}

@@ -1,0 +1,94 @@
+//! What sessions are answered: complete states, shared by all sessions that want the same (WAPI-08).
+
+use std::sync::Arc;
+
+use quorate_proto_api::workload::{X509svid, X509svidResponse};
+use quorate_proto_identity::UnixMillis;
+
+use super::identities::Identities;
+use crate::{bundles::BundleAnswers, issuer::svid::Svid};
+
+/// What a stream is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// FetchX509SVID.
+    X509Svids,
+    /// FetchX509Bundles.
+    X509Bundles,
+    /// FetchJWTBundles.
+    JwtBundles,
+}
+
+impl Kind {
+    /// Its name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::X509Svids => "x509_svids",
+            Self::X509Bundles => "x509_bundles",
+            Self::JwtBundles => "jwt_bundles",
+        }
+    }
+}
+
+/// An answer to a session.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    X509Svids(Arc<X509Answer>),
+    X509Bundles(Arc<BundleAnswers>),
+    JwtBundles(Arc<BundleAnswers>),
+}
+
+/// All X509-SVIDs of a set of selectors.
+#[derive(Debug)]
+pub(crate) struct X509Answer {
+    /// What goes out.
+    pub(crate) response: X509svidResponse,
+    /// What it was made for.
+    pub(crate) identities: Arc<Identities>,
+    /// When the first of the SVIDs is to be renewed.
+    pub(crate) renew_at: UnixMillis,
+    svids: Vec<Arc<Svid>>,
+    sequence: u64,
+}
+
+impl X509Answer {
+    /// Puts an answer together; `svids` are those of the identities, in their order.
+    pub(crate) fn new(identities: Arc<Identities>, svids: Vec<Arc<Svid>>, bundle: &BundleAnswers) -> Self {
+        let of = |(entry, svid): (&Arc<quorate_raft_machine::entry::Entry>, &Arc<Svid>)| X509svid {
+            spiffe_id: entry.spiffe_id.as_str().to_owned(),
+            x509_svid: svid.chain.clone(),
+            x509_svid_key: svid.key.clone(),
+            bundle: bundle.roots.clone(),
+            hint: entry.hint.clone(),
+        };
+        let response = X509svidResponse {
+            svids: identities.entries.iter().zip(&svids).map(of).collect(),
+            ..X509svidResponse::default()
+        };
+        let renew_at = svids.iter().map(|svid| svid.renew_at).min().unwrap_or(UnixMillis(i64::MAX));
+        Self { response, renew_at, svids, sequence: bundle.sequence, identities }
+    }
+
+    /// The version of the bundle in it.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether it was made of the same parts.
+    pub(crate) fn is_made_of(&self, identities: &Arc<Identities>, svids: &[Arc<Svid>], bundle: &BundleAnswers) -> bool {
+        self.sequence == bundle.sequence
+            && Arc::ptr_eq(&self.identities, identities)
+            && self.svids.len() == svids.len()
+            && self.svids.iter().zip(svids).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An answer that is told from others by its number.
+    pub(crate) fn answer(number: u64) -> Answer {
+        Answer::X509Bundles(Arc::new(BundleAnswers::empty(number)))
+    }
+}

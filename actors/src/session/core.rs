@@ -1,0 +1,97 @@
+//! What sessions and unary calls are answered from: the applied state, the lease, and what is made once for many.
+
+use std::sync::Arc;
+
+use quorate_proto_identity::{SelectorSet, UnixMillis};
+use quorate_raft_consensus::{Sources, StateReader};
+
+use super::{answer::X509Answer, identities::Identities};
+use crate::{
+    bundles::{BundleAnswers, Bundles},
+    issuer::{
+        lease::{Lease, Leases},
+        svid::Svid,
+        svids::Svids,
+        tokens::TokenKeys,
+    },
+    own::{NotAMember, Own},
+    refusal::Refusal,
+};
+
+/// Shared by all that answer workloads. Nothing in it is an actor's alone: actors publish, everybody reads.
+pub(crate) struct Core {
+    pub(crate) state: StateReader,
+    pub(crate) own: Arc<Own>,
+    pub(crate) sources: Sources,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) svids: Svids,
+    pub(crate) tokens: TokenKeys,
+    pub(crate) bundles: Bundles,
+    pub(crate) identities_limit: usize,
+}
+
+impl Core {
+    /// What selectors are entitled to on this node, `before` again if nothing changed.
+    pub(crate) fn identities(
+        &self,
+        selectors: &SelectorSet,
+        before: Option<&Arc<Identities>>,
+    ) -> Result<Arc<Identities>, Refusal> {
+        let now = self.sources.now().seconds();
+        let limit = self.identities_limit;
+        let read = self
+            .state
+            .read_at(|index, state| Identities::read(&self.own, (index, state), selectors, now, limit, before));
+        read.map_err(|error: NotAMember| Refusal::unavailable(error.to_string()))
+    }
+
+    /// The SVIDs of identities, in their order; made now where there is none yet.
+    pub(crate) async fn x509_svids(
+        &self,
+        identities: &Identities,
+        lease: &Arc<Lease>,
+        bundles: &BundleAnswers,
+    ) -> Result<Vec<Arc<Svid>>, Refusal> {
+        let policy = self.state.read(|state| state.policy().copied());
+        let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
+        let tainted = |root: &_| bundles.is_tainted(root);
+        let mut svids = Vec::with_capacity(identities.entries.len());
+        for entry in &identities.entries {
+            let made = self.svids.get(entry, lease, &policy, &tainted).await;
+            svids.push(made.map_err(|error| {
+                tracing::error!(entry_id = %entry.id, error = &error as &dyn std::error::Error, "an X509-SVID could not be made");
+                Refusal::unavailable("an SVID could not be signed")
+            })?);
+        }
+        Ok(svids)
+    }
+
+    /// Whether an answer that was made earlier may be given to a new session: nothing changed, and nothing is due.
+    pub(crate) fn is_good(&self, answer: &X509Answer, selectors: &SelectorSet, now: UnixMillis) -> bool {
+        if now >= answer.renew_at || self.leases.current(now).is_err() {
+            return false;
+        }
+        if answer.identities.hold_at(self.state.applied_index(), now.seconds()) {
+            return true;
+        }
+        let bundles = self.bundles.current(&self.state);
+        bundles.is_ok_and(|bundles| bundles.sequence == answer.sequence())
+            && self
+                .identities(selectors, Some(&answer.identities))
+                .is_ok_and(|identities| Arc::ptr_eq(&identities, &answer.identities))
+    }
+
+    /// Whether an answer that waited in a slot may still go out (design section 2, properties 4 and 5). If not, a newer
+    /// one is on its way: the event that spoiled it refreshes the group.
+    pub(crate) fn may_go_out(&self, answer: &X509Answer) -> bool {
+        let now = self.sources.now().seconds();
+        answer.identities.hold_at(self.state.applied_index(), now)
+            || self.state.read(|state| answer.identities.still_stand(state, now))
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,403 @@
+//! All sessions of one set of selectors: one answer, computed once, shared by all of them.
+//!
+//! Selectors say nothing of a process that another one could not have too, so the callers of a host fall into few
+//! groups (one for each user and program), however many connections there are.
+//!
+//! ```text
+//!             refresh (an event, a renewal, a first caller)
+//!   idle ────────────────────────────────> computing ──┐ asked again meanwhile: compute again
+//!     ^                                        │  ^────┘
+//!     └──────────── publish to all slots ──────┘
+//! ```
+//!
+//! A group computes at most once at a time, on whoever's task came first; the others find their slots filled. No lock
+//! is held while anything is read or signed.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use quorate_proto_identity::{SelectorSet, UnixMillis};
+use tokio::time::Instant;
+
+use super::{
+    answer::{Answer, Kind, X509Answer},
+    core::Core,
+    identities::Identities,
+    slot::Slot,
+};
+use crate::{bundles::BundleAnswers, metrics, refusal::Refusal};
+
+/// How many streams a group may have. They share one answer, so this bounds file descriptors and memory, not work:
+/// at some 10 KiB a stream this is 640 MiB, for one user and program (ATK-20).
+pub(crate) const STREAMS_PER_GROUP_LIMIT: usize = 65_536;
+
+/// How often a computation is repeated because the state changed under it, before its caller is told to come again.
+const TRIES: usize = 8;
+
+/// A group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Which one, in the order of their making.
+    pub(crate) number: u64,
+    /// What its callers were attested as.
+    pub(crate) selectors: SelectorSet,
+    /// When it is next to be refreshed without an event, in Unix milliseconds.
+    due: AtomicI64,
+    /// When it was last asked for anything, in Unix milliseconds.
+    used_at: AtomicI64,
+    sessions: AtomicU64,
+    inner: Mutex<Inner>,
+    shard: Arc<ShardClock>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: BTreeMap<u64, (Kind, Arc<Slot>)>,
+    identities: Option<Arc<Identities>>,
+    x509: Option<Arc<X509Answer>>,
+    x509_version: u64,
+    computing: bool,
+    again: bool,
+    closed: Option<Refusal>,
+}
+
+/// The clock of the keeper that looks after a group: when the first of its groups is due.
+#[derive(Debug)]
+pub(crate) struct ShardClock {
+    earliest: AtomicI64,
+    pub(crate) lowered: tokio::sync::Notify,
+}
+
+impl Default for ShardClock {
+    fn default() -> Self {
+        Self { earliest: AtomicI64::new(i64::MAX), lowered: tokio::sync::Notify::new() }
+    }
+}
+
+impl ShardClock {
+    /// The earliest instant, in Unix milliseconds.
+    pub(crate) fn earliest(&self) -> UnixMillis {
+        UnixMillis(self.earliest.load(Ordering::Acquire))
+    }
+
+    /// Forgets it; what is still due is said anew.
+    pub(crate) fn reset(&self) {
+        self.earliest.store(i64::MAX, Ordering::Release);
+    }
+
+    /// Something is due at this instant.
+    pub(crate) fn lower(&self, at: UnixMillis) {
+        if self.earliest.fetch_min(at.0, Ordering::AcqRel) > at.0 {
+            self.lowered.notify_one();
+        }
+    }
+}
+
+/// What a computation found.
+struct Computed {
+    identities: Arc<Identities>,
+    x509: Option<Arc<X509Answer>>,
+    bundles: Arc<BundleAnswers>,
+}
+
+impl Group {
+    pub(crate) fn new(number: u64, selectors: SelectorSet, shard: Arc<ShardClock>, now: UnixMillis) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            selectors,
+            due: AtomicI64::new(i64::MAX),
+            used_at: AtomicI64::new(now.0),
+            sessions: AtomicU64::new(0),
+            inner: Mutex::default(),
+            shard,
+        })
+    }
+
+    /// Whether its keeper has ended; a caller then looks for another group of the same selectors.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.lock().closed.is_some()
+    }
+
+    /// Ends all sessions, and all that would still come.
+    pub(crate) fn close(&self, refusal: &Refusal) {
+        let slots = {
+            let mut inner = self.inner.lock();
+            inner.closed = Some(refusal.clone());
+            std::mem::take(&mut inner.slots)
+        };
+        for (_, slot) in slots.into_values() {
+            slot.end(refusal.clone());
+        }
+    }
+
+    /// Ends the sessions that there are now.
+    pub(crate) fn end_sessions(&self, refusal: &Refusal) {
+        let slots = {
+            let mut inner = self.inner.lock();
+            inner.x509 = None;
+            std::mem::take(&mut inner.slots)
+        };
+        for (_, slot) in slots.into_values() {
+            slot.end(refusal.clone());
+        }
+    }
+
+    /// When it is next to be refreshed without an event.
+    pub(crate) fn due(&self) -> UnixMillis {
+        UnixMillis(self.due.load(Ordering::Acquire))
+    }
+
+    /// Whether nobody has asked for anything since `instant`, and no session is open.
+    pub(crate) fn is_unused_since(&self, instant: UnixMillis) -> bool {
+        self.used_at.load(Ordering::Relaxed) < instant.0 && self.inner.lock().slots.is_empty()
+    }
+
+    /// What its callers are entitled to now; for calls that make something of it at once.
+    pub(crate) fn identities(&self, core: &Core) -> Result<Arc<Identities>, Refusal> {
+        let now = core.sources.now();
+        self.used_at.store(now.0, Ordering::Relaxed);
+        let before = self.inner.lock().identities.clone();
+        if let Some(before) = &before
+            && before.hold_at(core.state.applied_index(), now.seconds())
+        {
+            return Ok(Arc::clone(before));
+        }
+        let read = core.identities(&self.selectors, before.as_ref())?;
+        if before.is_none_or(|before| !Arc::ptr_eq(&before, &read)) {
+            self.inner.lock().identities = Some(Arc::clone(&read));
+        }
+        Ok(read)
+    }
+
+    /// Opens a session: its slot is in place before anything is computed, so that no event can be missed, and then
+    /// filled here and now unless somebody else is about to.
+    pub(crate) async fn open(self: &Arc<Self>, core: &Core, kind: Kind) -> Result<Membership, Refusal> {
+        let now = core.sources.now();
+        self.used_at.store(now.0, Ordering::Relaxed);
+        let slot = Slot::new();
+        let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let ready = {
+            let mut inner = self.inner.lock();
+            if let Some(refusal) = &inner.closed {
+                return Err(refusal.clone());
+            }
+            if inner.slots.len() >= STREAMS_PER_GROUP_LIMIT {
+                return Err(Refusal::ResourceExhausted(
+                    format!("callers of one kind may have {STREAMS_PER_GROUP_LIMIT} streams, and they are open").into(),
+                ));
+            }
+            inner.slots.insert(number, (kind, Arc::clone(&slot)));
+            inner.ready(kind)
+        };
+        metrics::streams(kind.name(), 1.0);
+        let membership = Membership { group: Arc::clone(self), number, kind, slot };
+        match ready {
+            Some((version, answer)) if core.is_good(&answer, &self.selectors, now) => {
+                membership.slot.put(version, || Answer::X509Svids(answer));
+            }
+            Some(_) | None => self.refresh(core).await,
+        }
+        Ok(membership)
+    }
+
+    /// Computes what is wanted and hands it to all sessions. If somebody is doing that already, they do it once more.
+    pub(crate) async fn refresh(&self, core: &Core) {
+        if !self.inner.lock().begin() {
+            return;
+        }
+        let started = Instant::now();
+        // If this task is dropped in the middle, the next one must not find the group busy for ever.
+        let mut computing = Computing { group: self, core, done: false };
+        loop {
+            let (x509_wanted, before) = {
+                let mut inner = self.inner.lock();
+                inner.again = false;
+                let wanted = inner.slots.values().any(|(kind, _)| *kind == Kind::X509Svids);
+                (wanted, (inner.identities.clone(), inner.x509.clone()))
+            };
+            let computed = compute(core, &self.selectors, x509_wanted, before).await;
+            if self.publish(computed, x509_wanted) {
+                break;
+            }
+        }
+        computing.done = true;
+        metrics::refreshed(started.elapsed().as_secs_f64());
+    }
+
+    /// Hands out what was computed. Says whether that was all: if somebody asked again meanwhile, it was not.
+    fn publish(&self, computed: Result<Computed, Refusal>, x509_wanted: bool) -> bool {
+        let mut ended = Vec::new();
+        let (finished, due) = {
+            let mut inner = self.inner.lock();
+            let due = match computed {
+                Ok(computed) => inner.take_up(computed),
+                Err(refusal) => {
+                    inner.x509 = None;
+                    inner.identities = None;
+                    let taken = std::mem::take(&mut inner.slots);
+                    ended.extend(taken.into_values().map(|(_, slot)| (slot, refusal.clone())));
+                    // Whoever is still there opens a new stream; until then nothing is due.
+                    UnixMillis(i64::MAX)
+                }
+            };
+            // A session that came meanwhile and wants SVIDs has not been thought of.
+            let unserved =
+                !x509_wanted && inner.slots.values().any(|(kind, slot)| *kind == Kind::X509Svids && slot.is_new());
+            let finished = !(inner.again || unserved);
+            inner.computing = !finished;
+            (finished, due)
+        };
+        for (slot, refusal) in ended {
+            slot.end(refusal);
+        }
+        self.due.store(due.0, Ordering::Release);
+        self.shard.lower(due);
+        finished
+    }
+
+    fn leave(&self, number: u64) {
+        self.inner.lock().slots.remove(&number);
+    }
+}
+
+impl Inner {
+    /// Marks the group as computing; if it is already, marks that it must do so again.
+    fn begin(&mut self) -> bool {
+        if self.computing {
+            self.again = true;
+            return false;
+        }
+        self.computing = true;
+        true
+    }
+
+    /// An answer that a new session of this kind may have at once, if it proves good, and its version.
+    fn ready(&self, kind: Kind) -> Option<(u64, Arc<X509Answer>)> {
+        match kind {
+            Kind::X509Svids => self.x509.clone().map(|answer| (self.x509_version, answer)),
+            Kind::X509Bundles | Kind::JwtBundles => None,
+        }
+    }
+
+    /// Takes a new state over and fills the slots whose answer changed. Gives the next instant at which to look again.
+    fn take_up(&mut self, computed: Computed) -> UnixMillis {
+        let ends_at = computed.identities.ends_at.map_or(UnixMillis(i64::MAX), |end| end.plus(1).millis());
+        self.identities = Some(computed.identities);
+        let unchanged = match (&self.x509, &computed.x509) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (None | Some(_), None) => true,
+            (None, Some(_)) => false,
+        };
+        if !unchanged {
+            self.x509_version = self.x509_version.saturating_add(1);
+        }
+        if computed.x509.is_some() {
+            self.x509 = computed.x509;
+        }
+        let (x509, version, bundles) = (&self.x509, self.x509_version, &computed.bundles);
+        let mut pushed = 0_usize;
+        for (kind, slot) in self.slots.values() {
+            let filled = match kind {
+                Kind::X509Svids => {
+                    x509.as_ref().is_some_and(|answer| slot.put(version, || Answer::X509Svids(Arc::clone(answer))))
+                }
+                Kind::X509Bundles => slot.put(bundles.sequence, || Answer::X509Bundles(Arc::clone(bundles))),
+                Kind::JwtBundles => slot.put(bundles.sequence, || Answer::JwtBundles(Arc::clone(bundles))),
+            };
+            pushed = pushed.saturating_add(usize::from(filled));
+        }
+        metrics::pushed(pushed);
+        let wants_x509 = self.slots.values().any(|(kind, _)| *kind == Kind::X509Svids);
+        let renew_at = x509.as_ref().filter(|_| wants_x509).map_or(UnixMillis(i64::MAX), |answer| answer.renew_at);
+        renew_at.min(ends_at)
+    }
+}
+
+/// Reads, signs, and checks that what was read still stands.
+async fn compute(
+    core: &Core,
+    selectors: &SelectorSet,
+    x509_wanted: bool,
+    (mut identities_before, x509_before): (Option<Arc<Identities>>, Option<Arc<X509Answer>>),
+) -> Result<Computed, Refusal> {
+    for _ in 0..TRIES {
+        let lease = core.leases.current(core.sources.now())?;
+        let identities = core.identities(selectors, identities_before.as_ref())?;
+        if identities.entries.is_empty() {
+            return Err(Refusal::no_identity());
+        }
+        let bundles = core.bundles.current(&core.state)?;
+        let mut x509 = None;
+        if x509_wanted {
+            let svids = core.x509_svids(&identities, &lease, &bundles).await?;
+            // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5).
+            let now = core.sources.now().seconds();
+            if !core.state.read(|state| identities.still_stand(state, now)) {
+                identities_before = Some(identities);
+                continue;
+            }
+            x509 = Some(match &x509_before {
+                Some(before) if before.is_made_of(&identities, &svids, &bundles) => Arc::clone(before),
+                Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles)),
+            });
+        }
+        return Ok(Computed { identities, x509, bundles });
+    }
+    Err(Refusal::unavailable("registrations change faster than they can be answered"))
+}
+
+/// Marks a running computation, and mends the group when it is dropped before its end.
+struct Computing<'a> {
+    group: &'a Group,
+    core: &'a Core,
+    done: bool,
+}
+
+impl Drop for Computing<'_> {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        self.group.inner.lock().computing = false;
+        // Others may be waiting for what this one began: the keeper finishes it.
+        let now = self.core.sources.now();
+        self.group.due.store(now.0, Ordering::Release);
+        self.group.shard.lower(now);
+    }
+}
+
+/// A session's place in its group; gives it up when dropped.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    group: Arc<Group>,
+    number: u64,
+    kind: Kind,
+    slot: Arc<Slot>,
+}
+
+impl Membership {
+    pub(crate) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    pub(crate) fn is_in(&self, group: &Arc<Group>) -> bool {
+        Arc::ptr_eq(&self.group, group)
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.group.leave(self.number);
+        metrics::streams(self.kind.name(), -1.0);
+    }
+}

@@ -1,0 +1,147 @@
+//! Which identities a set of selectors is entitled to on this node, in the order in which they are answered.
+
+use std::{
+    collections::{HashMap, hash_map},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quorate_proto_identity::{SelectorSet, UnixSeconds};
+use quorate_raft_machine::{State, entry::Entry, registry::Entitlement};
+
+use crate::{
+    metrics,
+    own::{NotAMember, Own},
+};
+
+/// How many identities a caller gets, unless configured otherwise: so many that an answer stays below the 4 MiB that
+/// gRPC clients take (design section 5).
+pub const IDENTITIES_PER_CALLER_LIMIT: usize = 1000;
+
+/// What a set of selectors is entitled to, as of some log index.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    /// The entries, by ID ascending (A-27, WAPI-55): the first is the default identity.
+    pub(crate) entries: Vec<Arc<Entry>>,
+    /// All entitlements that the entries came from, those left out for their hints too.
+    entitlements: Vec<Entitlement>,
+    /// When one of them ends by itself.
+    pub(crate) ends_at: Option<UnixSeconds>,
+    /// The last log index at which this was found to hold.
+    holds_at: AtomicU64,
+}
+
+impl Identities {
+    /// Reads them from the state. Gives back `before` if nothing changed since.
+    pub(crate) fn read(
+        own: &Own,
+        (index, state): (u64, &State),
+        selectors: &SelectorSet,
+        now: UnixSeconds,
+        limit: usize,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, NotAMember> {
+        let member = own.member(state)?;
+        let found = state.entitled(&member.scope, selectors, now, limit);
+        if let Some(before) = before
+            && before.entitlements == found.entitlements
+        {
+            before.holds_at.fetch_max(index, Ordering::Relaxed);
+            return Ok(Arc::clone(before));
+        }
+        if found.left_out > 0 {
+            metrics::identities_left_out("limit", found.left_out);
+            tracing::warn!(
+                limit,
+                left_out = found.left_out,
+                "a caller is entitled to more identities than it may get; the ones created last are left out"
+            );
+        }
+        let entries = found.entitlements.iter().filter_map(|entitled| state.entry(&entitled.entry_id)).collect();
+        Ok(Arc::new(Self {
+            entries: in_order(entries),
+            ends_at: found.entitlements.iter().filter_map(|entitled| entitled.expires_at).min(),
+            entitlements: found.entitlements,
+            holds_at: AtomicU64::new(index),
+        }))
+    }
+
+    /// Whether these were found to hold at this log index, without another look.
+    pub(crate) fn hold_at(&self, index: u64, now: UnixSeconds) -> bool {
+        self.holds_at.load(Ordering::Relaxed) == index && self.ends_at.is_none_or(|end| now <= end)
+    }
+
+    /// Whether every entry is still what it was: the check of a signature in flight (design section 2, property 5).
+    pub(crate) fn still_stand(&self, state: &State, now: UnixSeconds) -> bool {
+        self.ends_at.is_none_or(|end| now <= end)
+            && self.entitlements.iter().all(|entitled| {
+                state.entry(&entitled.entry_id).is_some_and(|entry| Entitlement::of(&entry) == *entitled)
+            })
+    }
+}
+
+/// Puts entries in the order of their IDs, and leaves out those whose hint another one has: of two with one hint, the
+/// one created first stays, and of two created in one second the one with the lower ID (SB-12, WAPI-21, A-27).
+fn in_order(mut entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
+    entries.sort_by(|a, b| a.id.cmp(&b.id));
+    let mut holders: HashMap<&str, &Arc<Entry>> = HashMap::new();
+    for entry in entries.iter().filter(|entry| !entry.hint.is_empty()) {
+        match holders.entry(&entry.hint) {
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(entry);
+            }
+            // Entries come in the order of their IDs, so an equal age leaves the one that is there.
+            hash_map::Entry::Occupied(mut holder) if entry.created_at < holder.get().created_at => {
+                holder.insert(entry);
+            }
+            hash_map::Entry::Occupied(_) => {}
+        }
+    }
+    let stays = |entry: &Arc<Entry>| holders.get(entry.hint.as_str()).is_none_or(|holder| Arc::ptr_eq(holder, entry));
+    let staying: Vec<bool> = entries.iter().map(stays).collect();
+    let left_out = staying.iter().filter(|stays| !**stays).count();
+    if left_out > 0 {
+        metrics::identities_left_out("hint", left_out);
+        tracing::warn!(left_out, "identities are left out because an older one has the same hint");
+    }
+    let mut staying = staying.into_iter();
+    entries.retain(|_| staying.next().unwrap_or(true));
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto_identity::{EntryId, Selector, SpiffeId};
+    use quorate_raft_machine::entry::EntryDraft;
+
+    use super::*;
+
+    fn entry(id: &str, hint: &str, created_at: i64) -> Arc<Entry> {
+        let spiffe_id = SpiffeId::parse("spiffe://example.org/a").unwrap();
+        let parent = SpiffeId::parse("spiffe://example.org/spire/nodes").unwrap();
+        let selectors = SelectorSet::new([Selector::parse("unix:uid:1").unwrap()]);
+        let draft = EntryDraft {
+            hint: hint.to_owned(),
+            ..EntryDraft::new(EntryId::new(id).unwrap(), spiffe_id, parent, selectors)
+        };
+        Arc::new(draft.into_entry(UnixSeconds(created_at), 1))
+    }
+
+    fn ids(entries: Vec<Arc<Entry>>) -> Vec<String> {
+        in_order(entries).iter().map(|entry| entry.id.to_string()).collect()
+    }
+
+    #[test]
+    fn sb_33_identities_come_in_the_order_of_their_entries_ids() {
+        assert_eq!(ids(vec![entry("c", "", 1), entry("a", "", 3), entry("b", "", 2)]), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn sb_12_of_two_with_one_hint_the_older_stays_then_the_lower_id() {
+        let entries = vec![entry("a", "x", 9), entry("b", "x", 3), entry("c", "", 1), entry("d", "", 1)];
+        assert_eq!(ids(entries), ["b", "c", "d"]);
+        assert_eq!(ids(vec![entry("b", "x", 5), entry("a", "x", 5), entry("c", "y", 5)]), ["a", "c"]);
+    }
+}

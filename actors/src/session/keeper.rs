@@ -1,0 +1,383 @@
+//! Session keepers: which groups does a change concern?
+//!
+//! There are a few, sharded by selectors, started and restarted by the [`supervisor`](crate::supervisor). A keeper only
+//! routes: it finds the groups that an event concerns by an index over their selectors and has them refreshed, a limited
+//! number at a time, by tasks of its own. It waits for no signature and reads nothing from `/proc`.
+//!
+//! When a keeper ends, for whatever reason, its state is dropped, and with it every group that it looked after is
+//! closed: their streams end with `Unavailable`, and callers that come again find the keeper's successor.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use quorate_proto_identity::{Selector, SelectorSet, UnixMillis};
+use quorate_raft_consensus::{AppliedEvents, Handle};
+use quorate_raft_machine::{Event, entry::Entry};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinSet;
+
+use super::{
+    core::Core,
+    group::{Group, ShardClock},
+};
+use crate::{
+    events::{self, News},
+    issuer::lease::IssuanceStatus,
+    mailbox::{Address, Envelope},
+    refusal::Refusal,
+};
+
+/// How many messages a keeper's mailbox takes: registrations of new groups, and events, which wait for room.
+pub(crate) const KEEPER_MAILBOX_LIMIT: usize = 4096;
+
+/// How many refreshes of one keeper run at once. Most are a few signatures of some forty microseconds on one core.
+const REFRESHES_AT_ONCE: usize = 4;
+
+/// How many groups one keeper takes. A group is a user and program; hosts have hundreds.
+const GROUPS_LIMIT: usize = 16_384;
+
+/// The longest sleep of a keeper's clock. Due times are times of day, and the clock that is slept by stands still while
+/// a machine is suspended, and does not see the time of day being set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// How long a group without sessions is kept after its last use, in milliseconds: longer than a client takes to come
+/// back.
+const UNUSED_KEPT_MILLIS: i64 = 60_000;
+
+/// All keepers, as callers see them.
+#[derive(Debug)]
+pub(crate) struct Keepers {
+    shards: Vec<Arc<Shard>>,
+    numbers: AtomicU64,
+    core: Arc<Core>,
+}
+
+/// A keeper as callers see it: its address, and the groups that it looks after.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) address: Address<KeeperMessage>,
+    clock: Arc<ShardClock>,
+    groups: Mutex<HashMap<SelectorSet, Arc<Group>>>,
+}
+
+impl Shard {
+    pub(crate) fn new(address: Address<KeeperMessage>) -> Arc<Self> {
+        Arc::new(Self { address, clock: Arc::default(), groups: Mutex::default() })
+    }
+
+    /// Closes all groups.
+    fn close(&self, refusal: &Refusal) {
+        let groups = std::mem::take(&mut *self.groups.lock());
+        for group in groups.into_values() {
+            group.close(refusal);
+        }
+    }
+
+    /// Removes a group that nobody uses: only this map and the keeper know of it.
+    fn remove_unused(&self, group: &Arc<Group>, unused_since: UnixMillis) -> bool {
+        let mut groups = self.groups.lock();
+        if Arc::strong_count(group) > 2 || !group.is_unused_since(unused_since) {
+            return false;
+        }
+        groups.remove(&group.selectors);
+        true
+    }
+}
+
+impl Keepers {
+    pub(crate) fn new(shards: Vec<Arc<Shard>>, core: Arc<Core>) -> Self {
+        Self { shards, numbers: AtomicU64::new(1), core }
+    }
+
+    /// The group of these selectors. One that is new is made known to its keeper before anything is read for it, so that
+    /// no event can be missed.
+    pub(crate) fn group(&self, selectors: &SelectorSet) -> Result<Arc<Group>, Refusal> {
+        let mut hasher = DefaultHasher::new();
+        selectors.hash(&mut hasher);
+        let count = self.shards.len().max(1);
+        let index = usize::try_from(hasher.finish()).unwrap_or_default().checked_rem(count).unwrap_or_default();
+        let shard = self.shards.get(index).ok_or_else(|| Refusal::unavailable("no session keeper is running"))?;
+        let mut groups = shard.groups.lock();
+        if let Some(group) = groups.get(selectors)
+            && !group.is_closed()
+        {
+            return Ok(Arc::clone(group));
+        }
+        if groups.len() >= GROUPS_LIMIT {
+            return Err(Refusal::ResourceExhausted(
+                format!("callers of {GROUPS_LIMIT} different kinds are connected, which is the limit").into(),
+            ));
+        }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let group = Group::new(number, selectors.clone(), Arc::clone(&shard.clock), self.core.sources.now());
+        // Under the lock: a keeper that ends closes either this group or the door to it.
+        shard.address.try_send(KeeperMessage::Register(Arc::clone(&group)))?;
+        groups.insert(selectors.clone(), Arc::clone(&group));
+        Ok(group)
+    }
+}
+
+/// What a keeper is told.
+pub(crate) enum KeeperMessage {
+    /// A new group; sent before anything is read for it.
+    Register(Arc<Group>),
+    /// Something was applied, or all must be looked at afresh.
+    News(News),
+    /// The lease came, went, or was renewed.
+    Lease(IssuanceStatus),
+    /// The clock says that groups may be due, or unused.
+    Tick,
+    /// A refresh has ended.
+    Refreshed,
+}
+
+/// The keeper.
+pub(crate) struct Keeper;
+
+/// What a keeper starts from.
+#[derive(Clone)]
+pub(crate) struct KeeperArguments {
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) handle: Handle,
+}
+
+/// What a keeper keeps. Dropping it ends all sessions of its groups.
+pub(crate) struct KeeperState {
+    arguments: KeeperArguments,
+    groups: BTreeMap<u64, Arc<Group>>,
+    by_selector: HashMap<Selector, BTreeSet<u64>>,
+    waiting: VecDeque<u64>,
+    is_waiting: BTreeSet<u64>,
+    running: usize,
+    /// Refreshes, the clock, and what listens to events and to the lease; they die with the keeper.
+    tasks: JoinSet<()>,
+}
+
+impl Drop for KeeperState {
+    fn drop(&mut self) {
+        self.arguments.shard.close(&Refusal::unavailable("the session keeper was restarted"));
+    }
+}
+
+impl Actor for Keeper {
+    type Msg = Envelope<KeeperMessage>;
+    type State = KeeperState;
+    type Arguments = KeeperArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut tasks = JoinSet::new();
+        let shard = Arc::clone(&arguments.shard);
+        tasks.spawn(events::forward(arguments.handle.events(), shard.address.clone(), KeeperMessage::News));
+        tasks.spawn(follow_lease(myself.clone(), arguments.core.leases.status()));
+        tasks.spawn(run_clock(myself, Arc::clone(&shard.clock), Arc::clone(&arguments.core)));
+        Ok(KeeperState {
+            arguments,
+            groups: BTreeMap::new(),
+            by_selector: HashMap::new(),
+            waiting: VecDeque::new(),
+            is_waiting: BTreeSet::new(),
+            running: 0,
+            tasks,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        envelope: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let (message, _permit) = envelope.open();
+        match message {
+            KeeperMessage::Register(group) => state.register(group),
+            KeeperMessage::News(News::Applied(applied)) => state.applied(&applied),
+            KeeperMessage::News(News::Afresh) => state.want_all(),
+            KeeperMessage::Lease(status) => state.lease(&status),
+            KeeperMessage::Tick => state.tick(),
+            KeeperMessage::Refreshed => state.running = state.running.saturating_sub(1),
+        }
+        state.start_refreshes(&myself);
+        Ok(())
+    }
+}
+
+impl KeeperState {
+    fn register(&mut self, group: Arc<Group>) {
+        for selector in &group.selectors {
+            self.by_selector.entry(selector.clone()).or_default().insert(group.number);
+        }
+        // A tick that came before this message did not know the group, and may have forgotten when it is due.
+        self.arguments.shard.clock.lower(group.due());
+        self.groups.insert(group.number, group);
+    }
+
+    fn unregister(&mut self, group: &Group) {
+        for selector in &group.selectors {
+            if let Some(groups) = self.by_selector.get_mut(selector) {
+                groups.remove(&group.number);
+                if groups.is_empty() {
+                    self.by_selector.remove(selector);
+                }
+            }
+        }
+        self.groups.remove(&group.number);
+    }
+
+    fn applied(&mut self, applied: &AppliedEvents) {
+        for event in &applied.events {
+            match event {
+                Event::EntryChanged { id: _, before, after } => {
+                    for entry in [before, after].into_iter().flatten() {
+                        self.want_concerned(entry);
+                    }
+                }
+                // The roots, the bundle, or what this node serves at all.
+                Event::Founded
+                | Event::ScopesChanged
+                | Event::BundleChanged { .. }
+                | Event::X509AuthorityChanged { .. }
+                | Event::MemberChanged { .. } => self.want_all(),
+                // New lifetimes count from the next signature on; tokens are made by the call; of issuing certificates
+                // the lease speaks.
+                Event::PolicyChanged | Event::JwtAuthorityChanged { .. } | Event::IssuingCertificateChanged { .. } => {}
+            }
+        }
+    }
+
+    /// An entry concerns the groups that have all of its selectors. They all are among those that have its rarest one.
+    fn want_concerned(&mut self, entry: &Entry) {
+        let mut rarest: Option<&BTreeSet<u64>> = None;
+        for selector in &entry.selectors {
+            let Some(having) = self.by_selector.get(selector) else { return };
+            if rarest.is_none_or(|rarest| having.len() < rarest.len()) {
+                rarest = Some(having);
+            }
+        }
+        let Some(rarest) = rarest else { return };
+        let has_all =
+            |number: &&u64| self.groups.get(number).is_some_and(|group| entry.selectors.is_subset_of(&group.selectors));
+        let concerned: Vec<u64> = rarest.iter().filter(has_all).copied().collect();
+        for number in concerned {
+            self.want(number);
+        }
+    }
+
+    fn want_all(&mut self) {
+        let numbers: Vec<u64> = self.groups.keys().copied().collect();
+        for number in numbers {
+            self.want(number);
+        }
+    }
+
+    /// Has a group refreshed, soon; once, however often that is wanted meanwhile.
+    fn want(&mut self, number: u64) {
+        if self.is_waiting.insert(number) {
+            self.waiting.push_back(number);
+        }
+    }
+
+    fn lease(&mut self, status: &IssuanceStatus) {
+        match status {
+            IssuanceStatus::Ready { .. } => self.want_all(),
+            IssuanceStatus::Starting => {}
+            IssuanceStatus::Waiting { reason } | IssuanceStatus::Ended { reason } => {
+                let refusal = Refusal::unavailable(format!("this node cannot issue SVIDs now: {reason}"));
+                for group in self.groups.values() {
+                    group.end_sessions(&refusal);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let shard = Arc::clone(&self.arguments.shard);
+        let now = self.arguments.core.sources.now();
+        shard.clock.reset();
+        let mut due = Vec::new();
+        let mut unused = Vec::new();
+        for (number, group) in &self.groups {
+            if group.due() <= now {
+                due.push(*number);
+            } else {
+                shard.clock.lower(group.due());
+            }
+            if shard.remove_unused(group, now.plus(-UNUSED_KEPT_MILLIS)) {
+                unused.push(Arc::clone(group));
+            }
+        }
+        for number in due {
+            self.want(number);
+        }
+        for group in unused {
+            self.unregister(&group);
+        }
+    }
+
+    fn start_refreshes(&mut self, myself: &ActorRef<Envelope<KeeperMessage>>) {
+        while self.tasks.try_join_next().is_some() {}
+        while self.running < REFRESHES_AT_ONCE {
+            let Some(number) = self.waiting.pop_front() else { return };
+            self.is_waiting.remove(&number);
+            let Some(group) = self.groups.get(&number).cloned() else { continue };
+            self.running = self.running.saturating_add(1);
+            let (core, ended) = (Arc::clone(&self.arguments.core), Ended(myself.clone()));
+            self.tasks.spawn(async move {
+                let _ended = ended;
+                group.refresh(&core).await;
+            });
+        }
+    }
+}
+
+/// Tells the keeper that a refresh has ended, also when it panicked.
+struct Ended(ActorRef<Envelope<KeeperMessage>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Fails only when the keeper is gone.
+        drop(self.0.send_message(Envelope::own(KeeperMessage::Refreshed)));
+    }
+}
+
+async fn follow_lease(
+    myself: ActorRef<Envelope<KeeperMessage>>,
+    mut status: tokio::sync::watch::Receiver<IssuanceStatus>,
+) {
+    loop {
+        let now = status.borrow_and_update().clone();
+        if myself.send_message(Envelope::own(KeeperMessage::Lease(now))).is_err() || status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Wakes the keeper when the first of its groups is due, and at times to let go of unused ones.
+async fn run_clock(myself: ActorRef<Envelope<KeeperMessage>>, clock: Arc<ShardClock>, core: Arc<Core>) {
+    loop {
+        let left = clock.earliest().since(core.sources.now()).max(0);
+        let sleep = Duration::from_millis(left.unsigned_abs()).min(LONGEST_SLEEP);
+        tokio::select! {
+            biased;
+            () = clock.lowered.notified() => {}
+            () = tokio::time::sleep(sleep) => {
+                clock.reset();
+                if myself.send_message(Envelope::own(KeeperMessage::Tick)).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A session's place for its newest answer.
+//!
+//! A slot holds at most one answer: a newer one takes the place of one that was not fetched yet, so a slow reader costs
+//! no memory and never sees a state that is over (design section 5). It is what a stream polls; an actor for each stream
+//! would cost 12 KiB and tens of microseconds.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+
+use super::answer::Answer;
+use crate::refusal::Refusal;
+
+/// The place. Written by whoever refreshes its group, read by its stream.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// What the stream has not fetched yet.
+    waiting: Option<Answer>,
+    /// Why the stream ends, once it is to end.
+    end: Option<Refusal>,
+    /// The version of the last answer put here; 0 before there was one.
+    version: u64,
+    reader: Option<Waker>,
+}
+
+impl Slot {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { inner: Mutex::new(Inner { waiting: None, end: None, version: 0, reader: None }) })
+    }
+
+    /// Puts an answer here unless it is no newer than the last one. Says whether it was.
+    pub(crate) fn put(&self, version: u64, answer: impl FnOnce() -> Answer) -> bool {
+        let reader = {
+            let mut inner = self.inner.lock();
+            if inner.end.is_some() || inner.version >= version {
+                return false;
+            }
+            inner.version = version;
+            inner.waiting = Some(answer());
+            inner.reader.take()
+        };
+        wake(reader);
+        true
+    }
+
+    /// Ends the stream. What was not fetched is dropped: an identity that was taken away must not go out any more.
+    pub(crate) fn end(&self, refusal: Refusal) {
+        let reader = {
+            let mut inner = self.inner.lock();
+            inner.waiting = None;
+            inner.end.get_or_insert(refusal);
+            inner.reader.take()
+        };
+        wake(reader);
+    }
+
+    /// Whether an answer was ever put here.
+    pub(crate) fn is_new(&self) -> bool {
+        self.inner.lock().version == 0
+    }
+
+    /// Why the stream ends, if it is to.
+    pub(crate) fn ended(&self) -> Option<Refusal> {
+        self.inner.lock().end.clone()
+    }
+
+    /// Takes the newest answer, or learns of the end, or leaves word to be woken.
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Answer, Refusal>> {
+        let mut inner = self.inner.lock();
+        if let Some(refusal) = &inner.end {
+            return Poll::Ready(Err(refusal.clone()));
+        }
+        if let Some(answer) = inner.waiting.take() {
+            return Poll::Ready(Ok(answer));
+        }
+        match &mut inner.reader {
+            Some(reader) => reader.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+fn wake(reader: Option<Waker>) {
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use super::*;
+    use crate::session::answer::tests::answer;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn sequence(answer: &Answer) -> u64 {
+        match answer {
+            Answer::X509Bundles(bundles) | Answer::JwtBundles(bundles) => bundles.sequence,
+            Answer::X509Svids(_) => 0,
+        }
+    }
+
+    #[test]
+    fn changes_coalesce_and_the_newest_wins() {
+        let (slot, count) = (Slot::new(), Arc::new(Counting::default()));
+        let waker = Waker::from(Arc::clone(&count));
+        let mut context = Context::from_waker(&waker);
+        assert!(slot.is_new());
+        assert!(slot.poll(&mut context).is_pending());
+        for version in [1, 2, 5] {
+            assert!(slot.put(version, || answer(version)));
+        }
+        assert!(!slot.put(4, || answer(4)), "an older answer comes too late");
+        assert!(!slot.put(5, || answer(5)), "the same answer is not sent twice");
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        let Poll::Ready(Ok(newest)) = slot.poll(&mut context) else { panic!("an answer waits") };
+        assert_eq!(sequence(&newest), 5);
+        assert!(slot.poll(&mut context).is_pending());
+    }
+
+    #[tokio::test]
+    async fn the_end_comes_before_what_was_not_fetched_and_is_the_first_one_said() {
+        let slot = Slot::new();
+        slot.put(1, || answer(1));
+        slot.end(Refusal::no_identity());
+        slot.end(Refusal::unavailable("later"));
+        assert!(!slot.put(2, || answer(2)));
+        let end = poll_fn(|context| slot.poll(context)).await.map(|_| ());
+        assert_eq!(end, Err(Refusal::no_identity()));
+    }
+}

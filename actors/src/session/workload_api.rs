@@ -1,0 +1,218 @@
+//! The Workload API, as the node's gRPC service calls it.
+
+use std::sync::Arc;
+
+use quorate_proto_api::workload::{
+    JwtBundlesResponse, Jwtsvid, JwtsvidResponse, X509BundlesResponse, X509svidResponse,
+};
+use quorate_proto_identity::{SpiffeId, VerifiedJwtSvid, verify_jwt_svid};
+use quorate_raft_machine::{Entry, Policy};
+
+use super::{
+    answer::{Answer, Kind},
+    caller::Caller,
+    core::Core,
+    group::{Group, Membership},
+    keeper::Keepers,
+    stream::AnswerStream,
+};
+use crate::{
+    attestation::Attestor,
+    issuer::minter::{AUDIENCE_BYTES_LIMIT, check_audiences},
+    metrics,
+    refusal::Refusal,
+};
+
+/// How often tokens are signed again because the state changed under them, before the caller is told to come again.
+const TRIES: usize = 8;
+
+/// Answers workloads. Cheap to clone.
+///
+/// Every method first checks what the caller asked for, then that this node may answer at all (design section 2,
+/// property 4), then who the caller is.
+#[derive(Debug, Clone)]
+pub struct WorkloadApi {
+    shared: Arc<Shared>,
+}
+
+/// What the handle and all streams share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) core: Arc<Core>,
+    attestor: Attestor,
+    keepers: Keepers,
+}
+
+impl Shared {
+    /// Opens a session for a caller.
+    pub(crate) async fn open(&self, caller: &Caller, kind: Kind) -> Result<Membership, Refusal> {
+        self.group(caller).await?.open(&self.core, kind).await
+    }
+
+    /// The group of a caller, if this node may answer.
+    async fn group(&self, caller: &Caller) -> Result<Arc<Group>, Refusal> {
+        self.core.leases.current(self.core.sources.now())?;
+        caller.group(&self.attestor, &self.keepers).await
+    }
+}
+
+impl WorkloadApi {
+    pub(crate) fn new(core: Arc<Core>, attestor: Attestor, keepers: Keepers) -> Self {
+        Self { shared: Arc::new(Shared { core, attestor, keepers }) }
+    }
+
+    /// FetchX509SVID: all X509-SVIDs of the caller, from now on.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without any identity; `Unavailable` while this node cannot answer.
+    pub async fn x509_svids(&self, caller: &Arc<Caller>) -> Result<AnswerStream<X509svidResponse>, Refusal> {
+        let take = |answer: &Answer| match answer {
+            Answer::X509Svids(answer) => Some(answer.response.clone()),
+            Answer::X509Bundles(_) | Answer::JwtBundles(_) => None,
+        };
+        self.stream(caller, Kind::X509Svids, take).await
+    }
+
+    /// FetchX509Bundles: the X.509 bundles of the caller, from now on.
+    ///
+    /// # Errors
+    /// As [`x509_svids`](Self::x509_svids).
+    pub async fn x509_bundles(&self, caller: &Arc<Caller>) -> Result<AnswerStream<X509BundlesResponse>, Refusal> {
+        let take = |answer: &Answer| match answer {
+            Answer::X509Bundles(bundles) => Some(bundles.x509.clone()),
+            Answer::X509Svids(_) | Answer::JwtBundles(_) => None,
+        };
+        self.stream(caller, Kind::X509Bundles, take).await
+    }
+
+    /// FetchJWTBundles: the JWT bundles of the caller, from now on.
+    ///
+    /// # Errors
+    /// As [`x509_svids`](Self::x509_svids).
+    pub async fn jwt_bundles(&self, caller: &Arc<Caller>) -> Result<AnswerStream<JwtBundlesResponse>, Refusal> {
+        let take = |answer: &Answer| match answer {
+            Answer::JwtBundles(bundles) => Some(bundles.jwt.clone()),
+            Answer::X509Svids(_) | Answer::X509Bundles(_) => None,
+        };
+        self.stream(caller, Kind::JwtBundles, take).await
+    }
+
+    /// FetchJWTSVID: a fresh token for each identity of the caller, or for just the one that is named. `ttl` asks for a
+    /// life in seconds shorter than the entry's; a longer one gets the entry's.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for audiences or a life that are not in order; `PermissionDenied` without any identity, or
+    /// without the one that is named (WAPI-34); `Unavailable` while this node cannot answer.
+    pub async fn fetch_jwt_svids(
+        &self,
+        caller: &Caller,
+        audiences: Vec<String>,
+        spiffe_id: Option<&SpiffeId>,
+        ttl: Option<u32>,
+    ) -> Result<JwtsvidResponse, Refusal> {
+        self.jwt_svids(caller, audiences, spiffe_id, ttl).await.map_err(Refusal::counted)
+    }
+
+    /// ValidateJWTSVID: verifies a token for an audience, with the bundles that the caller may have. Callers without an
+    /// identity may ask, too.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an empty argument and for every token that does not verify; `Unavailable` while this
+    /// node cannot answer.
+    pub async fn validate_jwt_svid(
+        &self,
+        caller: &Caller,
+        audience: &str,
+        token: &str,
+    ) -> Result<VerifiedJwtSvid, Refusal> {
+        self.validate(caller, audience, token).await.map_err(Refusal::counted)
+    }
+
+    async fn stream<T>(
+        &self,
+        caller: &Arc<Caller>,
+        kind: Kind,
+        take: fn(&Answer) -> Option<T>,
+    ) -> Result<AnswerStream<T>, Refusal> {
+        let membership = self.shared.open(caller, kind).await.map_err(Refusal::counted)?;
+        match membership.slot().ended() {
+            Some(refusal) => Err(refusal.counted()),
+            None => Ok(AnswerStream::new(Arc::clone(&self.shared), Arc::clone(caller), membership, take)),
+        }
+    }
+
+    async fn jwt_svids(
+        &self,
+        caller: &Caller,
+        audiences: Vec<String>,
+        spiffe_id: Option<&SpiffeId>,
+        ttl: Option<u32>,
+    ) -> Result<JwtsvidResponse, Refusal> {
+        check_audiences(&audiences)?;
+        if ttl == Some(0) {
+            return Err(Refusal::invalid("the life asked for is 0 seconds"));
+        }
+        let core = &self.shared.core;
+        let group = self.shared.group(caller).await?;
+        let audiences: Arc<[String]> = audiences.into();
+        let policy = core.state.read(|state| state.policy().copied());
+        let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
+        for _ in 0..TRIES {
+            let identities = group.identities(core)?;
+            let wanted = |entry: &&Arc<Entry>| spiffe_id.is_none_or(|id| entry.spiffe_id == *id);
+            let mut svids = Vec::new();
+            for entry in identities.entries.iter().filter(wanted) {
+                let life = jwt_ttl(entry, &policy);
+                let life = ttl.map_or(life, |asked| asked.min(life));
+                let signed = core.tokens.sign(&entry.spiffe_id, &audiences, life).await;
+                let token = signed.map_err(|error| error.refusal())?;
+                metrics::issued("jwt", "workload");
+                svids.push(Jwtsvid {
+                    spiffe_id: entry.spiffe_id.as_str().to_owned(),
+                    svid: token.text,
+                    hint: entry.hint.clone(),
+                });
+            }
+            if svids.is_empty() {
+                return Err(Refusal::no_identity());
+            }
+            // Signing takes its time; what was deleted meanwhile must not go out (design section 2, property 5).
+            let now = core.sources.now().seconds();
+            if identities.hold_at(core.state.applied_index(), now)
+                || core.state.read(|state| identities.still_stand(state, now))
+            {
+                return Ok(JwtsvidResponse { svids });
+            }
+        }
+        Err(Refusal::unavailable("registrations change faster than they can be answered"))
+    }
+
+    async fn validate(&self, caller: &Caller, audience: &str, token: &str) -> Result<VerifiedJwtSvid, Refusal> {
+        if audience.is_empty() {
+            return Err(Refusal::invalid("audience must be specified"));
+        }
+        if audience.len() > AUDIENCE_BYTES_LIMIT {
+            return Err(Refusal::invalid(format!("the audience is longer than {AUDIENCE_BYTES_LIMIT} bytes")));
+        }
+        if token.is_empty() {
+            return Err(Refusal::invalid("svid must be specified"));
+        }
+        let core = &self.shared.core;
+        self.shared.group(caller).await?;
+        let bundles = core.bundles.current(&core.state)?;
+        let now = core.sources.now().seconds();
+        verify_jwt_svid(token, audience, &bundles.verification, now).map_err(|error| {
+            tracing::debug!(
+                target: "quorate::security",
+                error = &error as &dyn std::error::Error,
+                "a JWT-SVID did not verify"
+            );
+            Refusal::invalid(error.to_string())
+        })
+    }
+}
+
+/// How long a JWT-SVID of this entry lives, in seconds.
+fn jwt_ttl(entry: &Entry, policy: &Policy) -> u32 {
+    if entry.jwt_svid_ttl == 0 { policy.jwt_svid_lifetime } else { entry.jwt_svid_ttl }
+}

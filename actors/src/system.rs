@@ -1,0 +1,255 @@
+//! The actors of one node, started and held together.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use quorate_proto_identity::NodeName;
+use quorate_raft_consensus::{Handle, Sources};
+use ractor::{Actor, ActorRef, SpawnErr};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    attestation::{
+        ATTESTATIONS_LIMIT, Attestor, AttestorActor, AttestorArguments, EXECUTABLE_BYTES_LIMIT, UnixAttestor,
+    },
+    authority::{AUTHORITY_MAILBOX_LIMIT, AuthorityActor, AuthorityArguments, Workshop},
+    bundles::Bundles,
+    issuer::{
+        ISSUER_MAILBOX_LIMIT, IssuerActor, IssuerArguments,
+        lease::{IssuanceStatus, Leases},
+        minter::Minter,
+        svids::Svids,
+        tokens::TokenKeys,
+    },
+    keys::KeyCustody,
+    ledger::{LEDGER_MAILBOX_LIMIT, Ledger, LedgerActor, LedgerArguments},
+    mailbox::{Address, Envelope},
+    own::Own,
+    session::{
+        IDENTITIES_PER_CALLER_LIMIT, WorkloadApi,
+        core::Core,
+        keeper::{KEEPER_MAILBOX_LIMIT, Keeper, KeeperArguments, Keepers, Shard},
+    },
+    sources::KeySource,
+    supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
+};
+
+/// How long stopping waits for the ledger's last records.
+const LEDGER_FLUSH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Names of the session keepers; as many run as settings say, at most these.
+const KEEPER_NAMES: [&str; 8] =
+    ["keeper-1", "keeper-2", "keeper-3", "keeper-4", "keeper-5", "keeper-6", "keeper-7", "keeper-8"];
+
+/// Session keepers, unless configured otherwise. They only route, so a few serve any machine; several, so that the
+/// fault of one interrupts a part of the streams only.
+const KEEPERS: usize = 4;
+
+/// What a node hands to its actors.
+pub struct Dependencies {
+    /// Consensus on this node.
+    pub handle: Handle,
+    /// Clock, randomness, and work that blocks.
+    pub sources: Sources,
+    /// Where key pairs come from.
+    pub keys: Arc<dyn KeySource>,
+    /// The node's own keys.
+    pub custody: Arc<dyn KeyCustody>,
+    /// The node's name, by which it finds its own record among the members.
+    pub name: NodeName,
+    /// The directory of the ledger; made if it is not there.
+    pub ledger_dir: PathBuf,
+    /// What is configurable.
+    pub settings: Settings,
+}
+
+/// What is configurable of the actors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The largest executable that is hashed for a `unix:sha256` selector, in bytes.
+    pub executable_bytes_limit: u64,
+    /// The most identities that a caller gets.
+    pub identities_per_caller: usize,
+    /// How many session keepers share the sessions; 1 to 8.
+    pub keepers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            executable_bytes_limit: EXECUTABLE_BYTES_LIMIT,
+            identities_per_caller: IDENTITIES_PER_CALLER_LIMIT,
+            keepers: KEEPERS,
+        }
+    }
+}
+
+/// The actors could not be started. Nothing of them runs then.
+#[derive(Debug, thiserror::Error)]
+#[error("the actors could not be started: {reason}")]
+pub struct StartError {
+    reason: String,
+}
+
+impl From<SpawnErr> for StartError {
+    fn from(error: SpawnErr) -> Self {
+        Self { reason: error.to_string() }
+    }
+}
+
+/// The actors of one node, running. Dropping it stops nothing; [`System::stop`] does.
+pub struct System {
+    supervisor: ActorRef<SupervisorMessage>,
+    status: watch::Receiver<SystemStatus>,
+    core: Arc<Core>,
+    ledger: Ledger,
+    workload_api: WorkloadApi,
+    minter: Minter,
+}
+
+impl System {
+    /// Starts the tree of actors. They do their work when they can: a node that belongs to no cluster yet answers
+    /// `Unavailable` until it does.
+    ///
+    /// # Errors
+    /// When an actor does not start.
+    pub async fn start(dependencies: Dependencies) -> Result<Self, StartError> {
+        let Dependencies { handle, sources, keys, custody, name, ledger_dir, settings } = dependencies;
+        let (ledger, queue) = Ledger::new();
+        let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
+        let own = Arc::new(Own::new(name, identity_key));
+        let core = Arc::new(Core {
+            state: handle.state(),
+            own: Arc::clone(&own),
+            sources: sources.clone(),
+            leases: Arc::new(Leases::new()),
+            svids: Svids::new(sources.clone(), Arc::clone(&keys), ledger.clone()),
+            tokens: TokenKeys::new(sources.clone()),
+            bundles: Bundles::default(),
+            identities_limit: settings.identities_per_caller,
+        });
+        let workshop = Workshop { sources: sources.clone(), keys, custody };
+        let attestations = Address::new("attestor", ATTESTATIONS_LIMIT);
+        let shards: Vec<Arc<Shard>> = KEEPER_NAMES
+            .iter()
+            .take(settings.keepers.max(1))
+            .map(|name| Shard::new(Address::new(name, KEEPER_MAILBOX_LIMIT)))
+            .collect();
+        let authority = AuthorityArguments {
+            handle: handle.clone(),
+            own,
+            workshop: workshop.clone(),
+            requests: Arc::default(),
+            address: Address::new("authority", AUTHORITY_MAILBOX_LIMIT),
+        };
+        let issuer = IssuerArguments {
+            handle: handle.clone(),
+            core: Arc::clone(&core),
+            workshop,
+            authority: authority.address.clone(),
+            address: Address::new("issuer", ISSUER_MAILBOX_LIMIT),
+        };
+        let attestor = AttestorArguments {
+            attestor: Arc::new(UnixAttestor::new(settings.executable_bytes_limit)),
+            sources: sources.clone(),
+        };
+        let ledger_arguments = LedgerArguments { directory: ledger_dir, sources, queue };
+        // In this order they start, and in the other one they stop: each uses those above it.
+        let mut children = vec![
+            child("ledger", || LedgerActor, ledger_arguments, Address::new("ledger", LEDGER_MAILBOX_LIMIT)),
+            child("authority", || AuthorityActor, authority.clone(), authority.address),
+            child("issuer", || IssuerActor, issuer.clone(), issuer.address),
+            child("attestor", || AttestorActor, attestor, attestations.clone()),
+        ];
+        for (name, shard) in KEEPER_NAMES.into_iter().zip(&shards) {
+            let arguments =
+                KeeperArguments { shard: Arc::clone(shard), core: Arc::clone(&core), handle: handle.clone() };
+            children.push(child(name, || Keeper, arguments, shard.address.clone()));
+        }
+        let (said, status) = watch::channel(SystemStatus::Running);
+        let (supervisor, _) = Actor::spawn(None, Supervisor, SupervisorArguments { children, status: said }).await?;
+        let keepers = Keepers::new(shards, Arc::clone(&core));
+        let workload_api = WorkloadApi::new(Arc::clone(&core), Attestor::new(attestations), keepers);
+        let minter = Minter::new(Arc::clone(&core), ledger.clone());
+        Ok(Self { supervisor, status, core, ledger, workload_api, minter })
+    }
+
+    /// Answers workloads.
+    #[must_use]
+    pub fn workload_api(&self) -> &WorkloadApi {
+        &self.workload_api
+    }
+
+    /// Mints SVIDs for administrators.
+    #[must_use]
+    pub fn minter(&self) -> &Minter {
+        &self.minter
+    }
+
+    /// Whether this node may sign, and the changes of that.
+    #[must_use]
+    pub fn issuance(&self) -> watch::Receiver<IssuanceStatus> {
+        self.core.leases.status()
+    }
+
+    /// Whether the actors run. When one has failed for good, the process should end with an error.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<SystemStatus> {
+        self.status.clone()
+    }
+
+    /// What was issued lately.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Stops all actors, in order: streams end with `Unavailable`, the ledger is flushed. Called again, it does nothing.
+    pub async fn stop(&self) {
+        self.core.leases.say(IssuanceStatus::Ended { reason: "the node is stopping".into() });
+        self.core.leases.set(None);
+        if tokio::time::timeout(LEDGER_FLUSH_LIMIT, self.ledger.flush()).await.is_err() {
+            tracing::warn!("the ledger could not be flushed in time");
+        }
+        let (reply, stopped) = oneshot::channel();
+        if self.supervisor.send_message(SupervisorMessage::Stop(reply)).is_ok() {
+            // An error means that it has ended meanwhile, which is what is wanted.
+            drop(stopped.await);
+        }
+    }
+
+    /// Which actor a child is at present, for tests that end it.
+    #[cfg(test)]
+    pub(crate) async fn child(&self, name: &'static str) -> Option<ractor::ActorCell> {
+        let (reply, child) = oneshot::channel();
+        self.supervisor.send_message(SupervisorMessage::Child(name, reply)).ok()?;
+        child.await.ok().flatten()
+    }
+}
+
+impl std::fmt::Debug for System {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("System").field("status", &*self.status.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// A child of one kind: each start gets its own copy of the arguments, and the address leads to the newest one.
+fn child<A, M>(name: &'static str, actor: fn() -> A, arguments: A::Arguments, address: Address<M>) -> ChildSpec
+where
+    A: Actor<Msg = Envelope<M>>,
+    A::Arguments: Clone + Sync,
+    M: Send + 'static,
+{
+    ChildSpec::new(name, move |supervisor| {
+        let (arguments, address) = (arguments.clone(), address.clone());
+        Box::pin(async move {
+            let (started, _) = Actor::spawn_linked(None, actor(), arguments, supervisor).await?;
+            address.connect(started.clone());
+            Ok(started.get_cell())
+        })
+    })
+}
+
+#[cfg(test)]
+#[path = "system/tests.rs"]
+mod tests;
