@@ -8,6 +8,7 @@ mod parse;
 mod print;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use accept::Acceptance;
 pub use map::{BUNDLE_MAP_LIMIT, BundleMap, BundleMapError};
@@ -163,6 +164,12 @@ impl BundleSource for BTreeMap<TrustDomain, Bundle> {
     /// A bundle filed under another name than its own is not found.
     fn bundle(&self, trust_domain: &TrustDomain) -> Option<&Bundle> {
         self.get(trust_domain).filter(|bundle| bundle.trust_domain == *trust_domain)
+    }
+}
+
+impl<S: BundleSource + ?Sized> BundleSource for Arc<S> {
+    fn bundle(&self, trust_domain: &TrustDomain) -> Option<&Bundle> {
+        (**self).bundle(trust_domain)
     }
 }
 
