@@ -38,8 +38,8 @@ pub struct JwtAuthority {
 
 /// The authorities of one trust domain.
 ///
-/// A document does not say whose it is (BND-04); this type always does. Each certificate is in it
-/// once, and each `kid` names one key.
+/// A document does not say whose it is (BND-04); this type always does. Each certificate is in it once, and each `kid`
+/// names one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {
     trust_domain: TrustDomain,
@@ -62,8 +62,7 @@ impl Bundle {
         }
     }
 
-    /// Adds an X.509 authority; one that is there already is not added again, which the answer says
-    /// (XB-27).
+    /// Adds an X.509 authority; one that is there already is not added again, which the answer says (XB-27).
     pub fn add_x509_authority(&mut self, certificate: Certificate) -> bool {
         let is_new = !self.x509_authorities.contains(&certificate);
         if is_new {
@@ -121,16 +120,15 @@ impl Bundle {
         self.sequence
     }
 
-    /// `spiffe_refresh_hint` as it was written, in seconds; see
-    /// [`Bundle::refresh_interval_seconds`] for one to poll by.
+    /// `spiffe_refresh_hint` as it was written, in seconds; see [`Bundle::refresh_interval_seconds`] for one to poll
+    /// by.
     #[must_use]
     pub fn refresh_hint(&self) -> Option<i64> {
         self.refresh_hint
     }
 
-    /// The time between two polls, in seconds: the hint within
-    /// [`REFRESH_LEAST_SECONDS`]..[`REFRESH_MOST_SECONDS`]; without one above zero the default
-    ///
+    /// The time between two polls, in seconds: the hint within [`REFRESH_LEAST_SECONDS`]..[`REFRESH_MOST_SECONDS`];
+    /// without one above zero the default.
     #[must_use]
     pub fn refresh_interval_seconds(&self) -> i64 {
         self.refresh_hint

@@ -1,8 +1,8 @@
 //! The little of DER (X.690) that this crate writes and reads by hand.
 //!
-//! Writing is for what is made once per SVID, where a general encoder costs a third of the whole;
-//! reading is for the outer shape of foreign documents, where we want to be stricter than the
-//! library that reads the rest: one encoding of each length, nothing left over.
+//! Writing is for what is made once per SVID, where a general encoder costs a third of the whole; reading is for the
+//! outer shape of foreign documents, where we want to be stricter than the library that reads the rest: one encoding of
+//! each length, nothing left over.
 
 pub(crate) const BOOLEAN: u8 = 0x01;
 pub(crate) const INTEGER: u8 = 0x02;
@@ -138,8 +138,8 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// Tag, content and whole of the next element. Tags above 30 and indefinite lengths, which
-    /// nothing we read has, end here too.
+    /// Tag, content and whole of the next element. Tags above 30 and indefinite lengths, which nothing we read has, end
+    /// here too.
     pub(crate) fn next_element(&mut self) -> Option<(u8, &'a [u8], &'a [u8])> {
         let input = self.rest;
         let (tag, after_tag) = input.split_first()?;

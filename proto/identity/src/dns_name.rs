@@ -6,11 +6,11 @@ pub const DNS_NAME_LIMIT: usize = 253;
 /// Longest label of a DNS name, in bytes (RFC 1035 section 2.3.4).
 const LABEL_LIMIT: usize = 63;
 
-/// Checks a DNS name as the registration API takes it: ASCII letters, digits and inner hyphens in
-/// labels of at most 63, no trailing dot, at most one `*.` in front.
+/// Checks a DNS name as the registration API takes it: ASCII letters, digits and inner hyphens in labels of at most 63,
+/// no trailing dot, at most one `*.` in front.
 ///
-/// A label that begins with `xn--` is left as it is: it is already ASCII, and what it decodes to
-/// plays no part in matching.
+/// A label that begins with `xn--` is left as it is: it is already ASCII, and what it decodes to plays no part in
+/// matching.
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -30,8 +30,7 @@ pub fn check_dns_name(name: &str) -> Result<(), DnsNameError> {
         if label.starts_with('-') || label.ends_with('-') {
             return fail(DnsNameFault::Hyphen);
         }
-        // Hyphens at the third and fourth place are for IDNA's own prefix alone (RFC 5891
-        // section 4.2.3.1).
+        // Hyphens at the third and fourth place are for IDNA's own prefix alone (RFC 5891 section 4.2.3.1).
         let mark = label.get(2..4) == Some("--");
         let is_idna = label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
         if mark && !is_idna {
@@ -44,12 +43,11 @@ pub fn check_dns_name(name: &str) -> Result<(), DnsNameError> {
     Ok(())
 }
 
-/// Finds a wildcard that covers another name of the same list: `*.example.org` and
-/// `api.example.org` in one certificate are refused when minting, since the second adds nothing
-/// and hides what the first allows.
+/// Finds a wildcard that covers another name of the same list: `*.example.org` and `api.example.org` in one certificate
+/// are refused when minting, since the second adds nothing and hides what the first allows.
 ///
-/// Names compare without regard to case. A wildcard covers names with exactly one label in its
-/// place (RFC 9525 section 6.3).
+/// Names compare without regard to case. A wildcard covers names with exactly one label in its place (RFC 9525 section
+/// 6.3).
 #[must_use]
 pub fn wildcard_overlap(names: &[String]) -> Option<(&str, &str)> {
     let wildcards = names.iter().filter_map(|name| Some((name, name.strip_prefix("*.")?)));

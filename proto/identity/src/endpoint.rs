@@ -23,8 +23,8 @@ impl WorkloadEndpoint {
     /// Takes the URI.
     ///
     /// # Errors
-    /// Another scheme; for `unix` an authority, a path that is not absolute, a query or a fragment;
-    /// for `tcp` anything but an IP address and a port.
+    /// Another scheme; for `unix` an authority, a path that is not absolute, a query or a fragment; for `tcp` anything
+    /// but an IP address and a port.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         if text.len() > ENDPOINT_ADDRESS_LIMIT {
             return Err(EndpointError::TooLong { length: text.len() });

@@ -13,8 +13,7 @@ pub const ENTRY_ID_LIMIT: usize = 255;
 /// Longest node name, in bytes: that of a DNS label, since it is often a host's.
 pub const NODE_NAME_LIMIT: usize = 63;
 
-/// Longest authority ID, in bytes: a key identifier in hexadecimal has 40, and 64 leave room for a
-/// whole SHA-256.
+/// Longest authority ID, in bytes: a key identifier in hexadecimal has 40, and 64 leave room for a whole SHA-256.
 pub const AUTHORITY_ID_LIMIT: usize = 64;
 
 /// Why a text is not an identifier of that kind.
@@ -73,14 +72,14 @@ impl EntryId {
     }
 }
 
-/// The name of a node, unique in its cluster: a segment of its SPIFFE ID, the value of selectors,
-/// and the name of a directory.
+/// The name of a node, unique in its cluster: a segment of its SPIFFE ID, the value of selectors, and the name of a
+/// directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeName(Arc<str>);
 
 impl NodeName {
-    /// Takes 1 to [`NODE_NAME_LIMIT`] of `[a-z0-9._-]`, the first a letter or a digit, so that the
-    /// name can be neither `..`, nor a hidden file, nor read as an option on a command line.
+    /// Takes 1 to [`NODE_NAME_LIMIT`] of `[a-z0-9._-]`, the first a letter or a digit, so that the name can be neither
+    /// `..`, nor a hidden file, nor read as an option on a command line.
     ///
     /// # Errors
     /// Any other text.
@@ -101,8 +100,7 @@ impl NodeName {
     }
 }
 
-/// The ID of a signing authority: for X.509 the subject key identifier in hexadecimal, for tokens
-/// the `kid`.
+/// The ID of a signing authority: for X.509 the subject key identifier in hexadecimal, for tokens the `kid`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AuthorityId(Arc<str>);
 
@@ -227,8 +225,8 @@ impl SerialNumber {
 
     /// Makes a serial number of random bytes; 126 bits of them count.
     ///
-    /// The second bit is set, so that every serial takes 16 bytes in DER: nothing random changes
-    /// the length of a certificate.
+    /// The second bit is set, so that every serial takes 16 bytes in DER: nothing random changes the length of a
+    /// certificate.
     #[must_use]
     pub const fn from_random(random: [u8; 16]) -> Self {
         let number = u128::from_be_bytes(random) & !(1 << 127) | (1 << 126);
@@ -273,8 +271,8 @@ impl FromStr for SerialNumber {
     }
 }
 
-/// The ID of a cluster: 16 random bytes drawn when it is founded. Two clusters that share a trust
-/// domain name never share this.
+/// The ID of a cluster: 16 random bytes drawn when it is founded. Two clusters that share a trust domain name never
+/// share this.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId([u8; 16]);
 

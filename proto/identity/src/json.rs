@@ -1,7 +1,7 @@
 //! JSON in which no object has a member twice.
 //!
-//! The usual reader keeps the last of two members of one name, others keep the first; a document
-//! that two readers see differently is an attack or a mistake (A-20, BND-30), so it is refused.
+//! The usual reader keeps the last of two members of one name, others keep the first; a document that two readers see
+//! differently is an attack or a mistake (A-20, BND-30), so it is refused.
 
 use std::fmt;
 

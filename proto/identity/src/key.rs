@@ -13,8 +13,8 @@ pub(crate) use signature_algorithm::SignatureAlgorithm;
 
 /// The types of key pair that we make.
 ///
-/// Ed25519 is for X.509 leaves only: no JWT-SVID algorithm uses it (JWT-05), and few validators take
-/// it from an authority.
+/// Ed25519 is for X.509 leaves only: no JWT-SVID algorithm uses it (JWT-05), and few validators take it from an
+/// authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum KeyType {
     /// ECDSA on P-256: the default everywhere.
@@ -90,8 +90,8 @@ pub enum KeyError {
     /// The bytes are not a PKCS#8 private key in DER.
     #[error("not a PKCS#8 private key in DER")]
     NotPkcs8,
-    /// The bytes are not a SubjectPublicKeyInfo in DER, of the one encoding that RFC 5480, RFC 8017
-    /// or RFC 8410 gives to such a key.
+    /// The bytes are not a SubjectPublicKeyInfo in DER, of the one encoding that RFC 5480, RFC 8017 or RFC 8410 gives
+    /// to such a key.
     #[error("not a SubjectPublicKeyInfo in DER")]
     NotSubjectPublicKeyInfo,
     /// A key algorithm or curve outside our list: P-224, secp256k1, DSA and the like (ATK-05).

@@ -13,13 +13,12 @@
 //!                          the instant comes in as an argument
 //! ```
 //!
-//! Everything here is a function of its arguments (and, for new keys and ECDSA signatures, of the
-//! crypto library's random numbers). Nothing in this crate waits, opens a file or a socket, or asks
-//! a clock. Input from outside is refused with a typed error and never normalised, and it never
-//! makes anything here panic.
+//! Everything here is a function of its arguments (and, for new keys and ECDSA signatures, of the crypto library's
+//! random numbers). Nothing in this crate waits, opens a file or a socket, or asks a clock. Input from outside is
+//! refused with a typed error and never normalised, and it never makes anything here panic.
 //!
-//! The rules are cited by the numbers of the project's conformance list: `ID-09` is a rule, `A-14` a
-//! choice where the standards leave one, `XC-01` a test vector, `ATK-05` an attack.
+//! The rules are cited by the numbers of the project's conformance list: `ID-09` is a rule, `A-14` a choice where the
+//! standards leave one, `XC-01` a test vector, `ATK-05` an attack.
 
 #![forbid(unsafe_code)]
 

@@ -22,8 +22,8 @@ impl TrustDomain {
     /// Takes a bare name.
     ///
     /// # Errors
-    /// When the name is empty, longer than [`TRUST_DOMAIN_NAME_LIMIT`], or holds a byte outside `[a-z0-9._-]`
-    /// (ID-03, ID-08 to ID-11, ID-23). Nothing is normalised: upper case is refused, not lowered.
+    /// When the name is empty, longer than [`TRUST_DOMAIN_NAME_LIMIT`], or holds a byte outside `[a-z0-9._-]` (ID-03,
+    /// ID-08 to ID-11, ID-23). Nothing is normalised: upper case is refused, not lowered.
     pub fn new(name: &str) -> Result<Self, TrustDomainError> {
         check_name(name)?;
         Ok(Self { name: name.into() })

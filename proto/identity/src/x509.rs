@@ -1,9 +1,8 @@
 //! X.509: authorities, leaves, requests and CRLs made and read, and X509-SVIDs verified.
 //!
-//! What is read here is read by our own strict reader and not by a library's: the replicated state
-//! machine decides with it, and two members of different versions must never disagree on whether a
-//! document is well formed. A path is built by rustls-webpki, which reads each certificate once
-//! more by itself; both must agree.
+//! What is read here is read by our own strict reader and not by a library's: the replicated state machine decides with
+//! it, and two members of different versions must never disagree on whether a document is well formed. A path is built
+//! by rustls-webpki, which reads each certificate once more by itself; both must agree.
 
 mod authority;
 mod certificate;

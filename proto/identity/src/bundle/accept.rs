@@ -2,8 +2,8 @@
 
 use super::{Bundle, JwtAuthority};
 
-/// What to do with a bundle just fetched. The whole replaces the stored one or is dropped; nothing
-/// is ever merged (BND-06).
+/// What to do with a bundle just fetched. The whole replaces the stored one or is dropped; nothing is ever merged
+/// (BND-06).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptance {
     /// Sequence and contents are those of the stored one.
@@ -12,8 +12,8 @@ pub enum Acceptance {
     Newer,
     /// One of the two has no sequence: the one retrieved last is current.
     WithoutSequence,
-    /// The same sequence with other contents: taken, and an alarm is due, for the publisher breaks
-    /// its promise (BND-12).
+    /// The same sequence with other contents: taken, and an alarm is due, for the publisher breaks its promise
+    /// (BND-12).
     SameSequence,
     /// The sequence has gone back: the stored one stays, and an alarm is due.
     Older,

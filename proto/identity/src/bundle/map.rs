@@ -9,8 +9,8 @@ use super::{Bundle, BundleError, BundleSource, ParsedBundle};
 use crate::json;
 use crate::trust_domain::{TrustDomain, TrustDomainError};
 
-/// Longest bundle map that is read, in bytes: eight of the longest bundles, or thousands of usual
-/// ones (a few KiB each).
+/// Longest bundle map that is read, in bytes: eight of the longest bundles, or thousands of usual ones (a few KiB
+/// each).
 pub const BUNDLE_MAP_LIMIT: usize = 8 * super::BUNDLE_LIMIT;
 
 /// Bundles by trust domain: the complete state of the world (BND-34).
@@ -28,12 +28,12 @@ impl BundleMap {
 
     /// Reads a bundle map.
     ///
-    /// It replaces the one held before as a whole: a trust domain that is no longer in it is no
-    /// longer trusted (XB-36). Hints inside never say how often to fetch the map (BND-32).
+    /// It replaces the one held before as a whole: a trust domain that is no longer in it is no longer trusted (XB-36).
+    /// Hints inside never say how often to fetch the map (BND-32).
     ///
     /// # Errors
-    /// When it is too long, not JSON, holds a name twice (BND-30) or a key that is not a trust
-    /// domain name (BND-28), or when a document in it is refused.
+    /// When it is too long, not JSON, holds a name twice (BND-30) or a key that is not a trust domain name (BND-28), or
+    /// when a document in it is refused.
     pub fn parse(text: &[u8]) -> Result<Self, BundleMapError> {
         if text.len() > BUNDLE_MAP_LIMIT {
             return Err(BundleMapError::TooLong { length: text.len() });

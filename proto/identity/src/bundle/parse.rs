@@ -1,5 +1,5 @@
-//! The SPIFFE bundle document read (F3): what is wrong with one key skips that key, what is wrong
-//! with the document refuses it whole.
+//! The SPIFFE bundle document read (F3): what is wrong with one key skips that key, what is wrong with the document
+//! refuses it whole.
 
 use std::collections::BTreeMap;
 
@@ -102,8 +102,7 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// Reads the bundle document of a trust domain. The document does not say whose it is; the
-    /// caller knows (BND-04).
+    /// Reads the bundle document of a trust domain. The document does not say whose it is; the caller knows (BND-04).
     ///
     /// # Errors
     /// When the document as a whole is at fault. A key at fault is skipped and listed.
@@ -138,8 +137,7 @@ pub(super) fn from_object(
     Ok(ParsedBundle { bundle, skipped })
 }
 
-/// Any integer; one past the range of 64 bits is as good as the end of the range, which is clamped
-/// anyway.
+/// Any integer; one past the range of 64 bits is as good as the end of the range, which is clamped anyway.
 fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_u64().map(|_| i64::MAX))
 }

@@ -8,16 +8,15 @@ use super::Bundle;
 use super::jwk::to_jwk;
 
 impl Bundle {
-    /// The SPIFFE bundle document: authorities with their `use`, sequence, hint (BND-17,
-    /// BND-22 to BND-25, X509-35 to X509-40, JWT-23 to JWT-25).
+    /// The SPIFFE bundle document: authorities with their `use`, sequence, hint (BND-17, BND-22 to BND-25, X509-35 to
+    /// X509-40, JWT-23 to JWT-25).
     #[must_use]
     pub fn to_json(&self) -> String {
         Value::Object(self.to_object(true)).to_string()
     }
 
-    /// The JWT authorities as a plain JWK Set, as `FetchJWTBundles` hands it out: without `use`,
-    /// which generic libraries refuse when they do not know its value, and without `spiffe_*`
-    /// members (A-17, WAPI-36).
+    /// The JWT authorities as a plain JWK Set, as `FetchJWTBundles` hands it out: without `use`, which generic
+    /// libraries refuse when they do not know its value, and without `spiffe_*` members (A-17, WAPI-36).
     #[must_use]
     pub fn jwt_key_set_json(&self) -> String {
         let keys: Vec<Value> = self

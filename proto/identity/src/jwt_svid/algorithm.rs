@@ -64,8 +64,8 @@ impl JwsAlgorithm {
         }
     }
 
-    /// Whether a key of this kind can have made such a signature: the key says which algorithms are
-    /// allowed, never the header (ATK-29).
+    /// Whether a key of this kind can have made such a signature: the key says which algorithms are allowed, never the
+    /// header (ATK-29).
     #[must_use]
     pub const fn fits(self, kind: PublicKeyKind) -> bool {
         match kind {

@@ -1,7 +1,7 @@
 //! JWT-SVIDs signed.
 //!
-//! The token is put together by hand: the JWT library reads the key from PKCS#8 again for each
-//! token, which costs as much as the signature.
+//! The token is put together by hand: the JWT library reads the key from PKCS#8 again for each token, which costs as
+//! much as the signature.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::EcdsaKeyPair;
@@ -97,8 +97,8 @@ impl JwtSigner {
     /// Signs a token, in JWS Compact Serialization (JWT-01).
     ///
     /// # Errors
-    /// When the claims are not a JWT-SVID's, the token would be longer than
-    /// [`TOKEN_LIMIT`](super::TOKEN_LIMIT), or signing fails.
+    /// When the claims are not a JWT-SVID's, the token would be longer than [`TOKEN_LIMIT`](super::TOKEN_LIMIT), or
+    /// signing fails.
     pub fn sign(&self, claims: &JwtClaims<'_>) -> Result<String, JwtSignError> {
         if claims.sub.is_trust_domain_id() {
             return Err(JwtSignError::NoPath);

@@ -21,8 +21,8 @@ use crate::validity::UnixSeconds;
 /// How far clocks of issuer and validator may lie apart, in seconds, for `exp` and `nbf`.
 pub const LEEWAY_SECONDS: i64 = 60;
 
-/// Header members that say which key to use or how to read the token (A-18, ATK-31). Keys come
-/// from the bundle alone, so a token that carries one is refused and nothing is ever fetched.
+/// Header members that say which key to use or how to read the token (A-18, ATK-31). Keys come from the bundle alone,
+/// so a token that carries one is refused and nothing is ever fetched.
 const FORBIDDEN_HEADERS: [&str; 8] = ["crit", "jwk", "jku", "x5u", "x5c", "b64", "zip", "enc"];
 
 /// The proof that a JWT-SVID was verified. Only [`verify_jwt_svid`] makes one.
@@ -53,8 +53,8 @@ impl VerifiedJwtSvid {
     }
 }
 
-/// Verifies a token for an audience that the caller goes by, with the JWT keys of the trust domain
-/// in its `sub` (JWT-31, ATK-32).
+/// Verifies a token for an audience that the caller goes by, with the JWT keys of the trust domain in its `sub`
+/// (JWT-31, ATK-32).
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -92,8 +92,8 @@ pub enum JwtError {
         /// How many bytes it has.
         length: usize,
     },
-    /// Not three parts in base64url without padding: JSON serialization, encrypted tokens and white
-    /// space end here (JWT-01, JWT-02, JWT-04).
+    /// Not three parts in base64url without padding: JSON serialization, encrypted tokens and white space end here
+    /// (JWT-01, JWT-02, JWT-04).
     #[error("not a token in JWS Compact Serialization")]
     Shape,
     /// The header is not a JSON object, or has a member twice.

@@ -22,8 +22,7 @@ const PKCS8_LIMIT: usize = 8 * 1024;
 
 /// A private key with its public half.
 ///
-/// Clones share one copy of the secret, which is wiped when the last of them goes. `Debug` shows the
-/// public half only.
+/// Clones share one copy of the secret, which is wiped when the last of them goes. `Debug` shows the public half only.
 #[derive(Clone)]
 pub struct PrivateKey {
     inner: Arc<Inner>,
@@ -45,8 +44,8 @@ enum Signer {
 impl PrivateKey {
     /// Makes a key pair.
     ///
-    /// For the curves of ECDSA the PKCS#8 form is assembled from the parts of the fresh key pair;
-    /// exporting and reading it again would cost as much as making the key.
+    /// For the curves of ECDSA the PKCS#8 form is assembled from the parts of the fresh key pair; exporting and reading
+    /// it again would cost as much as making the key.
     ///
     /// # Errors
     /// When the crypto library fails, which it does when the machine has no randomness to give.
@@ -69,8 +68,7 @@ impl PrivateKey {
     /// Reads an unencrypted PKCS#8 document in DER.
     ///
     /// # Errors
-    /// When it is not one, when its key is not of a [`KeyType`], or when its parts contradict each
-    /// other.
+    /// When it is not one, when its key is not of a [`KeyType`], or when its parts contradict each other.
     pub fn from_pkcs8(document: &[u8]) -> Result<Self, KeyError> {
         match pkcs8_key_type(document)? {
             Pkcs8Key::Ecdsa(key_type, algorithm) => {
@@ -105,8 +103,8 @@ impl PrivateKey {
         &self.inner.public
     }
 
-    /// Signs as X.509 documents are signed: ECDSA with SHA-256 on P-256 and SHA-384 on P-384, both
-    /// in ASN.1 form; RSA PKCS #1 with SHA-256; Ed25519.
+    /// Signs as X.509 documents are signed: ECDSA with SHA-256 on P-256 and SHA-384 on P-384, both in ASN.1 form; RSA
+    /// PKCS #1 with SHA-256; Ed25519.
     ///
     /// # Errors
     /// When the crypto library fails.
@@ -226,8 +224,8 @@ fn pkcs8_key_type(document: &[u8]) -> Result<Pkcs8Key, KeyError> {
     }
 }
 
-/// A PKCS#8 version 1 document over an RFC 5915 private key with its public point, byte for byte
-/// what the crypto library would export.
+/// A PKCS#8 version 1 document over an RFC 5915 private key with its public point, byte for byte what the crypto
+/// library would export.
 fn ecdsa_pkcs8(curve: &[u8], scalar: &[u8], point: &[u8]) -> Zeroizing<Vec<u8>> {
     let length = |content: usize| der::header_length(content).saturating_add(content);
     let algorithm_content = length(OID_EC.len()).saturating_add(length(curve.len()));

@@ -23,14 +23,13 @@ pub(super) const OID_ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// Least bits of an RSA modulus (RFC 7518 sections 3.3 and 3.5, F5).
 pub(crate) const RSA_LEAST_BITS: usize = 2048;
-/// Most bits of an RSA modulus that a foreign authority may have: what the crypto library verifies.
-/// Keys that we certify have a tighter limit (ATK-05).
+/// Most bits of an RSA modulus that a foreign authority may have: what the crypto library verifies. Keys that we
+/// certify have a tighter limit (ATK-05).
 const RSA_MOST_BITS: usize = 8192;
 /// Most bytes of an RSA public exponent: the crypto library takes 33 bits.
 const RSA_EXPONENT_BYTES: usize = 5;
 
-/// What kind of key a public key is. More kinds than [`KeyType`]: foreign keys may be of any that
-/// the standards name.
+/// What kind of key a public key is. More kinds than [`KeyType`]: foreign keys may be of any that the standards name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PublicKeyKind {
     /// ECDSA on P-256.
@@ -60,12 +59,12 @@ pub struct PublicKey {
 impl PublicKey {
     /// Reads a SubjectPublicKeyInfo.
     ///
-    /// The shape is checked before any arithmetic, and so is the size of the key; that a point lies
-    /// on its curve is checked when it is used.
+    /// The shape is checked before any arithmetic, and so is the size of the key; that a point lies on its curve is
+    /// checked when it is used.
     ///
     /// # Errors
-    /// When it is not DER of that shape, when bytes are left over, or when the key is of a kind or
-    /// size outside [`PublicKeyKind`]. Points in compressed form are refused.
+    /// When it is not DER of that shape, when bytes are left over, or when the key is of a kind or size outside
+    /// [`PublicKeyKind`]. Points in compressed form are refused.
     pub fn from_spki_der(spki: &[u8]) -> Result<Self, KeyError> {
         let shape = || KeyError::NotSubjectPublicKeyInfo;
         let mut outer = Reader::new(spki);
@@ -163,15 +162,13 @@ impl PublicKey {
         &self.spki
     }
 
-    /// The content of the BIT STRING: the uncompressed point, the RSAPublicKey, or the 32 bytes of
-    /// Ed25519.
+    /// The content of the BIT STRING: the uncompressed point, the RSAPublicKey, or the 32 bytes of Ed25519.
     #[must_use]
     pub fn key_bits(&self) -> &[u8] {
         self.spki.get(usize::from(self.prefix)..).unwrap_or_default()
     }
 
-    /// The subject key identifier: the first 20 bytes of SHA-256 over the key bits (RFC 7093
-    /// section 2, method 1).
+    /// The subject key identifier: the first 20 bytes of SHA-256 over the key bits (RFC 7093 section 2, method 1).
     #[must_use]
     pub fn subject_key_id(&self) -> [u8; 20] {
         let digest = digest(&SHA256, self.key_bits());

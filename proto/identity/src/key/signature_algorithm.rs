@@ -8,8 +8,8 @@ use aws_lc_rs::signature::{
 
 use super::{KeyError, PublicKey, PublicKeyKind};
 
-/// A signature algorithm that we accept on requests and CRLs. There is no SHA-1 and no MD5 in it,
-/// so nothing signed with them verifies.
+/// A signature algorithm that we accept on requests and CRLs. There is no SHA-1 and no MD5 in it, so nothing signed
+/// with them verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignatureAlgorithm {
     EcdsaSha256,

@@ -1,10 +1,9 @@
 //! Roots and issuing certificates.
 //!
-//! Both are CAs with keyCertSign and cRLSign, a subject unique to the key, key identifiers, and the
-//! trust domain's SPIFFE ID as their one URI name (X509-09 to X509-11). A root has no path length,
-//! so that downstream authorities can be signed below it; an issuing certificate has path length 0.
-//! Serial number and validity are always the caller's: the library's defaults are a hash of the key
-//! and the years 1975 to 4096.
+//! Both are CAs with keyCertSign and cRLSign, a subject unique to the key, key identifiers, and the trust domain's
+//! SPIFFE ID as their one URI name (X509-09 to X509-11). A root has no path length, so that downstream authorities can
+//! be signed below it; an issuing certificate has path length 0. Serial number and validity are always the caller's:
+//! the library's defaults are a hash of the key and the years 1975 to 4096.
 
 use rcgen::string::PrintableString;
 use rcgen::{
@@ -54,8 +53,8 @@ pub fn build_root(template: &AuthorityTemplate<'_>, key: &PrivateKey) -> Result<
 /// Its end is the earlier of the one asked for and the root's.
 ///
 /// # Errors
-/// When the key is of a type that authorities do not have, `root_key` is not the root's, the root
-/// is not a signing certificate or ends before the certificate would begin, or signing fails.
+/// When the key is of a type that authorities do not have, `root_key` is not the root's, the root is not a signing
+/// certificate or ends before the certificate would begin, or signing fails.
 pub fn build_issuing_certificate(
     template: &AuthorityTemplate<'_>,
     public_key: &PublicKey,
@@ -74,8 +73,8 @@ pub fn build_issuing_certificate(
     parameters.use_authority_key_identifier_extension = true;
     let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(root.der()), root_key)?;
     let certificate = Certificate::parse(parameters.signed_by(public_key, &issuer)?.der())?;
-    // The library rebuilds the root's name from its parts; a name that came out otherwise would
-    // make a chain that nobody can build.
+    // The library rebuilds the root's name from its parts; a name that came out otherwise would make a chain that
+    // nobody can build.
     if certificate.issuer() != root.subject() {
         return Err(AuthorityError::IssuerName);
     }
@@ -114,11 +113,11 @@ pub enum AuthorityError {
     Key(#[from] KeyError),
 }
 
-/// The subject of the authority with this key: the organisation, and the key identifier in
-/// hexadecimal as serialNumber attribute.
+/// The subject of the authority with this key: the organisation, and the key identifier in hexadecimal as serialNumber
+/// attribute.
 ///
-/// So no two keys share a name, and a consumer that finds CRLs by their issuer's name never takes
-/// one key's for another's (CRL-01).
+/// So no two keys share a name, and a consumer that finds CRLs by their issuer's name never takes one key's for
+/// another's (CRL-01).
 pub(super) fn authority_name(key: &PublicKey) -> Result<DistinguishedName, rcgen::Error> {
     let id = PrintableString::try_from(hex::encode(&key.subject_key_id()))?;
     let mut name = DistinguishedName::new();
@@ -127,8 +126,8 @@ pub(super) fn authority_name(key: &PublicKey) -> Result<DistinguishedName, rcgen
     Ok(name)
 }
 
-/// Parameters that name this key's authority and nothing else; for CRLs, which need the name, the
-/// key identifier and the right to sign CRLs.
+/// Parameters that name this key's authority and nothing else; for CRLs, which need the name, the key identifier and
+/// the right to sign CRLs.
 pub(super) fn issuer_parameters(key: &PublicKey) -> Result<CertificateParams, rcgen::Error> {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = authority_name(key)?;

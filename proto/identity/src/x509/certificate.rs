@@ -12,8 +12,8 @@ use crate::ids::AuthorityId;
 use crate::key::{KeyError, PublicKey};
 use crate::validity::Validity;
 
-/// Longest certificate that is read, in bytes. One with an RSA-4096 key and signature and an ID of
-/// 2048 bytes takes under 4 KiB; the rest is room for foreign extensions.
+/// Longest certificate that is read, in bytes. One with an RSA-4096 key and signature and an ID of 2048 bytes takes
+/// under 4 KiB; the rest is room for foreign extensions.
 pub const CERTIFICATE_LIMIT: usize = 32 * 1024;
 
 /// A version 3 certificate. Cloning costs a reference count; equality is that of the DER bytes.
@@ -38,9 +38,9 @@ impl Certificate {
     /// Reads exactly one certificate in DER.
     ///
     /// # Errors
-    /// When it is longer than [`CERTIFICATE_LIMIT`], is not DER of that shape, is not of version 3
-    /// (XC-31), has an extension twice (XC-30) or bytes left over (XC-34), or holds a public key
-    /// outside [`PublicKeyKind`](crate::PublicKeyKind).
+    /// When it is longer than [`CERTIFICATE_LIMIT`], is not DER of that shape, is not of version 3 (XC-31), has an
+    /// extension twice (XC-30) or bytes left over (XC-34), or holds a public key outside
+    /// [`PublicKeyKind`](crate::PublicKeyKind).
     pub fn parse(der: &[u8]) -> Result<Self, CertificateError> {
         if der.len() > CERTIFICATE_LIMIT {
             return Err(CertificateError::TooLong { length: der.len() });
@@ -87,8 +87,8 @@ impl Certificate {
         })
     }
 
-    /// Reads certificates that stand one after the other without separators, as the Workload API
-    /// carries them (WAPI-19).
+    /// Reads certificates that stand one after the other without separators, as the Workload API carries them
+    /// (WAPI-19).
     ///
     /// # Errors
     /// As [`Certificate::parse`], for the first that is at fault.
@@ -144,16 +144,15 @@ impl Certificate {
         &self.inner.extensions
     }
 
-    /// Whether it is a signing certificate: `cA` is TRUE, and a key usage, if there is one, has
-    /// keyCertSign (X509-08).
+    /// Whether it is a signing certificate: `cA` is TRUE, and a key usage, if there is one, has keyCertSign (X509-08).
     #[must_use]
     pub fn is_signing_certificate(&self) -> bool {
         let extensions = &self.inner.extensions;
         extensions.is_ca == Some(true) && extensions.key_usage.is_none_or(super::KeyUsage::key_cert_sign)
     }
 
-    /// The ID of the authority whose key this certificate holds: the subject key identifier in
-    /// hexadecimal, or, where a foreign certificate has none of 20 bytes, the one we would give it.
+    /// The ID of the authority whose key this certificate holds: the subject key identifier in hexadecimal, or, where a
+    /// foreign certificate has none of 20 bytes, the one we would give it.
     #[must_use]
     pub fn authority_id(&self) -> AuthorityId {
         let written = self.inner.extensions.subject_key_id.as_deref();

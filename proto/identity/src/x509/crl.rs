@@ -1,8 +1,7 @@
 //! Certificate revocation lists (RFC 5280 section 5), by the project's rules CRL-01 to CRL-04.
 //!
-//! A CRL belongs to an issuing key, not to a certificate of it: the name and the key identifier in
-//! it follow from the key alone, so a node can sign its key's first list before it has a
-//! certificate for that key (CRL-02, CRL-03).
+//! A CRL belongs to an issuing key, not to a certificate of it: the name and the key identifier in it follow from the
+//! key alone, so a node can sign its key's first list before it has a certificate for that key (CRL-02, CRL-03).
 
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, RevokedCertParams, SerialNumber as RcgenSerial};
 use time::OffsetDateTime;
@@ -93,8 +92,8 @@ pub struct ParsedCrl {
     pub number: Vec<u8>,
 }
 
-/// Reads a list of the shape that CRL-02 gives ours: version 2, with nextUpdate, an authority key
-/// identifier and a CRL number, and no further extension: no issuing distribution point, no delta.
+/// Reads a list of the shape that CRL-02 gives ours: version 2, with nextUpdate, an authority key identifier and a CRL
+/// number, and no further extension: no issuing distribution point, no delta.
 ///
 /// # Errors
 /// When it is longer than [`CRL_LIMIT`] or not of that shape.
@@ -106,12 +105,11 @@ pub fn parse_crl(der: &[u8]) -> Result<ParsedCrl, CrlError> {
     read_body(&signed).ok_or(CrlError::Shape)
 }
 
-/// Checks the first list of an issuing key against a certificate of that key, as the command that
-/// records the certificate does (CRL-03).
+/// Checks the first list of an issuing key against a certificate of that key, as the command that records the
+/// certificate does (CRL-03).
 ///
 /// # Errors
-/// The first rule that is broken: name, key identifier, signature, no entries, and an end at or
-/// past the certificate's.
+/// The first rule that is broken: name, key identifier, signature, no entries, and an end at or past the certificate's.
 pub fn check_first_crl(der: &[u8], certificate: &Certificate) -> Result<ParsedCrl, FirstCrlError> {
     let crl = parse_crl(der)?;
     if crl.issuer != certificate.subject() {

@@ -8,8 +8,8 @@ use crate::der::{self, Reader};
 use crate::key::{KeyError, PrivateKey, PublicKey, PublicKeyKind};
 use crate::spiffe_id::SpiffeId;
 
-/// Longest request that is read, in bytes. One with an RSA-4096 key and an ID of 2048 bytes takes
-/// 4 KiB; the rest is room for DNS names.
+/// Longest request that is read, in bytes. One with an RSA-4096 key and an ID of 2048 bytes takes 4 KiB; the rest is
+/// room for DNS names.
 pub const CSR_LIMIT: usize = 16 * 1024;
 
 /// Most bits of an RSA key that we certify. Verifying costs grow with the square of it (ATK-05).
@@ -20,8 +20,8 @@ const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14]
 
 /// A request whose signature has been verified: the sender holds the private key.
 ///
-/// The names are what the sender would like. Where an entry or an attestation decides the identity
-/// they are not looked at (ATK-03).
+/// The names are what the sender would like. Where an entry or an attestation decides the identity they are not looked
+/// at (ATK-03).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedCsr {
     /// The key to certify.
@@ -51,8 +51,7 @@ pub fn build_csr(key: &PrivateKey, spiffe_id: &SpiffeId, dns_names: &[String]) -
 
 /// Reads a request and verifies its signature.
 ///
-/// Size, shape, and kind and size of the key are checked before anything is computed with the key
-/// (ATK-05).
+/// Size, shape, and kind and size of the key are checked before anything is computed with the key (ATK-05).
 ///
 /// # Errors
 /// When one of these checks fails.

@@ -20,8 +20,8 @@ pub(super) const DNS_NAME: u8 = 0x82;
 /// GeneralName `[6]`, a URI.
 pub(super) const URI_NAME: u8 = 0x86;
 
-/// Most extensions that one document may carry. Certificates of any profile have under twenty; the
-/// check for repeats compares each with each.
+/// Most extensions that one document may carry. Certificates of any profile have under twenty; the check for repeats
+/// compares each with each.
 const EXTENSION_LIMIT: usize = 64;
 
 /// The bits of a key usage extension (RFC 5280 section 4.2.1.3).
@@ -134,8 +134,8 @@ impl Extensions {
                 AUTHORITY_KEY_IDENTIFIER => read_authority_key_id(&mut reader).map(|id| {
                     extensions.authority_key_id = id.map(<[u8]>::to_vec);
                 }),
-                // What critical extensions mean that are unknown here is decided by the path
-                // builder, which refuses those unknown to it (XC-28).
+                // What critical extensions mean that are unknown here is decided by the path builder, which refuses
+                // those unknown to it (XC-28).
                 _ => continue,
             };
             if read.is_none() || !reader.is_done() {

@@ -5,8 +5,8 @@ use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 use crate::der::{self, Reader};
 use crate::validity::UnixSeconds;
 
-/// Appends the instant: UTCTime from 1950 to 2049, GeneralizedTime else. `None` outside the years
-/// that have a form, which a [`Validity`](crate::Validity) never holds.
+/// Appends the instant: UTCTime from 1950 to 2049, GeneralizedTime else. `None` outside the years that have a form,
+/// which a [`Validity`](crate::Validity) never holds.
 pub(super) fn write(out: &mut Vec<u8>, instant: UnixSeconds) -> Option<()> {
     let date_time = OffsetDateTime::from_unix_timestamp(instant.0).ok()?;
     let year = u16::try_from(date_time.year()).ok().filter(|year| *year <= 9999)?;

@@ -17,9 +17,8 @@
 //!   +- signature                                of the leaf
 //! ```
 //!
-//! A general encoder takes a third of the time that keys and signature take; this one takes next to
-//! none. A test compares the signed part with what rcgen makes of the same contents, byte for byte,
-//! for all kinds of keys.
+//! A general encoder takes a third of the time that keys and signature take; this one takes next to none. A test
+//! compares the signed part with what rcgen makes of the same contents, byte for byte, for all kinds of keys.
 
 use super::certificate::{Certificate, CertificateError};
 use super::extensions::{
@@ -37,8 +36,7 @@ use crate::validity::{UnixSeconds, Validity};
 /// `[0] { INTEGER 2 }`: version 3.
 const VERSION_3: &[u8] = &[0xa0, 3, 2, 1, 2];
 
-/// Key usage critical digitalSignature, then extended key usage serverAuth and clientAuth
-/// (X509-19, X509-22, X509-27).
+/// Key usage critical digitalSignature, then extended key usage serverAuth and clientAuth (X509-19, X509-22, X509-27).
 const USAGES: &[u8] = &[
     0x30, 14, 6, 3, 0x55, 0x1d, 0x0f, 1, 1, 0xff, 4, 4, 3, 2, 7, 0x80, //
     0x30, 29, 6, 3, 0x55, 0x1d, 0x25, 4, 22, 0x30, 20, //
@@ -77,8 +75,8 @@ pub struct LeafTemplate<'a> {
     pub spiffe_id: &'a SpiffeId,
     /// DNS names, in this order after the SPIFFE ID.
     pub dns_names: &'a [String],
-    /// The subject's name in DER, where a caller asked for one. Without it the subject is the first
-    /// DNS name as common name, if it fits, else empty.
+    /// The subject's name in DER, where a caller asked for one. Without it the subject is the first DNS name as common
+    /// name, if it fits, else empty.
     pub subject: Option<&'a [u8]>,
     /// The workload's public key.
     pub public_key: &'a PublicKey,
@@ -103,8 +101,8 @@ impl LeafIssuer {
     /// Takes an issuing certificate in DER and its key, and computes what all leaves share.
     ///
     /// # Errors
-    /// When the certificate is not a signing certificate whose one URI name is a trust domain's
-    /// SPIFFE ID (X509-10), or is not for this key.
+    /// When the certificate is not a signing certificate whose one URI name is a trust domain's SPIFFE ID (X509-10), or
+    /// is not for this key.
     pub fn new(certificate: &[u8], key: PrivateKey) -> Result<Self, LeafError> {
         let certificate = Certificate::parse(certificate)?;
         if certificate.public_key() != key.public_key() {
@@ -156,8 +154,8 @@ impl LeafIssuer {
     /// Assembles and signs a leaf, and answers its DER form.
     ///
     /// # Errors
-    /// When the template asks for what a leaf must not be: an ID without a path or in another trust
-    /// domain, a malformed DNS name or subject, an end past the issuer's; or when signing fails.
+    /// When the template asks for what a leaf must not be: an ID without a path or in another trust domain, a malformed
+    /// DNS name or subject, an end past the issuer's; or when signing fails.
     pub fn issue(&self, template: &LeafTemplate<'_>) -> Result<Vec<u8>, LeafError> {
         self.check(template)?;
         let body = self.signed_part(template)?;
@@ -322,8 +320,8 @@ fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
 
 /// The subject of a leaf for which nobody asked for another: the first DNS name, or nothing.
 ///
-/// A fixed organisation would give all workloads one and the same name, which programs that
-/// authorise by subject would take for one and the same peer.
+/// A fixed organisation would give all workloads one and the same name, which programs that authorise by subject would
+/// take for one and the same peer.
 fn default_subject(dns_names: &[String]) -> Vec<u8> {
     match dns_names.first() {
         Some(name) if name.len() <= COMMON_NAME_LIMIT => {

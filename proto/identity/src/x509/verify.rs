@@ -6,10 +6,9 @@
 //!                        VerifiedX509Svid <-- key usage of each issuer (ours) <--+
 //! ```
 //!
-//! rustls-webpki builds the path: signatures, dates, names, `cA`, path lengths, name constraints,
-//! unknown critical extensions. It looks at no key usage, at nothing of a leaf's profile, and at
-//! nothing of an anchor but name and key (A-13, A-14); that is done here. No host name is ever
-//! compared: the peer is who its SPIFFE ID says (FED-40).
+//! rustls-webpki builds the path: signatures, dates, names, `cA`, path lengths, name constraints, unknown critical
+//! extensions. It looks at no key usage, at nothing of a leaf's profile, and at nothing of an anchor but name and key
+//! (A-13, A-14); that is done here. No host name is ever compared: the peer is who its SPIFFE ID says (FED-40).
 
 use std::time::Duration;
 
@@ -22,8 +21,7 @@ use crate::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::trust_domain::TrustDomain;
 use crate::validity::UnixSeconds;
 
-/// Most certificates that a peer may send: a leaf and the six intermediates that the path builder
-/// goes through at most.
+/// Most certificates that a peer may send: a leaf and the six intermediates that the path builder goes through at most.
 pub const CHAIN_LIMIT: usize = 7;
 
 /// What the peer uses its SVID for (A-12).
@@ -58,11 +56,11 @@ impl VerifiedX509Svid {
     }
 }
 
-/// Verifies the certificates that a peer sent, leaf first, against the bundle of the leaf's own
-/// trust domain (X509-30, BND-05).
+/// Verifies the certificates that a peer sent, leaf first, against the bundle of the leaf's own trust domain (X509-30,
+/// BND-05).
 ///
-/// That the peer holds the private key is for the handshake to prove; whether this ID may do what
-/// it asks is for the caller to decide (XC-42).
+/// That the peer holds the private key is for the handshake to prove; whether this ID may do what it asks is for the
+/// caller to decide (XC-42).
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -111,9 +109,8 @@ pub fn verify_x509_svid<C: AsRef<[u8]>>(
     Ok(VerifiedX509Svid { spiffe_id, leaf })
 }
 
-/// Checks the profile of a leaf by itself, without any signature: what an SVID must hold before it
-/// is worth a look at who signed it. Also for an SVID of one's own (X509-01 to X509-06, X509-31 to
-/// X509-34, A-09, A-10).
+/// Checks the profile of a leaf by itself, without any signature: what an SVID must hold before it is worth a look at
+/// who signed it. Also for an SVID of one's own (X509-01 to X509-06, X509-31 to X509-34, A-09, A-10).
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -203,8 +200,8 @@ fn check_purpose(leaf: &Certificate, purpose: Purpose) -> Result<(), SvidError> 
     if fits { Ok(()) } else { Err(SvidError::Purpose) }
 }
 
-/// Extended key usage is checked on the leaf, by us. The path builder would apply a wish to the
-/// intermediates as well, where the standard leaves its meaning open (X509-28).
+/// Extended key usage is checked on the leaf, by us. The path builder would apply a wish to the intermediates as well,
+/// where the standard leaves its meaning open (X509-28).
 struct AnyPurpose;
 
 impl ExtendedKeyUsageValidator for AnyPurpose {
