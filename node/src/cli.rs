@@ -1,8 +1,57 @@
-//! The command line.
+//! The command line: one program for the node and for those who operate it.
+//!
+//! ```text
+//!   arguments ──► node, demo, config      run here, or end with a message
+//!            └──► entry, bundle, mint, policy, cluster ──► admin socket      spire.api.server.*, quorate.cluster.v1
+//!            └──► fetch ───────────────────────────────► workload socket     the SPIFFE Workload API
+//!                        |
+//!            answer: a table for people, or JSON; failure: what happened, to what, what to do, and an exit code
+//! ```
+//!
+//! A client command is one call or a few, checks what it can before it sends anything, and keeps no state. Private keys
+//! are never printed: they are written to files when a directory for them is named, or not at all.
+
+mod arguments;
+mod bundle;
+mod certificates;
+mod cluster;
+mod config;
+mod entry;
+mod exit;
+mod failure;
+mod fetch;
+mod files;
+mod json;
+mod mint;
+mod node;
+mod output;
+mod policy;
+mod socket;
+mod text;
 
 use std::process::ExitCode;
 
+use arguments::Arguments;
+use clap::Parser;
+use exit::Exit;
+use output::complain;
+
 /// Runs the program: reads the arguments, does the command, answers with the exit code.
+#[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to tell when the terminal is gone.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    match arguments.run() {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            complain(&format!("quorate: {}", failure.story()));
+            failure.exit().into()
+        }
+    }
 }

@@ -22,10 +22,16 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
+mod duration;
+pub mod founding;
 pub mod hardening;
 pub mod listeners;
 mod metrics;
+pub mod node;
 pub mod ops;
+pub mod peer_credentials;
+pub mod run;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

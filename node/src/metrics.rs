@@ -1,6 +1,15 @@
 //! The metrics of this crate: their names, and what they count.
 
-use metrics::describe_counter;
+use metrics::{describe_counter, describe_gauge};
+
+/// Connections held at present, by `listener`.
+pub(crate) const CONNECTIONS: &str = "quorate_node_connections";
+
+/// When the process started, in seconds since 1970, with its `version`.
+pub(crate) const START_TIME: &str = "quorate_node_start_time_seconds";
+
+/// Whether the node may sign now: 1 or 0.
+pub(crate) const READY: &str = "quorate_node_ready";
 
 /// Connections that were closed at once, by `listener`.
 pub(crate) const CONNECTIONS_REFUSED: &str = "quorate_node_connections_refused_total";
@@ -14,8 +23,12 @@ pub(crate) const CALLS_REFUSED: &str = "quorate_node_calls_refused_total";
 /// Handlers that panicked, by `listener`.
 pub(crate) const HANDLER_PANICS: &str = "quorate_node_handler_panics_total";
 
-/// Every metric with its labels and its meaning, for `/metrics` and the reference page.
+/// Every metric with its labels and its meaning, for `/metrics` and the reference page. The names of
+/// counters end in `_total`; the others are gauges.
 pub(crate) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
+    (CONNECTIONS, "listener", "Connections held at present."),
+    (START_TIME, "version", "When the process started, in seconds since 1970."),
+    (READY, "", "1 while the node may sign and holds the token keys, as /ready says; 0 otherwise."),
     (
         CONNECTIONS_REFUSED,
         "listener",
@@ -34,6 +47,68 @@ pub(crate) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
 /// Tells the registry what each metric means.
 pub(crate) fn describe() {
     for (name, _, meaning) in DESCRIPTIONS {
-        describe_counter!(*name, *meaning);
+        if name.ends_with("_total") {
+            describe_counter!(*name, *meaning);
+        } else {
+            describe_gauge!(*name, *meaning);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Words in quotes that begin like a metric of ours, in all sources below a directory.
+    fn names_in(directory: &Path, names: &mut BTreeSet<String>) {
+        for item in fs::read_dir(directory).unwrap() {
+            let path = item.unwrap().path();
+            if path.is_dir() {
+                names_in(&path, names);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let quoted = text.split('"').filter(|word| is_name(word));
+                names.extend(quoted.map(ToOwned::to_owned));
+            }
+        }
+    }
+
+    fn is_name(word: &str) -> bool {
+        ["quorate_node_", "quorate_actors_", "quorate_consensus_", "quorate_store_"].iter().any(|start| {
+            word.strip_prefix(start).is_some_and(|rest| {
+                !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            })
+        })
+    }
+
+    #[test]
+    fn the_reference_page_lists_exactly_the_metrics_there_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut used = BTreeSet::new();
+        for sources in ["node/src", "actors/src", "raft/consensus/src", "raft/store/src"] {
+            names_in(&root.join(sources), &mut used);
+        }
+        used.retain(|name| !name.ends_with('_'));
+        let page = fs::read_to_string(root.join("docs/reference/metrics.md")).unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let listed: BTreeSet<String> = rows.map(|(name, _)| name.to_owned()).filter(|name| is_name(name)).collect();
+        let listed_for_watching = |name: &String| page.contains(&format!("| `{name}` |"));
+        assert_eq!(listed.into_iter().filter(listed_for_watching).collect::<BTreeSet<_>>(), used);
+    }
+
+    #[test]
+    fn the_page_says_what_the_registry_says() {
+        let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/metrics.md"));
+        let page = page.unwrap();
+        for (name, labels, _) in DESCRIPTIONS {
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+            for label in labels.split(", ").filter(|label| !label.is_empty()) {
+                assert!(row.contains(&format!("`{label}`")), "{row}");
+            }
+        }
     }
 }

@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::listeners::accept::accept_loop;
+use crate::metrics::READY;
 use crate::shutdown::{Stop, Stopping, stop_signal};
 
 /// Connections at once: a scraper or two, a probe, a person.
@@ -185,7 +186,11 @@ fn respond<B>(shown: &Shown, request: &Request<B>) -> Response<Full<Bytes>> {
             let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             answer(status, JSON, serde_json::to_string(&readiness).unwrap_or_default())
         }
-        "/metrics" => answer(StatusCode::OK, PROMETHEUS, shown.metrics.render()),
+        "/metrics" => {
+            let ready = if (shown.readiness)().ready { 1.0 } else { 0.0 };
+            metrics::gauge!(READY).set(ready);
+            answer(StatusCode::OK, PROMETHEUS, shown.metrics.render())
+        }
         _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /live and /ready\n".to_owned()),
     }
 }

@@ -4,4 +4,53 @@
 //!   workload socket                        admin socket (every call passes admin_authorization)
 //!     workload     SpiffeWorkloadAPI         entry, bundle, svid, debug, health   SPIRE's server API
 //!     reflection   v1 and v1alpha            cluster                              quorate.cluster.v1
+//!            \                                 /
+//!             gate: header, call limit, panics
 //! ```
+
+mod admin_authorization;
+mod bundle;
+mod cluster;
+mod debug;
+mod entry;
+pub mod gate;
+mod health;
+pub mod reflection;
+mod refusal;
+mod svid;
+pub mod workload;
+mod writes;
+
+use tonic::service::RoutesBuilder;
+
+use crate::node::Node;
+use admin_authorization::{AdminAuthorization, Authorized};
+pub use entry::BATCH_ITEMS_LIMIT;
+use gate::Gate;
+pub use reflection::BrokenDescriptors;
+
+/// What is served on the workload socket.
+///
+/// # Errors
+/// When the descriptors compiled into the program are broken.
+pub fn workload(node: &Node) -> Result<Gate, BrokenDescriptors> {
+    let mut services = RoutesBuilder::default();
+    services.add_service(workload::service(node));
+    reflection::add(&mut services)?;
+    Ok(Gate::new("workload", services.routes()).with_workload_header())
+}
+
+/// What is served on the admin socket. Every call passes the authorization first.
+#[must_use]
+pub fn admin(node: &Node) -> Gate {
+    let rule = AdminAuthorization::new(node.admin_group());
+    let mut services = RoutesBuilder::default();
+    services
+        .add_service(Authorized::new(&rule, entry::service(node)))
+        .add_service(Authorized::new(&rule, bundle::service(node)))
+        .add_service(Authorized::new(&rule, svid::service(node)))
+        .add_service(Authorized::new(&rule, debug::service(node)))
+        .add_service(Authorized::new(&rule, health::service(node)))
+        .add_service(Authorized::new(&rule, cluster::service(node)));
+    Gate::new("admin", services.routes())
+}

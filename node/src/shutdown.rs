@@ -1,8 +1,8 @@
 //! Telling many tasks that it is time to stop, and the order in which a node stops.
 //!
 //! ```text
-//!   signal ──> sockets take nobody new ──> streams end (Unavailable) ──> answers under way finish, at most DRAIN
-//!          ──> actors ──> consensus: last sync, log closed ──> socket files gone, directory unlocked
+//!   signal ──> sockets take nobody new ──> actors: streams end (Unavailable), ledger flushed
+//!          ──> answers under way finish, at most DRAIN ──> consensus: last sync, log closed, directory unlocked
 //!   a second signal ends the process at once
 //! ```
 

@@ -6,7 +6,7 @@
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
-use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -24,7 +24,13 @@ pub const LOG_VARIABLE: &str = "QUORATE_LOG";
 /// Targets of ours begin with this; libraries are shown from warnings on.
 const OURS: &str = "quorate";
 
-/// Bounds of the histograms, in seconds: from what a signature takes to what an operator notices.
+/// Bounds of histograms that count: powers of four, up to the largest batch and beyond.
+const COUNT_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
+
+/// Bounds of histograms of bytes, up to the largest batch and beyond.
+const BYTES_BUCKETS: &[f64] = &[256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+
+/// Bounds of histograms in seconds: from what a signature takes to what an operator notices.
 const SECONDS_BUCKETS: &[f64] =
     &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -96,7 +102,11 @@ pub fn metrics() -> Result<PrometheusHandle, TelemetryError> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }
-    let recorder = PrometheusBuilder::new().set_buckets(SECONDS_BUCKETS)?.build_recorder();
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(SECONDS_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_commands".to_owned()), COUNT_BUCKETS)?
+        .set_buckets_for_metric(Matcher::Suffix("_bytes".to_owned()), BYTES_BUCKETS)?
+        .build_recorder();
     let handle = recorder.handle();
     // Whoever is second uses the first one's registry.
     if metrics::set_global_recorder(recorder).is_ok() {

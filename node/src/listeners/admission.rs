@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::metrics::CONNECTIONS;
+
 /// Of the connections of a socket, the share that one user may have: three of four. A user that
 /// takes all it can get leaves a quarter to the others.
 const USER_SHARE: (usize, usize) = (3, 4);
@@ -16,6 +18,7 @@ const USER_SHARE: (usize, usize) = (3, 4);
 /// The limits of one socket, and who holds how much of them.
 #[derive(Debug)]
 pub struct Admission {
+    listener: &'static str,
     most_connections: usize,
     most_calls_per_user: usize,
     users: Mutex<Users>,
@@ -53,10 +56,10 @@ impl fmt::Display for Refused {
 
 impl Admission {
     /// At most `most_connections` at once, and `most_calls_per_user` calls and streams in flight
-    /// for each user.
+    /// for each user; `listener` names the socket in metrics.
     #[must_use]
-    pub fn new(most_connections: usize, most_calls_per_user: usize) -> Arc<Self> {
-        Arc::new(Self { most_connections, most_calls_per_user, users: Mutex::default() })
+    pub fn new(listener: &'static str, most_connections: usize, most_calls_per_user: usize) -> Arc<Self> {
+        Arc::new(Self { listener, most_connections, most_calls_per_user, users: Mutex::default() })
     }
 
     /// Counts a new connection of a user.
@@ -74,10 +77,15 @@ impl Admission {
             return Err(Refused::UserFull);
         }
         users.connections += 1;
+        self.show(users.connections);
         let entry = users.by_user.entry(user).or_default();
         entry.connections += 1;
         let calls = Arc::clone(&entry.calls);
         Ok(ConnectionPermit { admission: Arc::clone(self), user, calls })
+    }
+
+    fn show(&self, connections: usize) {
+        metrics::gauge!(CONNECTIONS, "listener" => self.listener).set(connections as f64);
     }
 
     /// Connections held at present.
@@ -110,6 +118,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut users = self.admission.users.lock();
         users.connections = users.connections.saturating_sub(1);
+        self.admission.show(users.connections);
         if let Some(user) = users.by_user.get_mut(&self.user) {
             user.connections = user.connections.saturating_sub(1);
             if user.connections == 0 {
@@ -135,7 +144,7 @@ mod tests {
 
     #[test]
     fn one_user_never_gets_all_connections_atk_20() {
-        let admission = Admission::new(8, 10);
+        let admission = Admission::new("test", 8, 10);
         let flood: Vec<_> = (0..6).map(|_| admission.admit(1000).unwrap()).collect();
         assert_eq!(admission.admit(1000).unwrap_err(), Refused::UserFull);
         let other = admission.admit(1001).unwrap();
@@ -149,7 +158,7 @@ mod tests {
 
     #[test]
     fn calls_are_counted_over_all_connections_of_a_user_atk_20() {
-        let admission = Admission::new(8, 3);
+        let admission = Admission::new("test", 8, 3);
         let (first, second) = (admission.admit(7).unwrap(), admission.admit(7).unwrap());
         let calls = [first.call().unwrap(), second.call().unwrap(), second.call().unwrap()];
         assert!(first.call().is_none());
@@ -160,7 +169,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_a_user_that_left() {
-        let admission = Admission::new(8, 3);
+        let admission = Admission::new("test", 8, 3);
         drop(admission.admit(7).unwrap());
         assert_eq!(admission.connections(), 0);
         assert!(admission.users.lock().by_user.is_empty());

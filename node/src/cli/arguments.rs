@@ -1,0 +1,132 @@
+//! The commands there are, and which of them need a connection.
+
+use std::future::Future;
+
+use clap::{Parser, Subcommand};
+
+use super::bundle::BundleCommand;
+use super::cluster::ClusterCommand;
+use super::config::ConfigCommand;
+use super::entry::EntryCommand;
+use super::failure::Failure;
+use super::fetch::FetchCommand;
+use super::mint::MintCommand;
+use super::node::NodeArgs;
+use super::policy::PolicyCommand;
+use super::{exit, node};
+use crate::demo::{self, DemoArgs};
+
+/// A SPIFFE authority that is a cluster.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, max_term_width = 120, after_help = exit::HELP, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// See it work: an authority on this machine, without configuration and without root
+    Demo(DemoArgs),
+    /// Run a node until it is told to stop
+    Node(NodeArgs),
+    /// Check, show or begin a node's configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Found an authority, or see how a node stands
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Show or change what holds for the whole trust domain: lifetimes and key types
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Registration entries: which workloads are given which SPIFFE IDs
+    #[command(subcommand)]
+    Entry(EntryCommand),
+    /// The trust domain's bundle
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Fetch SVIDs and bundles as a workload does
+    #[command(subcommand)]
+    Fetch(FetchCommand),
+    /// Make an SVID for any workload ID, entry or no entry
+    #[command(subcommand)]
+    Mint(MintCommand),
+}
+
+impl Arguments {
+    /// Does what was asked.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Demo(args) => demo::run(&args)
+                .map_err(|error| Failure::Local { deed: "go on with the demonstration", cause: Box::new(error) }),
+            Command::Node(args) => node::run(&args),
+            Command::Config(command) => command.run(),
+            Command::Cluster(command) => wait(command.run()),
+            Command::Policy(command) => wait(command.run()),
+            Command::Entry(command) => wait(command.run()),
+            Command::Bundle(command) => wait(command.run()),
+            Command::Fetch(command) => wait(command.run()),
+            Command::Mint(command) => wait(command.run()),
+        }
+    }
+}
+
+/// Runs a client command to its end. One thread is enough for a few calls.
+fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Local { deed: "start", cause: Box::new(error) })?
+        .block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_commands_and_their_options_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_there() {
+        for line in [
+            "quorate demo --dir /tmp/d --nodes 1",
+            "quorate node --config node.toml",
+            "quorate config check --config node.toml",
+            "quorate config show --config node.toml",
+            "quorate config example",
+            "quorate cluster init --policy p.toml --region eu --zone a --label k=v --label l=w --socket /s -o json",
+            "quorate cluster status -o json --socket /s",
+            "quorate policy show -o json --socket /s",
+            "quorate policy set x509_svid_lifetime=10s --socket /s -o table",
+            "quorate entry create --spiffe-id spiffe://example.org/a --selector unix:uid:1 --selector unix:gid:2 \
+             --parent-id spiffe://example.org/b --x509-svid-ttl 1h --jwt-svid-ttl 5m --socket /s -o json",
+            "quorate entry create --data entries.json --socket /s",
+            "quorate entry show --socket /s -o json",
+            "quorate entry update --id e --hint x --socket /s -o json",
+            "quorate entry delete --id e --id f --socket /s -o json",
+            "quorate entry count --socket /s -o json",
+            "quorate bundle show --socket /s -o json",
+            "quorate fetch x509 --write /tmp/d --socket /s -o json",
+            "quorate fetch jwt --audience a --audience b --socket /s -o json",
+            "quorate fetch bundles --socket unix:///s -o json",
+            "quorate mint x509 --spiffe-id spiffe://example.org/a --ttl 1h --write /tmp/d --socket /s -o json",
+            "quorate mint jwt --spiffe-id spiffe://example.org/a --audience b --ttl 5m --socket /s -o json",
+        ] {
+            if let Err(error) = Arguments::try_parse_from(line.split_whitespace()) {
+                panic!("{line}\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_mistyped_is_refused_with_the_nearest_right_word() {
+        let error = Arguments::try_parse_from(["quorate", "entry", "creat"]).unwrap_err();
+        assert!(error.to_string().contains("create"), "{error}");
+        assert!(error.use_stderr());
+    }
+}

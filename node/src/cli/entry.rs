@@ -1,0 +1,55 @@
+//! `quorate entry`: registration entries.
+
+mod count;
+mod create;
+mod data_file;
+mod delete;
+mod describe;
+mod filter;
+mod show;
+mod update;
+
+use clap::Subcommand;
+use quorate_proto_api::spire::entry::entry_client::EntryClient;
+use tonic::transport::Channel;
+
+use super::failure::Failure;
+use super::socket::Connection;
+
+/// Most entries in one call. Like the 500 that SPIRE's own tools use; more are sent in several calls.
+const BATCH: usize = 500;
+
+/// Largest answer taken, in bytes. Pages are far smaller; one entry may have 128 KiB.
+const ANSWER_BYTES_LIMIT: usize = 64 * 1024 * 1024;
+
+/// What can be done with entries.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EntryCommand {
+    /// Register workloads: give a SPIFFE ID to what has certain selectors
+    Create(Box<create::CreateArgs>),
+    /// Show entries, all of them or some
+    Show(show::ShowArgs),
+    /// Change fields of an entry
+    Update(Box<update::UpdateArgs>),
+    /// Delete entries
+    Delete(delete::DeleteArgs),
+    /// Count entries, all of them or some
+    Count(count::CountArgs),
+}
+
+impl EntryCommand {
+    /// Carries the command out.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Create(args) => create::run(*args).await,
+            Self::Show(args) => show::run(args).await,
+            Self::Update(args) => update::run(*args).await,
+            Self::Delete(args) => delete::run(args).await,
+            Self::Count(args) => count::run(args).await,
+        }
+    }
+}
+
+fn client(connection: &Connection) -> EntryClient<Channel> {
+    EntryClient::new(connection.channel()).max_decoding_message_size(ANSWER_BYTES_LIMIT)
+}

@@ -1,0 +1,265 @@
+//! Why a command did not do what was asked: what happened, to what, and what to do next.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use quorate_proto_api::channel::Address;
+use tonic::{Code, Status};
+
+use super::exit::Exit;
+use super::text::printable;
+
+/// Which of a node's two sockets was asked. The same code means different things on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// The admin socket.
+    Admin,
+    /// The Workload API.
+    Workload,
+}
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// An argument does not fit the others, or a file given does not hold what it should.
+    #[error("{0}")]
+    Usage(String),
+    /// A file could not be read or written.
+    #[error("cannot {deed} {}", path.display())]
+    File {
+        /// What was tried: "read", "write".
+        deed: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// Nobody answers at the address.
+    #[error("no node answers on {address}")]
+    Unreachable {
+        /// Which socket this is.
+        surface: Surface,
+        /// Where it was tried.
+        address: Address,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The node refused, or could not.
+    #[error("cannot {deed}: {} ({code:?})", printable(message))]
+    Call {
+        /// Which socket was asked.
+        surface: Surface,
+        /// What was asked for.
+        deed: &'static str,
+        /// The code of the answer.
+        code: Code,
+        /// The node's own words.
+        message: String,
+    },
+    /// The node answered a call as no node should.
+    #[error("cannot {deed}: the node's answer is wrong: {what}")]
+    Answer {
+        /// What was asked for.
+        deed: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Some items of a batch were not done; each was told of before.
+    #[error("{failed} of {total} {items} failed")]
+    Items {
+        /// What they are: "entries".
+        items: &'static str,
+        /// How many were not done.
+        failed: usize,
+        /// Of how many.
+        total: usize,
+    },
+    /// Something on this side failed that should not.
+    #[error("cannot {deed}")]
+    Local {
+        /// What was tried.
+        deed: &'static str,
+        /// What was said.
+        #[source]
+        cause: Box<dyn Error + Send + Sync>,
+    },
+    /// Standard output or standard input failed.
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// What to make of a failed call.
+    pub(crate) fn call(surface: Surface, deed: &'static str, address: &Address, status: &Status) -> Self {
+        match dial_error(status) {
+            Some(cause) => Self::Unreachable { surface, address: address.clone(), cause },
+            None => Self::Call { surface, deed, code: status.code(), message: status.message().to_owned() },
+        }
+    }
+
+    /// The exit code that tells a script of it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Unreachable { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => Exit::Denied,
+            Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Call { code, .. } => exit_of(*code),
+            Self::File { .. } | Self::Answer { .. } | Self::Items { .. } | Self::Local { .. } | Self::Output(_) => {
+                Exit::Failed
+            }
+        }
+    }
+
+    /// What to do about it, where there is something to say.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable { surface, cause, .. } => dial_advice(*surface, cause.kind()),
+            Self::Call { surface, code, .. } => call_advice(*surface, *code),
+            Self::Usage(_)
+            | Self::File { .. }
+            | Self::Answer { .. }
+            | Self::Items { .. }
+            | Self::Local { .. }
+            | Self::Output(_) => None,
+        }
+    }
+
+    /// The whole story: the failure, its causes, and the advice on a line of its own.
+    pub(crate) fn story(&self) -> String {
+        let mut story = self.to_string();
+        let mut cause = self.source();
+        while let Some(next) = cause {
+            story.push_str(": ");
+            story.push_str(&next.to_string());
+            cause = next.source();
+        }
+        if let Some(advice) = self.advice() {
+            story.push_str("\n  ");
+            story.push_str(advice);
+        }
+        story
+    }
+}
+
+/// The system's error when the socket could not be dialled.
+fn dial_error(status: &Status) -> Option<io::Error> {
+    if status.code() != Code::Unavailable {
+        return None;
+    }
+    let mut source = status.source();
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<io::Error>() {
+            return Some(
+                cause
+                    .raw_os_error()
+                    .map_or_else(|| io::Error::new(cause.kind(), cause.to_string()), io::Error::from_raw_os_error),
+            );
+        }
+        source = cause.source();
+    }
+    None
+}
+
+fn dial_advice(surface: Surface, kind: io::ErrorKind) -> Option<&'static str> {
+    match (kind, surface) {
+        (io::ErrorKind::NotFound, Surface::Admin) => Some(
+            "There is no such socket: is the node running? --socket PATH or QUORATE_ADMIN_SOCKET names another one.",
+        ),
+        (io::ErrorKind::NotFound, Surface::Workload) => Some(
+            "There is no such socket: is the node running? --socket PATH or SPIFFE_ENDPOINT_SOCKET names another one.",
+        ),
+        (io::ErrorKind::ConnectionRefused, _) => {
+            Some("A socket is there, but nobody listens on it: start the node again.")
+        }
+        (io::ErrorKind::PermissionDenied, Surface::Admin) => Some(
+            "You may not open this socket. Admitted are root, the user that the node runs as, and the group \
+             `admin.group` of its configuration.",
+        ),
+        (io::ErrorKind::PermissionDenied, Surface::Workload) => {
+            Some("You may not reach this socket: the directories above it must let every user pass.")
+        }
+        _ => None,
+    }
+}
+
+fn exit_of(code: Code) -> Exit {
+    match code {
+        Code::Ok => Exit::Done,
+        Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
+        // A deadline comes back as Cancelled, a lost connection as Unknown or Unavailable (SIM-09).
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => Exit::Unavailable,
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::DataLoss => Exit::Failed,
+    }
+}
+
+fn call_advice(surface: Surface, code: Code) -> Option<&'static str> {
+    match (code, surface) {
+        (Code::PermissionDenied, Surface::Admin) => {
+            Some("Admitted are root, the user that the node runs as, and the group `admin.group` of its configuration.")
+        }
+        (Code::PermissionDenied, Surface::Workload) => Some(
+            "No registration entry matches this process. `quorate entry create --spiffe-id ID --selector \
+             unix:uid:$(id -u)` registers the calling user.",
+        ),
+        (Code::Unavailable, _) => Some("`quorate cluster status` says how the node stands."),
+        (Code::DeadlineExceeded | Code::Cancelled | Code::Unknown, Surface::Admin) => {
+            Some("No answer came. If this was a change, look whether it was made before you repeat it.")
+        }
+        (Code::Aborted, _) => Some("Somebody else changed it meanwhile: look at it again, then repeat."),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(surface: Surface, code: Code) -> Failure {
+        let address = Address::Unix("/run/x.sock".into());
+        Failure::call(surface, "count the entries", &address, &Status::new(code, "not now"))
+    }
+
+    #[test]
+    fn the_story_says_what_was_tried_what_was_said_and_what_to_do() {
+        let story = refused(Surface::Admin, Code::Unavailable).story();
+        assert_eq!(
+            story,
+            "cannot count the entries: not now (Unavailable)\n  `quorate cluster status` says how the node stands."
+        );
+    }
+
+    #[test]
+    fn scripts_can_tell_refusal_from_absence_and_from_denial() {
+        assert_eq!(refused(Surface::Admin, Code::NotFound).exit(), Exit::Failed);
+        assert_eq!(refused(Surface::Admin, Code::Unavailable).exit(), Exit::Unavailable);
+        assert_eq!(refused(Surface::Workload, Code::PermissionDenied).exit(), Exit::Denied);
+        assert_eq!(Failure::Usage(String::new()).exit(), Exit::Usage);
+        let unreachable = |kind: io::ErrorKind| Failure::Unreachable {
+            surface: Surface::Admin,
+            address: Address::Unix("/x".into()),
+            cause: kind.into(),
+        };
+        assert_eq!(unreachable(io::ErrorKind::NotFound).exit(), Exit::Unavailable);
+        assert_eq!(unreachable(io::ErrorKind::PermissionDenied).exit(), Exit::Denied);
+    }
+
+    #[test]
+    fn words_of_a_node_cannot_steer_the_terminal() {
+        let address = Address::Unix("/run/x.sock".into());
+        let status = Status::internal("a\u{1b}[2Jb");
+        let story = Failure::call(Surface::Admin, "count the entries", &address, &status).story();
+        assert!(story.contains("a\\u{1b}[2Jb"), "{story}");
+    }
+}

@@ -1,0 +1,122 @@
+//! Files with SVIDs, keys and bundles, where the owner alone can read them.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::certificates::pem;
+use super::failure::Failure;
+
+/// Mode of the directory: nobody else may enter it.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Mode of every file in it.
+const FILE_MODE: u32 = 0o600;
+
+/// Mode bits of group and others.
+const OTHERS: u32 = 0o077;
+
+/// A directory that only its owner can enter.
+#[derive(Debug)]
+pub(super) struct PrivateDirectory {
+    path: PathBuf,
+    written: Vec<String>,
+}
+
+impl PrivateDirectory {
+    /// Makes the directory, or takes one that is there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or is there and others may enter it or own it: a key must not be written into it.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let failed = |deed| move |cause| Failure::File { deed, path: path.to_owned(), cause };
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(failed("make the directory"))?;
+        let found = fs::metadata(path).map_err(failed("look at"))?;
+        if found.mode() & OTHERS != 0 {
+            return Err(Failure::Usage(format!(
+                "{}: other users may enter this directory, so no key is written into it: `chmod 700` it, or name \
+                 another one",
+                path.display()
+            )));
+        }
+        Ok(Self { path: path.to_owned(), written: Vec::new() })
+    }
+
+    /// Writes DER documents as PEM blocks into one file.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; an earlier one of that name is then still there.
+    pub(super) fn write_pem<'a>(
+        &mut self,
+        name: &str,
+        label: &str,
+        documents: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), Failure> {
+        let text: String = documents.into_iter().map(|document| pem(label, document)).collect();
+        self.write(name, text.as_bytes())
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; an earlier one of that name is then still there.
+    pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        let draft = self.path.join(format!(".{name}.{}", std::process::id()));
+        let written = write_new(&draft, bytes).and_then(|()| fs::rename(&draft, &path));
+        if let Err(cause) = written {
+            // Half a key is of no use, and may not stay.
+            let _ = fs::remove_file(&draft);
+            return Err(Failure::File { deed: "write", path, cause });
+        }
+        self.written.push(name.to_owned());
+        Ok(())
+    }
+
+    /// What was written, for people.
+    pub(super) fn told(&self) -> String {
+        format!("Written to {}: {}\n", self.path.display(), self.written.join(", "))
+    }
+}
+
+/// The file is new, so that its mode is ours and no link leads elsewhere.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn keys_are_readable_by_their_owner_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("a/b");
+        let mut directory = PrivateDirectory::open(&path).unwrap();
+        directory.write_pem("svid.0.key", "PRIVATE KEY", [&b"key"[..]]).unwrap();
+        directory.write_pem("svid.0.key", "PRIVATE KEY", [&b"new"[..]]).unwrap();
+        assert_eq!((mode(&path), mode(&path.join("svid.0.key"))), (0o700, 0o600));
+        let text = fs::read_to_string(path.join("svid.0.key")).unwrap();
+        assert_eq!(text, "-----BEGIN PRIVATE KEY-----\nbmV3\n-----END PRIVATE KEY-----\n");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_gets_no_key() {
+        let base = tempfile::tempdir().unwrap();
+        fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let error = PrivateDirectory::open(base.path()).unwrap_err();
+        assert!(error.to_string().contains("chmod 700"), "{error}");
+    }
+}

@@ -1,0 +1,249 @@
+//! Where the files of a demonstration are: `DIR/<node>/` with the sockets, the configuration, the log and the process
+//! ID of each node. Scripts and tests build on these names.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// The trust domain of every demonstration: a name that is reserved for examples.
+pub(super) const TRUST_DOMAIN: &str = "example.org";
+
+/// Longest path of a unix socket that Linux takes, without the final zero byte (`sockaddr_un`).
+const SOCKET_PATH_LIMIT: usize = 107;
+
+/// What can go wrong before a node is started.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The directory makes the paths of the sockets too long for the kernel.
+    #[error(
+        "{path} has {length} bytes, and the path of a socket may have {SOCKET_PATH_LIMIT}: \
+         take a directory with a shorter path (--dir)"
+    )]
+    PathTooLong {
+        /// The socket's path.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A file or directory could not be made.
+    #[error("cannot {deed} {path}")]
+    File {
+        /// What was tried.
+        deed: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system gave no free TCP port on loopback.
+    #[error("no free TCP port on 127.0.0.1")]
+    Port(#[source] io::Error),
+    /// The temporary directory could not be made.
+    #[error("cannot make a directory under {path}: name one with --dir")]
+    Temporary {
+        /// Where it was tried.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// The files of one node.
+#[derive(Clone, Debug)]
+pub(super) struct NodeFiles {
+    /// The node's name, also that of its directory.
+    pub(super) name: String,
+    directory: PathBuf,
+}
+
+impl NodeFiles {
+    /// Names the files of node `number`, counted from 1.
+    pub(super) fn new(base: &Path, number: u8) -> Result<Self, LayoutError> {
+        let name = format!("node-{number}");
+        let files = Self { directory: base.join(&name), name };
+        let path = files.workload_socket();
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH_LIMIT {
+            return Err(LayoutError::PathTooLong { path, length });
+        }
+        Ok(files)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn workload_socket(&self) -> PathBuf {
+        self.directory.join("workload.sock")
+    }
+
+    pub(super) fn admin_socket(&self) -> PathBuf {
+        self.directory.join("admin.sock")
+    }
+
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.directory.join("node.toml")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.directory.join("node.log")
+    }
+
+    pub(super) fn process_id(&self) -> PathBuf {
+        self.directory.join("node.pid")
+    }
+
+    /// Makes the directory, and the configuration if there is none yet: a second demonstration in the same directory
+    /// goes on with the authority that the first one founded.
+    pub(super) fn prepare(&self) -> Result<(), LayoutError> {
+        make_directory(&self.directory)?;
+        let path = self.configuration();
+        if path.exists() {
+            return Ok(());
+        }
+        let [peer, operations] = free_ports()?;
+        let text = self.configuration_text(peer, operations);
+        fs::write(&path, text).map_err(|cause| LayoutError::File { deed: "write", path, cause })
+    }
+
+    fn configuration_text(&self, peer: SocketAddr, operations: SocketAddr) -> String {
+        let quoted = |path: PathBuf| toml::Value::String(path.display().to_string()).to_string();
+        format!(
+            "# Written by `quorate demo`.\n\
+             trust_domain = \"{TRUST_DOMAIN}\"\n\
+             name = \"{name}\"\n\
+             data_dir = {data}\n\
+             \n\
+             [workload_api]\n\
+             socket = {workload}\n\
+             \n\
+             [admin]\n\
+             socket = {admin}\n\
+             \n\
+             [peer]\n\
+             listen = \"{peer}\"\n\
+             \n\
+             [operations]\n\
+             listen = \"{operations}\"\n",
+            name = self.name,
+            data = quoted(self.directory.join("data")),
+            workload = quoted(self.workload_socket()),
+            admin = quoted(self.admin_socket()),
+        )
+    }
+}
+
+/// The directory that all nodes of a demonstration are under; removed at the end if it was a temporary one.
+#[derive(Debug)]
+pub(super) struct Base {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Base {
+    /// `chosen`, or else a new directory of the calling user's own among the temporary files.
+    pub(super) fn new(chosen: Option<&Path>) -> Result<Self, LayoutError> {
+        if let Some(path) = chosen {
+            make_directory(path)?;
+            let path =
+                path.canonicalize().map_err(|cause| LayoutError::File { deed: "find", path: path.into(), cause })?;
+            return Ok(Self { path, temporary: false });
+        }
+        let parent = std::env::temp_dir();
+        let template = parent.join("quorate-demo-XXXXXX");
+        let path = nix::unistd::mkdtemp(&template)
+            .map_err(|errno| LayoutError::Temporary { path: parent, cause: errno.into() })?;
+        Ok(Self { path, temporary: true })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        self.temporary
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        // What cannot be removed is in the directory for temporary files, where the system clears it some day.
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// 0755: workloads of other users may reach the socket in it, and nobody else may put anything there.
+fn make_directory(path: &Path) -> Result<(), LayoutError> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|cause| LayoutError::File {
+        deed: "make directory",
+        path: path.into(),
+        cause,
+    })
+}
+
+/// Two ports that nobody listens on now. Both are held until both are known, so they differ.
+fn free_ports() -> Result<[SocketAddr; 2], LayoutError> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LayoutError::Port);
+    let (first, second) = (listen()?, listen()?);
+    Ok([first.local_addr().map_err(LayoutError::Port)?, second.local_addr().map_err(LayoutError::Port)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_that_a_demonstration_writes_passes_the_check() {
+        let base = tempfile::tempdir().unwrap();
+        let files = NodeFiles::new(base.path(), 1).unwrap();
+
+        files.prepare().unwrap();
+
+        let config = crate::config::Config::load(&files.configuration()).unwrap();
+        assert_eq!(config.name.as_str(), "node-1");
+        assert_eq!(config.workload_api.socket, files.workload_socket());
+    }
+
+    #[test]
+    fn a_second_demonstration_keeps_the_configuration_of_the_first() {
+        let base = tempfile::tempdir().unwrap();
+        let files = NodeFiles::new(base.path(), 1).unwrap();
+        files.prepare().unwrap();
+        let first = fs::read_to_string(files.configuration()).unwrap();
+
+        files.prepare().unwrap();
+
+        assert_eq!(fs::read_to_string(files.configuration()).unwrap(), first);
+    }
+
+    #[test]
+    fn a_directory_whose_sockets_the_kernel_would_refuse_is_refused_before_anything_is_made() {
+        let base = tempfile::tempdir().unwrap();
+        let long = base.path().join("d".repeat(120));
+
+        let error = NodeFiles::new(&long, 1).unwrap_err();
+
+        assert!(error.to_string().contains("may have 107"), "{error}");
+        assert!(!long.exists());
+    }
+
+    #[test]
+    fn a_temporary_directory_goes_with_the_demonstration_and_a_chosen_one_stays() {
+        let chosen = tempfile::tempdir().unwrap();
+        let temporary = Base::new(None).unwrap();
+        let path = temporary.path().to_owned();
+        assert!(path.is_dir());
+
+        drop(temporary);
+        drop(Base::new(Some(chosen.path())).unwrap());
+
+        assert!(!path.exists());
+        assert!(chosen.path().is_dir());
+    }
+}

@@ -1,0 +1,309 @@
+//! Registration entries: SPIRE's Entry service (spire-api.md section 7).
+//!
+//! ```text
+//!   request ──► limits ──► conversion, item by item ──► one command or a few ──► outcome ──► item statuses, masked
+//!                             │ malformed: InvalidArgument      (writes)
+//!   reads: the applied state of this node, at one instant a page
+//! ```
+//!
+//! The rules of entries (which IDs, how many selectors, what is similar) are the state machine's: here is only what
+//! cannot be said in its types.
+
+mod convert;
+mod filter;
+mod listing;
+mod mask;
+
+use convert::{change, draft, to_wire};
+use filter::WireFilter;
+use prost::Message as _;
+use quorate_proto_api::convert::{failed, ok};
+use quorate_proto_api::spire::entry::entry_server::{Entry as EntryApi, EntryServer};
+use quorate_proto_api::spire::entry::{
+    BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest, BatchDeleteEntryResponse,
+    BatchUpdateEntryRequest, BatchUpdateEntryResponse, CountEntriesRequest, CountEntriesResponse,
+    GetAuthorizedEntriesRequest, GetAuthorizedEntriesResponse, GetEntryRequest, ListEntriesRequest,
+    ListEntriesResponse, SyncAuthorizedEntriesRequest, SyncAuthorizedEntriesResponse, batch_create_entry_response,
+    batch_delete_entry_response, batch_update_entry_response,
+};
+use quorate_proto_api::spire::types;
+use quorate_proto_identity::EntryId;
+use quorate_raft_consensus::{Sources, StateReader};
+use quorate_raft_machine::{Caller, Done, EntryDraft, Operation, OperationResult};
+use tonic::codegen::tokio_stream::Empty;
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::writes::{Writes, at_log_index, refused};
+use crate::node::Node;
+
+/// Most items of one batch call. SPIRE's tools send 500 at a time; twice that is room, and still one short turn of
+/// `apply`. More are refused as a whole.
+pub const BATCH_ITEMS_LIMIT: usize = 1_000;
+
+/// Encoded bytes of items after which a batch goes on in a further command, so that it shares log entries of at most
+/// 256 KiB with others. A single larger item is a command of its own.
+const COMMAND_BYTES: usize = 128 * 1024;
+
+/// What other tools look for in the answer to a create that was not needed (spire-api.md section 20).
+const SIMILAR_ENTRY: &str = "similar entry already exists";
+
+/// The service.
+#[derive(Debug, Clone)]
+pub(super) struct EntryService {
+    writes: Writes,
+    state: StateReader,
+    sources: Sources,
+}
+
+/// Puts the service together.
+pub(super) fn service(node: &Node) -> EntryServer<EntryService> {
+    EntryServer::new(EntryService {
+        writes: Writes::new(node),
+        state: node.consensus().state(),
+        sources: node.sources().clone(),
+    })
+}
+
+/// An item of a batch on its way: to be carried out, or finished before it began.
+enum Item<T> {
+    Operation(Operation, usize, T),
+    Finished(types::Status),
+}
+
+/// What became of an item.
+enum Fate<T> {
+    Carried(OperationResult, T),
+    Finished(types::Status),
+}
+
+impl EntryService {
+    /// Carries the operations of a batch out, several a command, and keeps the order of the items.
+    ///
+    /// # Errors
+    ///
+    /// When nothing of the batch was applied. Once something was, what comes after fails item by item.
+    async fn carry_out<T>(&self, caller: Caller, items: Vec<Item<T>>) -> Result<(Vec<Fate<T>>, Option<u64>), Status> {
+        let mut fates = Vec::with_capacity(items.len());
+        let mut log_index = None;
+        let mut items = items.into_iter().peekable();
+        while items.peek().is_some() {
+            let (mut operations, mut places, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+            while let Some(item) = items.next_if(|item| fits(item, bytes)) {
+                match item {
+                    Item::Finished(status) => places.push(Err(status)),
+                    Item::Operation(operation, size, kept) => {
+                        bytes = bytes.saturating_add(size.max(1));
+                        operations.push(operation);
+                        places.push(Ok(kept));
+                    }
+                }
+            }
+            let answered = if operations.is_empty() {
+                Ok(Vec::new())
+            } else {
+                self.writes.write(caller.clone(), operations).await.map(|written| {
+                    log_index = Some(written.log_index);
+                    written.results
+                })
+            };
+            match answered {
+                Ok(results) => {
+                    let mut results = results.into_iter();
+                    fates.extend(places.into_iter().map(|place| match place {
+                        Err(status) => Fate::Finished(status),
+                        Ok(kept) => match results.next() {
+                            Some(result) => Fate::Carried(result, kept),
+                            None => Fate::Finished(failed(Code::Internal, "the operation has no outcome")),
+                        },
+                    }));
+                }
+                Err(status) if log_index.is_none() => return Err(status),
+                Err(status) => fates.extend(places.into_iter().map(|place| {
+                    Fate::Finished(place.err().unwrap_or_else(|| failed(status.code(), status.message())))
+                })),
+            }
+        }
+        Ok((fates, log_index))
+    }
+
+    /// The entry as it is now, for an answer.
+    fn current(&self, id: &EntryId, mask: Option<&types::EntryMask>) -> Option<types::Entry> {
+        self.state.read(|state| state.entry(id)).map(|entry| to_wire(&entry, mask))
+    }
+
+    fn created(&self, fate: Fate<EntryDraft>, mask: Option<&types::EntryMask>) -> batch_create_entry_response::Result {
+        let (status, entry) = match fate {
+            Fate::Finished(status) => (status, None),
+            Fate::Carried(Ok(Done::EntryCreated { id: _, creation_number, created_at }), draft) => {
+                (ok(), Some(to_wire(&draft.into_entry(created_at, creation_number), mask)))
+            }
+            Fate::Carried(Ok(Done::EntryExists { id }), _) => {
+                (failed(Code::AlreadyExists, SIMILAR_ENTRY), self.current(&id, mask))
+            }
+            Fate::Carried(Ok(other), _) => (unexpected(&other), None),
+            Fate::Carried(Err(refusal), _) => (refused(&refusal).into(), None),
+        };
+        batch_create_entry_response::Result { status: Some(status), entry }
+    }
+
+    fn updated(&self, fate: Fate<()>, mask: Option<&types::EntryMask>) -> batch_update_entry_response::Result {
+        let (status, entry) = match fate {
+            Fate::Finished(status) => (status, None),
+            Fate::Carried(Ok(Done::EntryUpdated { id, revision_number: _ }), ()) => (ok(), self.current(&id, mask)),
+            Fate::Carried(Ok(other), ()) => (unexpected(&other), None),
+            Fate::Carried(Err(refusal), ()) => (refused(&refusal).into(), None),
+        };
+        batch_update_entry_response::Result { status: Some(status), entry }
+    }
+}
+
+/// Whether an item can join a command that has so many bytes already.
+fn fits<T>(item: &Item<T>, bytes: usize) -> bool {
+    match item {
+        Item::Finished(_) => true,
+        Item::Operation(_, size, _) => bytes == 0 || bytes.saturating_add(*size) <= COMMAND_BYTES,
+    }
+}
+
+fn unexpected(done: &Done) -> types::Status {
+    failed(Code::Internal, format!("the operation came to an outcome of another kind: {done:?}"))
+}
+
+fn check_batch(count: usize) -> Result<(), Status> {
+    if count > BATCH_ITEMS_LIMIT {
+        return Err(Status::invalid_argument(format!(
+            "the batch has {count} items, the most is {BATCH_ITEMS_LIMIT}: send it in parts"
+        )));
+    }
+    Ok(())
+}
+
+fn entry_id(text: &str) -> Result<EntryId, Status> {
+    if text.is_empty() {
+        return Err(Status::invalid_argument("missing ID"));
+    }
+    EntryId::new(text).map_err(|error| Status::invalid_argument(format!("id: {error}")))
+}
+
+#[tonic::async_trait]
+impl EntryApi for EntryService {
+    async fn count_entries(
+        &self,
+        request: Request<CountEntriesRequest>,
+    ) -> Result<Response<CountEntriesResponse>, Status> {
+        let filter = request.into_inner().filter.map(WireFilter::from).unwrap_or_default().checked()?;
+        let count = self.state.read(|state| state.count(&filter));
+        Ok(Response::new(CountEntriesResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }))
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<ListEntriesRequest>,
+    ) -> Result<Response<ListEntriesResponse>, Status> {
+        listing::list(&self.state, request.into_inner()).map(Response::new)
+    }
+
+    async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {
+        let GetEntryRequest { id, output_mask } = request.into_inner();
+        let id = entry_id(&id)?;
+        self.current(&id, output_mask.as_ref())
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found(format!("entry not found: {id}")))
+    }
+
+    async fn batch_create_entry(
+        &self,
+        request: Request<BatchCreateEntryRequest>,
+    ) -> Result<Response<BatchCreateEntryResponse>, Status> {
+        check_batch(request.get_ref().entries.len())?;
+        let caller = self.writes.caller(&request);
+        let BatchCreateEntryRequest { entries, output_mask } = request.into_inner();
+        let items = entries
+            .into_iter()
+            .map(|entry| {
+                let size = entry.encoded_len();
+                match draft(entry, || EntryId::from_random(self.sources.random())) {
+                    Ok(draft) => Item::Operation(Operation::CreateEntry(Box::new(draft.clone())), size, draft),
+                    Err(status) => Item::Finished(status.into()),
+                }
+            })
+            .collect();
+        let (fates, log_index) = self.carry_out(caller, items).await?;
+        let results = fates.into_iter().map(|fate| self.created(fate, output_mask.as_ref())).collect();
+        Ok(at_log_index(BatchCreateEntryResponse { results }, log_index))
+    }
+
+    async fn batch_update_entry(
+        &self,
+        request: Request<BatchUpdateEntryRequest>,
+    ) -> Result<Response<BatchUpdateEntryResponse>, Status> {
+        check_batch(request.get_ref().entries.len())?;
+        let caller = self.writes.caller(&request);
+        let BatchUpdateEntryRequest { entries, input_mask, output_mask } = request.into_inner();
+        let items = entries
+            .into_iter()
+            .map(|entry| {
+                let size = entry.encoded_len();
+                let parsed = entry_id(&entry.id).and_then(|id| Ok((id, change(entry, input_mask.as_ref())?)));
+                match parsed {
+                    Ok((id, change)) => {
+                        Item::Operation(Operation::UpdateEntry { id, change: Box::new(change) }, size, ())
+                    }
+                    Err(status) => Item::Finished(status.into()),
+                }
+            })
+            .collect();
+        let (fates, log_index) = self.carry_out(caller, items).await?;
+        let results = fates.into_iter().map(|fate| self.updated(fate, output_mask.as_ref())).collect();
+        Ok(at_log_index(BatchUpdateEntryResponse { results }, log_index))
+    }
+
+    async fn batch_delete_entry(
+        &self,
+        request: Request<BatchDeleteEntryRequest>,
+    ) -> Result<Response<BatchDeleteEntryResponse>, Status> {
+        check_batch(request.get_ref().ids.len())?;
+        let caller = self.writes.caller(&request);
+        let BatchDeleteEntryRequest { ids } = request.into_inner();
+        let items = ids
+            .iter()
+            .map(|text| match entry_id(text) {
+                Ok(id) => Item::Operation(Operation::DeleteEntry { id }, text.len(), ()),
+                Err(status) => Item::Finished(status.into()),
+            })
+            .collect();
+        let (fates, log_index) = self.carry_out(caller, items).await?;
+        let results = fates.into_iter().zip(ids).map(|(fate, id)| deleted(fate, id)).collect();
+        Ok(at_log_index(BatchDeleteEntryResponse { results }, log_index))
+    }
+
+    async fn get_authorized_entries(
+        &self,
+        _request: Request<GetAuthorizedEntriesRequest>,
+    ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
+        Err(for_agents("GetAuthorizedEntries"))
+    }
+
+    type SyncAuthorizedEntriesStream = Empty<Result<SyncAuthorizedEntriesResponse, Status>>;
+
+    async fn sync_authorized_entries(
+        &self,
+        _request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
+    ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
+        Err(for_agents("SyncAuthorizedEntries"))
+    }
+}
+
+fn deleted(fate: Fate<()>, id: String) -> batch_delete_entry_response::Result {
+    let status = match fate {
+        Fate::Finished(status) => status,
+        Fate::Carried(Ok(Done::EntryDeleted { .. }), ()) => ok(),
+        Fate::Carried(Ok(other), ()) => unexpected(&other),
+        Fate::Carried(Err(refusal), ()) => refused(&refusal).into(),
+    };
+    batch_delete_entry_response::Result { status: Some(status), id }
+}
+
+fn for_agents(method: &str) -> Status {
+    Status::unimplemented(format!("{method} is for agents, and this version of the node takes no agents"))
+}
