@@ -15,7 +15,7 @@ pub(crate) const GROUP_BYTES: usize = 1 << 20;
 pub(crate) const MAX_FRAME_BYTES: usize = 8 << 20;
 
 /// A segment is followed by a new one once it is this long (WAL-01: 16-32 MiB). With the largest frame
-/// on top it stays below [`MAX_SEGMENT_BYTES`].
+/// on top it stays below what opening takes for damage.
 pub const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// No segment is longer; a longer file is damage, and is not read into memory.
