@@ -86,7 +86,8 @@ pub(crate) struct Queue {
 struct Waiting {
     operations: VecDeque<Operation>,
     bytes: usize,
-    /// No handle is left, so nothing more can come.
+    /// Nothing more can come: no handle is left, or the log was closed. A failing writer answers whatever waits, a
+    /// close too, and must find out by this that it is to end.
     is_abandoned: bool,
 }
 
@@ -105,6 +106,7 @@ impl Queue {
     pub(crate) fn push(&self, operation: Operation) {
         let mut waiting = self.waiting.lock();
         waiting.bytes += operation.deed.bytes() + OPERATION_OVERHEAD_BYTES;
+        waiting.is_abandoned |= matches!(operation.deed, Deed::Close);
         waiting.operations.push_back(operation);
         drop(waiting);
         self.arrived.notify_one();
@@ -216,6 +218,14 @@ mod tests {
         }
         assert!(sizes.iter().all(|size| *size <= GROUP_BYTES), "{sizes:?}");
         assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_close_that_a_failing_writer_answered_still_ends_the_writer() {
+        let queue = Queue::default();
+        queue.push(Operation { deed: Deed::Close, callback: None });
+        assert_eq!(queue.take_group().len(), 1, "taken to be refused, while the writer was busy with its failure");
+        assert!(matches!(queue.wait(None), Next::Abandoned));
     }
 
     #[test]
