@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
+use quorate_raft_machine::NetworkProfile;
+use quorate_raft_store::{free_space::FREE_SPACE_RESERVE_BYTES, log::WalOptions};
 use tokio::runtime;
 
-use crate::{
-    limits::{
-        BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, LOG_TAIL_BYTES, QUEUE_BYTES_MAX, QUEUE_PROPOSALS_MAX,
-        SNAPSHOT_LOG_BYTES, SPACE_RESERVE_BYTES,
-    },
-    settings::Spread,
+use crate::limits::{
+    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, LOG_TAIL_BYTES, QUEUE_BYTES_MAX, QUEUE_PROPOSALS_MAX,
+    SNAPSHOT_LOG_BYTES,
 };
 
 /// The configuration of consensus on one node.
@@ -19,8 +18,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The runtime that consensus runs on: one of its own, so that signing load cannot starve heartbeats.
     pub runtime: runtime::Handle,
-    /// How far the voters are from each other.
-    pub spread: Spread,
+    /// How far the voters are from each other, until the policy in the state says so. A change of policy takes effect at
+    /// the next start of the node.
+    pub network: NetworkProfile,
+    /// How the log is written; a simulation drives it inline.
+    pub log: WalOptions,
     /// How commands are put together into log entries.
     pub batch: BatchLimits,
     /// How many proposals may wait.
@@ -37,11 +39,12 @@ impl Config {
         Self {
             data_dir: data_dir.into(),
             runtime,
-            spread: Spread::default(),
+            network: NetworkProfile::Site,
+            log: WalOptions::default(),
             batch: BatchLimits::default(),
             queue: QueueLimits::default(),
             snapshot: SnapshotLimits::default(),
-            space_reserve_bytes: SPACE_RESERVE_BYTES,
+            space_reserve_bytes: FREE_SPACE_RESERVE_BYTES,
         }
     }
 }

@@ -10,7 +10,7 @@
 //!   read ────────────────────────────────┘    election driver: when to stand, when office is confirmed
 //! ```
 //!
-//! What others see is the `Handle`: propose, read, watch. It looks the same on a node that belongs to no cluster yet,
+//! What others see is the [`Handle`]: propose, read, watch. It looks the same on a node that belongs to no cluster yet,
 //! and on one whose consensus has ended; only the [`Role`] tells.
 //!
 //! What this crate never does:
@@ -19,6 +19,10 @@
 //! - read a clock, draw a random number or block a thread other than through [`Sources`];
 //! - answer a proposal before it is synced by a quorum and applied here (design property 1);
 //! - go on after a failed sync: consensus ends on this node until a restart, and says why (design, section 4).
+//!
+//! This version runs a single voter. What several voters need (PreVote rounds, step-down, transfer: ELE-01 to ELE-06, ELE-09,
+//! ELE-10; the peer service and the transport seam) is not here, and nothing pretends that it were: the module `elections` says
+//! what is decided, `network` refuses.
 
 #![forbid(unsafe_code)]
 
@@ -28,7 +32,45 @@ pub mod role;
 pub mod settings;
 pub mod sources;
 
+mod adapter;
+mod batch;
+mod batcher;
+mod compaction;
+mod driver;
+mod elections;
+mod engine;
+mod entries;
+mod events;
+mod founding;
+mod handle;
+mod health;
+mod log_id;
+mod log_storage;
+mod membership;
+mod network;
+mod node;
+mod origin;
+mod proposal;
+mod queue;
+mod reader;
+mod runtime;
+mod snapshot;
+mod space;
+mod stop;
+mod telemetry;
+mod type_config;
+
 pub use config::{BatchLimits, Config, QueueLimits, SnapshotLimits};
+pub use engine::EngineError;
+pub use events::AppliedEvents;
+pub use founding::{FoundError, Founded};
+pub use handle::{Handle, LinearizeError};
+pub use health::Health;
+pub use membership::{MemberNode, MembershipError};
+pub use node::{Consensus, StartError};
+pub use proposal::{Applied, Proposal, ProposeError, Uncertainty, Unresolved};
+pub use reader::{NotApplied, StateReader};
 pub use role::Role;
-pub use settings::{Settings, Spread};
+pub use settings::Settings;
+pub use snapshot::LoadError;
 pub use sources::{Blocking, Entropy, NoObserver, Observer, Sources, WallClock, Work, WorkDone, WorkLost};

@@ -49,10 +49,6 @@ pub const CONFIRM_PAUSE: Duration = Duration::from_millis(50);
 /// reserve covers.
 pub const SPACE_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Free bytes below which proposals are refused: room for two segments of the log, and for a snapshot of a state of
-/// some hundred thousand entries.
-pub const SPACE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
-
 /// The time that a stopping node gives the batches in flight.
 pub const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(5);
 

@@ -4,25 +4,7 @@
 
 use std::time::Duration;
 
-/// How far the voters are from each other. A value of the replicated policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Spread {
-    /// All voters on one site: round trips of a few milliseconds.
-    #[default]
-    Site,
-    /// Voters in several regions: round trips up to about 150 ms.
-    Distance,
-}
-
-impl Spread {
-    /// The settings for this spread.
-    pub const fn settings(self) -> &'static Settings {
-        match self {
-            Self::Site => &Settings::SITE,
-            Self::Distance => &Settings::DISTANCE,
-        }
-    }
-}
+use quorate_raft_machine::NetworkProfile;
 
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +32,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The row for voters that are so far from each other.
+    pub const fn of(profile: NetworkProfile) -> &'static Self {
+        match profile {
+            NetworkProfile::Site => &Self::SITE,
+            NetworkProfile::Distance => &Self::DISTANCE,
+        }
+    }
+
     /// Members on one site.
     pub const SITE: Self = Self {
         heartbeat_interval: Duration::from_millis(100),
@@ -85,12 +75,12 @@ mod tests {
 
     #[test]
     fn every_row_lets_a_lease_end_before_a_voter_asks_and_a_leader_step_down_after_it() {
-        for spread in [Spread::Site, Spread::Distance] {
-            let row = spread.settings();
-            assert!(row.election_timeout_min < row.election_timeout_max, "{spread:?}");
-            assert!(row.lease <= row.timer_min, "{spread:?}: asking within the lease only wastes a round");
-            assert!(row.timer_min < row.timer_max, "{spread:?}: without room to draw, votes split");
-            assert!(row.lease < row.step_down, "{spread:?}: a leader gives up later than others stop obeying it");
+        for profile in [NetworkProfile::Site, NetworkProfile::Distance] {
+            let row = Settings::of(profile);
+            assert!(row.election_timeout_min < row.election_timeout_max, "{profile:?}");
+            assert!(row.lease <= row.timer_min, "{profile:?}: asking within the lease only wastes a round");
+            assert!(row.timer_min < row.timer_max, "{profile:?}: without room to draw, votes split");
+            assert!(row.lease < row.step_down, "{profile:?}: a leader gives up later than others stop obeying it");
         }
     }
 }

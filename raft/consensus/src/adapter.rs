@@ -1,0 +1,127 @@
+//! openraft's state machine trait over the replicated state: it calls `apply` and nothing more.
+//!
+//! ```text
+//!   committed entries ──► decode ──► [write lock: one batch] ──► events out ──► applied index moves ──► outcomes back
+//!                                                                    snapshots: see `snapshot`
+//! ```
+//!
+//! The order matters to everyone outside: state first, then the events that tell of it, then the index, then the answer
+//! to the proposer. So a proposer that was answered reads its write here, and a subscriber never hears of a change that
+//! it cannot yet read.
+
+use std::sync::Arc;
+
+use openraft::{EntryPayload, storage::RaftStateMachine};
+use quorate_raft_machine::{Event, Outcome};
+
+use crate::{
+    batch::{Batch, BatchOutcome},
+    compaction::LogGrowth,
+    events::AppliedEvents,
+    reader::Shared,
+    snapshot::{SnapshotBuilder, SnapshotData, Snapshots},
+    sources::Sources,
+    stop::{StopCause, with_causes},
+    telemetry,
+    type_config::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StorageIoError, StoredMembership, TypeConfig},
+};
+
+/// The state machine that openraft sees.
+#[derive(Debug, Clone)]
+pub(crate) struct Adapter {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) growth: Arc<LogGrowth>,
+    pub(crate) sources: Sources,
+    pub(crate) stop: StopCause,
+}
+
+impl Adapter {
+    /// Applies one entry.
+    fn apply_entry(&self, entry: Entry) -> Result<BatchOutcome, StorageError> {
+        let log_id = entry.log_id;
+        let mut events = Vec::new();
+        let outcomes = match entry.payload {
+            EntryPayload::Blank => {
+                self.shared.applied.write().last_applied = Some(log_id);
+                Vec::new()
+            }
+            EntryPayload::Membership(membership) => {
+                let mut applied = self.shared.applied.write();
+                applied.membership = StoredMembership::new(Some(log_id), membership);
+                applied.last_applied = Some(log_id);
+                Vec::new()
+            }
+            EntryPayload::Normal(batch) => self.apply_batch(log_id, &batch, &mut events)?,
+        };
+        self.shared.publish(log_id.index, events, false);
+        telemetry::applied(log_id.index);
+        self.sources.observer().applied(log_id.index, outcomes.len());
+        Ok(BatchOutcome { outcomes })
+    }
+
+    /// Applies the commands of one entry under one hold of the lock, so that no reader sees half of it.
+    fn apply_batch(&self, log_id: LogId, batch: &Batch, events: &mut Vec<Event>) -> Result<Vec<Outcome>, StorageError> {
+        let commands = batch.take_commands().map_err(|error| self.cannot_apply(log_id, &error))?;
+        let mut applied = self.shared.applied.write();
+        let outcomes = commands.iter().map(|command| applied.state.apply(log_id.index, command, events)).collect();
+        applied.last_applied = Some(log_id);
+        Ok(outcomes)
+    }
+
+    /// Ends consensus here: a member that cannot apply what the others did must not go on as if it had.
+    fn cannot_apply(&self, log_id: LogId, error: &(dyn std::error::Error + 'static)) -> StorageError {
+        let reason = self.stop.record(format!(
+            "the commands at log index {} cannot be applied by this version: {}",
+            log_id.index,
+            with_causes(error)
+        ));
+        StorageIoError::apply(log_id, openraft::AnyError::error(reason)).into()
+    }
+}
+
+impl Shared {
+    /// Tells subscribers what an entry changed, and then that it is applied.
+    pub(crate) fn publish(&self, index: u64, events: Vec<Event>, replaced: bool) {
+        if replaced || !events.is_empty() {
+            // Nobody listening is no failure.
+            drop(self.events.send(Arc::new(AppliedEvents { index, events, replaced })));
+        }
+        self.index.send_replace(index);
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Adapter {
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        let applied = self.shared.applied.read();
+        Ok((applied.last_applied, applied.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<BatchOutcome>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        entries.into_iter().map(|entry| self.apply_entry(entry)).collect()
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder::new(self)
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotData>, StorageError> {
+        // Whoever receives a snapshot from a peer writes it into the store chunk by chunk and hands over the finished
+        // file, so that openraft never asks for an empty one.
+        Ok(Box::new(SnapshotData::none()))
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Box<SnapshotData>) -> Result<(), StorageError> {
+        crate::snapshot::install(self, meta, *snapshot).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
+        self.snapshots.current()
+    }
+}

@@ -1,0 +1,290 @@
+//! A running Raft: opened on the log and the snapshots of this member, with the tasks that serve it.
+//!
+//! ```text
+//!   open:   log ─┐
+//!                ├─► newest snapshot into the state ─► Raft::new replays what is known to be committed
+//!   snapshots ───┘
+//!   serve:  driver │ batcher │ compactor │ free space          stop: batcher drains ─► Raft ─► log closed
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use openraft::SnapshotPolicy;
+use parking_lot::Mutex;
+use quorate_proto_identity::{ClusterId, MemberNumber};
+use quorate_raft_store::{
+    WalIdentity,
+    log::{OpenError, Wal},
+};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+
+use crate::{
+    adapter::Adapter,
+    batcher::Batcher,
+    compaction::{Compactor, LogGrowth},
+    driver::Driver,
+    limits::DRAIN_TIME_LIMIT,
+    log_storage::LogStorage,
+    network::NoPeers,
+    node::{Node, Places},
+    queue::Job,
+    runtime::seed_thread,
+    settings::Settings,
+    snapshot::Snapshots,
+    stop::with_causes,
+    telemetry,
+    type_config::Raft,
+};
+
+/// Raft, open and not yet served.
+pub(crate) struct Opened {
+    pub(crate) raft: Raft,
+    wal: Wal,
+    growth: Arc<LogGrowth>,
+    identity: WalIdentity,
+    settings: &'static Settings,
+}
+
+/// Raft, with its tasks.
+pub(crate) struct Engine {
+    pub(crate) raft: Raft,
+    pub(crate) cluster: ClusterId,
+    pub(crate) member: MemberNumber,
+    wal: Wal,
+    growth: Arc<LogGrowth>,
+    batcher: Mutex<Option<JoinHandle<()>>>,
+    driver: Mutex<Option<JoinHandle<()>>>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+/// Figures for health.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Figures {
+    pub(crate) term: u64,
+    pub(crate) last_log_index: Option<u64>,
+    pub(crate) committed_index: Option<u64>,
+    pub(crate) snapshot_index: Option<u64>,
+    pub(crate) purged_index: Option<u64>,
+    pub(crate) log_bytes: u64,
+}
+
+/// Why Raft could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The log was not opened; the cause says what to do.
+    #[error("the Raft log cannot be used")]
+    Log(#[from] OpenError),
+    /// The newest snapshot cannot be read, or a file cannot be removed; the cause says what to do.
+    #[error("the snapshots cannot be used")]
+    Snapshot(#[from] crate::snapshot::LoadError),
+    /// What is in the log cannot be applied, or Raft came to an end at once.
+    #[error("consensus cannot start: {reason}")]
+    Raft {
+        /// What Raft said.
+        reason: Arc<str>,
+    },
+    /// Blocking work was lost: the process is stopping.
+    #[error(transparent)]
+    Lost(#[from] crate::sources::WorkLost),
+}
+
+/// Whether the log is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogIs {
+    /// It must be there (WAL-18).
+    There,
+    /// It is made; what a founding that broke off has left is removed.
+    Made,
+}
+
+impl Opened {
+    /// Opens log and snapshots, brings the state up to what is known to be committed, and starts Raft. Nothing is
+    /// elected and nothing proposed before [`serve`](Self::serve).
+    pub(crate) async fn open(node: &Node, identity: WalIdentity, log_is: LogIs) -> Result<Self, EngineError> {
+        let disk = Arc::clone(&node.disk);
+        let Places { log, snapshots } = node.places.clone();
+        let options = node.config.log;
+        let (wal, snapshots, loaded) = node
+            .sources
+            .run_blocking(move || -> Result<_, EngineError> {
+                let (wal, recovered) = match log_is {
+                    LogIs::There => Wal::open(Arc::clone(&disk), &log, identity, options)?,
+                    LogIs::Made => Wal::create(Arc::clone(&disk), &log, identity, options)?,
+                };
+                tracing::info!(
+                    last = ?recovered.last, committed = ?recovered.committed, purged = ?recovered.purged,
+                    torn_bytes = recovered.torn_bytes, secured_bytes = recovered.secured_bytes, "the log is open"
+                );
+                let (snapshots, loaded) = Snapshots::open(disk, &snapshots, identity, recovered.purged)?;
+                Ok((wal, snapshots, loaded))
+            })
+            .await??;
+        let newest = loaded.as_ref().and_then(|loaded| loaded.last_applied);
+        if let Some(loaded) = loaded {
+            let index = loaded.last_applied.map_or(0, |id| id.index);
+            *node.shared.applied.write() = loaded;
+            node.shared.publish(index, Vec::new(), true);
+        }
+        let growth = LogGrowth::new(node.config.snapshot, newest);
+        let log =
+            LogStorage::new(wal.clone(), identity.member, Arc::clone(&growth), node.sources.clone(), node.stop.clone());
+        let adapter = Adapter {
+            shared: Arc::clone(&node.shared),
+            snapshots,
+            growth: Arc::clone(&growth),
+            sources: node.sources.clone(),
+            stop: node.stop.clone(),
+        };
+        let settings = node.settings();
+        let config = Arc::new(raft_config(settings, &identity));
+        seed_thread(node.sources.random_u64());
+        let raft = Raft::new(identity.member, config, NoPeers, log, adapter).await.map_err(|fatal| {
+            EngineError::Raft { reason: node.stop.get().unwrap_or_else(|| with_causes(&fatal).into()) }
+        })?;
+        Ok(Self { raft, wal, growth, identity, settings })
+    }
+
+    /// Starts what serves Raft.
+    pub(crate) fn serve(self, node: &Arc<Node>, member: MemberNumber, jobs: mpsc::Receiver<Job>) -> Engine {
+        let Self { raft, wal, growth, identity, settings } = self;
+        let driver = Driver {
+            raft: raft.clone(),
+            member: member.get(),
+            settings,
+            role: node.role.clone(),
+            sources: node.sources.clone(),
+            stop: node.stop.clone(),
+        };
+        let batcher = Batcher {
+            jobs,
+            raft: raft.clone(),
+            role: node.role.subscribe(),
+            closing: node.closing.subscribe(),
+            sources: node.sources.clone(),
+            sequences: node.sequences.clone(),
+            limits: node.config.batch,
+            member: member.get(),
+            boot: node.boot,
+            stop: node.stop.clone(),
+        };
+        let compactor = Compactor {
+            raft: raft.clone(),
+            wal: wal.clone(),
+            growth: Arc::clone(&growth),
+            shared: Arc::clone(&node.shared),
+        };
+        let (log, queue) = (wal.clone(), node.queue.clone());
+        let sample = move || {
+            let committed = log.recovered_now().committed.map_or(0, |id| id.index);
+            telemetry::sample(committed, log.bytes_after(None), queue.len());
+        };
+        let space = Arc::clone(&node.space).watch(node.sources.clone(), sample);
+        Engine {
+            cluster: ClusterId::new(identity.cluster),
+            member,
+            driver: Mutex::new(Some(tokio::spawn(driver.run()))),
+            batcher: Mutex::new(Some(tokio::spawn(batcher.run(DRAIN_TIME_LIMIT)))),
+            helpers: vec![tokio::spawn(compactor.run()), tokio::spawn(space)],
+            raft,
+            wal,
+            growth,
+        }
+    }
+
+    /// Ends a Raft that is not served, because founding broke off.
+    pub(crate) async fn abandon(self, node: &Node) {
+        // Both can only fail by being over already.
+        drop(self.raft.shutdown().await);
+        close_log(self.wal, node).await;
+    }
+}
+
+impl Engine {
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<MemberNumber> {
+        self.raft.server_metrics().borrow().current_leader.and_then(MemberNumber::new)
+    }
+
+    /// Figures for health.
+    pub(crate) fn figures(&self) -> Figures {
+        let log = self.wal.recovered_now();
+        Figures {
+            term: log.vote.map_or(0, |vote| vote.term),
+            last_log_index: log.last.map(|id| id.index),
+            committed_index: log.committed.map(|id| id.index),
+            snapshot_index: self.growth.snapshot_index(),
+            purged_index: log.purged.map(|id| id.index),
+            log_bytes: self.wal.bytes_after(None),
+        }
+    }
+
+    /// Stops in order. The caller has closed the queue.
+    pub(crate) async fn stop(&self, node: &Node) {
+        let batcher = self.batcher.lock().take();
+        if let Some(batcher) = batcher {
+            join(batcher, DRAIN_TIME_LIMIT * 2).await;
+        }
+        node.stop.record_end("consensus was shut down");
+        drop(self.raft.shutdown().await);
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        let driver = self.driver.lock().take();
+        if let Some(driver) = driver {
+            join(driver, DRAIN_TIME_LIMIT).await;
+        }
+        close_log(self.wal.clone(), node).await;
+    }
+}
+
+/// Waits for a task, but not for ever.
+async fn join(mut task: JoinHandle<()>, limit: Duration) {
+    if timeout(limit, &mut task).await.is_err() {
+        tracing::warn!("a task of consensus did not end in time and is cut off");
+        task.abort();
+    }
+}
+
+/// Settles the log's mark and gives its lock back.
+async fn close_log(wal: Wal, node: &Node) {
+    match node.sources.run_blocking(move || wal.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error = %with_causes(&error), "the log was not closed in order"),
+        Err(_lost) => tracing::warn!("the log was not closed in order"),
+    }
+}
+
+/// openraft's configuration: elections and snapshots are ours to start.
+fn raft_config(settings: &Settings, identity: &WalIdentity) -> openraft::Config {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    openraft::Config {
+        cluster_name: identity.to_string(),
+        heartbeat_interval: millis(settings.heartbeat_interval),
+        election_timeout_min: millis(settings.election_timeout_min),
+        election_timeout_max: millis(settings.election_timeout_max),
+        enable_tick: true,
+        enable_heartbeat: true,
+        enable_elect: false,
+        // By bytes, see `compaction`; and a purge policy that never finds anything to purge.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..openraft::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_raft_machine::NetworkProfile;
+
+    use super::*;
+
+    #[test]
+    fn raft_never_starts_an_election_by_itself_as_ele_01_says() {
+        for profile in [NetworkProfile::Site, NetworkProfile::Distance] {
+            let config = raft_config(Settings::of(profile), &WalIdentity { cluster: [1; 16], member: 1 });
+            assert!(!config.enable_elect);
+            assert!(config.election_timeout_min < config.election_timeout_max);
+            assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What others see of consensus: propose, read, watch.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use openraft::{
+    LogIdOptionExt,
+    error::{CheckIsLeaderError, RaftError},
+};
+use quorate_proto_identity::{ClusterId, MemberNumber};
+use quorate_raft_machine::Command;
+use tokio::{
+    sync::{broadcast, watch},
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    engine::Engine,
+    events::AppliedEvents,
+    founding::{FoundError, Founded},
+    health::Health,
+    membership::MemberNode,
+    node::Node,
+    proposal::{Applied, Proposal, ProposeError, Uncertainty, Unresolved},
+    queue::{Answer, Ticket},
+    reader::StateReader,
+    role::Role,
+    stop::with_causes,
+    telemetry,
+};
+
+/// Bytes that the envelope of a command may still grow by when the batcher stamps and numbers it.
+const ENVELOPE_ROOM_BYTES: usize = 64;
+
+/// A handle to consensus on this node. Cheap to clone; all clones are the same.
+///
+/// It serves a node in every condition: one that belongs to no cluster yet ([`Role::Unfounded`]), a member, and one
+/// whose consensus has ended ([`Role::Stopped`]), which still reads.
+#[derive(Clone)]
+pub struct Handle {
+    node: Arc<Node>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("role", &*self.node.role.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// Why a linearizable read cannot be served here and now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinearizeError {
+    /// This node does not lead, or not surely. Ask the leader.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<MemberNumber>,
+    },
+    /// The quorum did not answer, or apply did not catch up, before the deadline.
+    #[error("leadership was not confirmed in time")]
+    Deadline,
+    /// Consensus has ended on this node.
+    #[error("consensus has ended on this node: {reason}")]
+    Stopped {
+        /// What ended it.
+        reason: Arc<str>,
+    },
+}
+
+impl Handle {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
+    /// Makes this node the sole voter of a new cluster, once.
+    ///
+    /// Called again, also after a crash in the middle, it completes the first founding and gives the same answer. It
+    /// returns when this node leads. What the authority is made of is then proposed as an ordinary command.
+    ///
+    /// # Errors
+    ///
+    /// [`FoundError`]; nothing that was synced is undone by one.
+    pub async fn found(&self, member: &MemberNode) -> Result<Founded, FoundError> {
+        Arc::clone(&self.node).found(member).await
+    }
+
+    /// Has operations carried out, as one command: synced by a quorum, committed, and applied on this node.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`]. Only [`ProposeError::OutcomeUnknown`] leaves open whether something was done.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Applied, ProposeError> {
+        self.send(Arc::default(), proposal).await
+    }
+
+    /// Repeats a proposal whose outcome was not learned, under the origin it had (ELE-08): if the first try was applied,
+    /// its outcome is given back and nothing is done again. `proposal` must hold the same operations.
+    ///
+    /// # Errors
+    ///
+    /// As [`propose`](Self::propose).
+    pub async fn repeat(&self, unresolved: Unresolved, proposal: Proposal) -> Result<Applied, ProposeError> {
+        unresolved.ticket.renew();
+        self.send(unresolved.ticket, proposal).await
+    }
+
+    async fn send(&self, ticket: Arc<Ticket>, proposal: Proposal) -> Result<Applied, ProposeError> {
+        let deadline = proposal.deadline;
+        let receiver = match self.enqueue(&ticket, proposal) {
+            Ok(receiver) => receiver,
+            Err(error) => {
+                telemetry::refused(refusal_name(&error));
+                return Err(error);
+            }
+        };
+        match timeout_at(deadline, receiver).await {
+            Ok(Ok(Answer::Applied(applied))) => Ok(applied),
+            Ok(Ok(Answer::Refused(error))) => Err(error),
+            Ok(Ok(Answer::Unknown(cause))) => {
+                Err(ProposeError::OutcomeUnknown { cause, unresolved: Unresolved { ticket } })
+            }
+            Ok(Err(_no_answer)) => {
+                let reason = self.node.stop_reason();
+                Err(if ticket.give_up() {
+                    ProposeError::Stopped { reason }
+                } else {
+                    let cause = Uncertainty::Stopped { reason };
+                    ProposeError::OutcomeUnknown { cause, unresolved: Unresolved { ticket } }
+                })
+            }
+            Err(_deadline) if ticket.give_up() => Err(self.never_taken()),
+            Err(_deadline) => {
+                let cause = Uncertainty::Deadline;
+                Err(ProposeError::OutcomeUnknown { cause, unresolved: Unresolved { ticket } })
+            }
+        }
+    }
+
+    /// Puts a proposal into the queue, or says at once why not.
+    fn enqueue(
+        &self,
+        ticket: &Arc<Ticket>,
+        proposal: Proposal,
+    ) -> Result<tokio::sync::oneshot::Receiver<Answer>, ProposeError> {
+        match &*self.node.role.borrow() {
+            Role::Stopped { reason } => return Err(ProposeError::Stopped { reason: Arc::clone(reason) }),
+            Role::Unfounded => return Err(ProposeError::Unfounded),
+            Role::Learner { .. } | Role::Follower { .. } | Role::Candidate | Role::Leader { .. } => {}
+        }
+        self.node.space.check()?;
+        let command = self.node.envelope(proposal.caller, proposal.operations);
+        let encoded = command.encode();
+        let (bytes, limit) = (encoded.len() + ENVELOPE_ROOM_BYTES, self.node.config.batch.command_bytes);
+        if bytes > limit {
+            return Err(ProposeError::TooLarge { bytes, limit });
+        }
+        // What cannot be read back would end consensus on every member that reads it: it is read back here, first.
+        Command::decode(encoded).map_err(ProposeError::Invalid)?;
+        let Command { caller, operations, .. } = command;
+        self.node
+            .queue
+            .push(Arc::clone(ticket), caller, operations, bytes)
+            .map_err(|refused| refused.unwrap_or_else(|| ProposeError::Stopped { reason: self.node.stop_reason() }))
+    }
+
+    /// Why a proposal waited until its deadline and no batch took it.
+    fn never_taken(&self) -> ProposeError {
+        let limits = self.node.config.queue;
+        if self.node.role.borrow().is_leader() {
+            ProposeError::Overloaded { proposals: limits.proposals, bytes: limits.bytes }
+        } else {
+            ProposeError::NoLeader { leader: self.leader() }
+        }
+    }
+
+    /// Reads the applied state of this node.
+    pub fn state(&self) -> StateReader {
+        StateReader::new(Arc::clone(&self.node.shared))
+    }
+
+    /// What is applied from now on. See [`AppliedEvents`] for what to do about `Lagged`.
+    pub fn events(&self) -> broadcast::Receiver<Arc<AppliedEvents>> {
+        self.node.shared.events.subscribe()
+    }
+
+    /// The role of this node, and its changes.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.node.role.subscribe()
+    }
+
+    /// The cluster that this node belongs to, once it does.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.node.engine.get().map(|engine| engine.cluster)
+    }
+
+    /// This node's number in its cluster, once it has one.
+    pub fn member(&self) -> Option<MemberNumber> {
+        self.node.engine.get().map(|engine| engine.member)
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn leader(&self) -> Option<MemberNumber> {
+        self.node.engine.get()?.leader()
+    }
+
+    /// Makes sure that this node leads and has applied everything that was committed before the call: what is read
+    /// from the state afterwards is linearizable. Gives the log index that was reached.
+    ///
+    /// # Errors
+    ///
+    /// [`LinearizeError`].
+    pub async fn ensure_linearizable(&self, deadline: Instant) -> Result<u64, LinearizeError> {
+        if let Role::Stopped { reason } = &*self.node.role.borrow() {
+            return Err(LinearizeError::Stopped { reason: Arc::clone(reason) });
+        }
+        let Some(engine) = self.node.engine.get() else {
+            return Err(LinearizeError::NotLeader { leader: None });
+        };
+        match timeout_at(deadline, engine.raft.ensure_linearizable()).await {
+            Ok(Ok(reached)) => Ok(reached.index().unwrap_or(0)),
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
+                Err(LinearizeError::NotLeader { leader: forward.leader_id.and_then(MemberNumber::new) })
+            }
+            Ok(Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_)))) | Err(_) => {
+                Err(LinearizeError::Deadline)
+            }
+            Ok(Err(RaftError::Fatal(fatal))) => {
+                Err(LinearizeError::Stopped { reason: self.node.stop.record(with_causes(&fatal)) })
+            }
+        }
+    }
+
+    /// How consensus is on this node.
+    pub fn health(&self) -> Health {
+        let engine = self.node.engine.get();
+        let figures = engine.map(Engine::figures).unwrap_or_default();
+        Health {
+            role: self.node.role.borrow().clone(),
+            cluster: self.cluster(),
+            member: self.member(),
+            term: figures.term,
+            leader: self.leader(),
+            last_log_index: figures.last_log_index,
+            committed_index: figures.committed_index,
+            applied_index: self.node.shared.applied.read().last_applied.map(|id| id.index),
+            snapshot_index: figures.snapshot_index,
+            purged_index: figures.purged_index,
+            log_bytes: figures.log_bytes,
+            queued_proposals: self.node.queue.len(),
+            free_space_bytes: self.node.space.available(),
+            space_reserve_bytes: self.node.config.space_reserve_bytes,
+            stopped: self.node.stop.get(),
+        }
+    }
+
+    /// Stops in order: no new proposals, those that wait are carried out, the log is closed and its mark synced.
+    /// Reads go on. Called again, it does nothing.
+    pub async fn shutdown(&self) {
+        self.node.shutdown().await;
+    }
+
+    /// Waits until this node leads, at most for `limit`. For tests and for commands that found a cluster.
+    pub async fn wait_for_leadership(&self, limit: Duration) -> bool {
+        let mut role = self.role();
+        let settled = role.wait_for(|role| role.is_leader() || role.is_stopped());
+        match tokio::time::timeout(limit, settled).await {
+            Ok(Ok(role)) => role.is_leader(),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+fn refusal_name(error: &ProposeError) -> &'static str {
+    match error {
+        ProposeError::Unfounded => "unfounded",
+        ProposeError::NoLeader { .. } => "no_leader",
+        ProposeError::Overloaded { .. } => "overloaded",
+        ProposeError::Invalid(_) => "invalid",
+        ProposeError::TooLarge { .. } => "too_large",
+        ProposeError::NoSpace { .. } => "no_space",
+        ProposeError::Stopped { .. } => "stopped",
+        ProposeError::OutcomeUnknown { .. } => "outcome_unknown",
+    }
+}

@@ -1,0 +1,141 @@
+//! Proposals: what is asked of consensus, what comes back, and what is known when nothing does.
+
+use std::{sync::Arc, time::Duration};
+
+use quorate_proto_identity::MemberNumber;
+use quorate_raft_machine::{Caller, Operation, Outcome, StoredError};
+use tokio::time::Instant;
+
+use crate::{limits::PROPOSAL_TIME_LIMIT, queue::Ticket};
+
+/// Operations that somebody wants done, as one command: applied one after the other, with nothing in between.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// Who asks, for the audit record.
+    pub caller: Caller,
+    /// What is to be done. Each succeeds or is refused by itself.
+    pub operations: Vec<Operation>,
+    /// When the proposer stops waiting (ELE-08).
+    pub deadline: Instant,
+}
+
+impl Proposal {
+    /// A proposal with the usual time limit, [`PROPOSAL_TIME_LIMIT`].
+    pub fn new(caller: Caller, operations: Vec<Operation>) -> Self {
+        Self { caller, operations, deadline: Instant::now() + PROPOSAL_TIME_LIMIT }
+    }
+
+    /// A proposal that is given up after `limit`.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.deadline = Instant::now() + limit;
+        self
+    }
+}
+
+/// A command that is committed and applied on this node: whoever reads the state now sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The log index of the entry that carried it.
+    pub log_index: u64,
+    /// One result for each operation.
+    pub outcome: Outcome,
+}
+
+/// A proposal whose outcome is not known, and the right to repeat it under its origin.
+///
+/// While this value lives, the state keeps the outcome (as long as no more than a thousand are open), so that
+/// [`Handle::repeat`](crate::Handle::repeat) gets the answer of the first try and does nothing twice.
+#[derive(Debug)]
+pub struct Unresolved {
+    pub(crate) ticket: Arc<Ticket>,
+}
+
+/// Why a proposal's outcome is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Uncertainty {
+    /// The deadline passed while the command was on its way through the log.
+    #[error("no answer came within the time limit")]
+    Deadline,
+    /// Another member took the lead meanwhile; the entry may survive under it or not.
+    #[error("leadership moved while the command was on its way")]
+    LeadershipMoved,
+    /// Consensus ended on this node while the command was on its way.
+    #[error("consensus ended on this node: {reason}")]
+    Stopped {
+        /// What ended it.
+        reason: Arc<str>,
+    },
+}
+
+/// Why a proposal was not applied, or is not known to be.
+///
+/// All but [`OutcomeUnknown`](Self::OutcomeUnknown) mean that nothing was done and nothing will be.
+#[derive(Debug, thiserror::Error)]
+pub enum ProposeError {
+    /// This node belongs to no cluster yet: found one (`quorate cluster init`) or join one.
+    #[error("this node belongs to no cluster yet")]
+    Unfounded,
+    /// No leader was there before the deadline. Another node may answer, or the same one later.
+    #[error("there is no leader to take the command")]
+    NoLeader {
+        /// Who led last, as far as this node knows.
+        leader: Option<MemberNumber>,
+    },
+    /// Too many proposals wait already. Try again later.
+    #[error("too many proposals are waiting (limit: {proposals} proposals or {bytes} bytes)")]
+    Overloaded {
+        /// How many may wait.
+        proposals: usize,
+        /// How many bytes they may have together.
+        bytes: usize,
+    },
+    /// The command holds something that no log may hold, such as more operations than one command may have.
+    #[error("the command cannot be stored")]
+    Invalid(#[source] StoredError),
+    /// The command can never be taken: it is too large. Split it up.
+    #[error("the command has {bytes} bytes, the limit is {limit}")]
+    TooLarge {
+        /// The encoded size of the command.
+        bytes: usize,
+        /// The most that one command may have.
+        limit: usize,
+    },
+    /// The disk is nearly full. Free some space on the node's data directory.
+    #[error("only {available} bytes are free for the log, and {reserve} are kept in reserve")]
+    NoSpace {
+        /// Free bytes at the last look.
+        available: u64,
+        /// Bytes that are not used up by proposals.
+        reserve: u64,
+    },
+    /// Consensus has ended on this node until it is started again.
+    #[error("consensus has ended on this node: {reason}")]
+    Stopped {
+        /// What ended it.
+        reason: Arc<str>,
+    },
+    /// The command may have been applied, or may be later. Only its origin can repeat it safely (ELE-08).
+    #[error("the outcome is unknown: {cause}")]
+    OutcomeUnknown {
+        /// Why.
+        cause: Uncertainty,
+        /// The right to repeat it.
+        unresolved: Unresolved,
+    },
+}
+
+impl ProposeError {
+    /// Whether the same proposal may be made anew, by anybody, with some hope and without doing it twice.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NoLeader { .. } | Self::Overloaded { .. } => true,
+            Self::Unfounded
+            | Self::Invalid(_)
+            | Self::TooLarge { .. }
+            | Self::NoSpace { .. }
+            | Self::Stopped { .. }
+            | Self::OutcomeUnknown { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A disk that fails ends consensus for good, and a full one is noticed before.
+
+use std::time::Duration;
+
+use quorate_raft_consensus::{ProposeError, Role, Uncertainty};
+use quorate_raft_store::disk::{Fault, FaultKind};
+
+use crate::support::{PATIENCE, TestNode, config, create, eventually, proposal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_ends_consensus_for_good_and_health_says_why() {
+    let node = TestNode::founded().await;
+    node.create("before").await;
+    node.disk.plan(Fault { kind: FaultKind::SyncData, after: 0 });
+    let unknown = node.handle.propose(proposal(vec![create("lost")])).await.unwrap_err();
+    let ProposeError::OutcomeUnknown { cause: Uncertainty::Stopped { reason }, .. } = &unknown else {
+        panic!("{unknown}")
+    };
+    assert!(reason.contains("cannot sync"), "{reason}");
+    let mut role = node.handle.role();
+    let stopped = tokio::time::timeout(PATIENCE, role.wait_for(Role::is_stopped)).await.unwrap().unwrap().clone();
+    assert_eq!(stopped, Role::Stopped { reason: reason.clone() });
+    // The disk works again, and nothing is retried (WAL-09).
+    let refused = node.handle.propose(proposal(vec![create("later")])).await.unwrap_err();
+    assert!(matches!(&refused, ProposeError::Stopped { reason: again } if again == reason), "{refused}");
+    assert_eq!(node.handle.health().stopped.as_ref(), Some(reason));
+    assert!(!node.handle.health().takes_proposals());
+    // Reads go on.
+    assert!(node.has("before"));
+    assert!(!node.has("lost"));
+    // A restart takes it up again.
+    let node = node.restart(config()).await;
+    assert!(node.has("before"));
+    node.create("after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proposals_are_refused_below_the_reserve_before_the_disk_is_full() {
+    let mut limits = config();
+    limits.space_reserve_bytes = 64 * 1024;
+    let node = TestNode::founded_with(limits).await;
+    node.create("a").await;
+    node.disk.set_capacity(Some(8 * 1024));
+    eventually("free space is looked at", || {
+        node.handle.health().free_space_bytes.is_some_and(|free| free < 64 * 1024)
+    })
+    .await;
+    let refused = node.handle.propose(proposal(vec![create("b")])).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::NoSpace { reserve: 65_536, .. }), "{refused}");
+    assert!(node.handle.role().borrow().is_leader(), "nothing has ended");
+    node.disk.set_capacity(None);
+    eventually("there is room again", || node.handle.health().takes_proposals()).await;
+    node.create("b").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_apply_a_command_stops_instead_of_diverging() {
+    let node = TestNode::founded().await;
+    node.handle.shutdown().await;
+    // Nothing in this version can write a command that it cannot read; the log of a newer version is played by the unit
+    // tests of the adapter. What is tested here: a stopped node says so to whoever asks for a linearizable read.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+    let refused = node.handle.ensure_linearizable(deadline).await.unwrap_err();
+    assert!(refused.to_string().contains("shut down"), "{refused}");
+}
