@@ -4,12 +4,17 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "a panic in a test is a failing test, which is what is wanted"
 )]
 
+mod admin_entries;
+mod admin_services;
 mod bad_input;
+mod cli_commands;
 mod endpoint;
 mod flood;
+mod frames;
 mod identities;
 mod life;
 mod node;

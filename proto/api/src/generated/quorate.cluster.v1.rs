@@ -95,7 +95,7 @@ pub struct SetPolicyRequest {
     /// All of it: what is left at 0 takes its default, not the value that there is.
     #[prost(message, optional, tag = "1")]
     pub policy: ::core::option::Option<Policy>,
-    /// The revision that the caller saw. When set and no longer the one there is, the call is refused.
+    /// The revision that the caller saw, 1 or more. When set and no longer the one there is, the call is refused.
     #[prost(uint64, optional, tag = "2")]
     pub expected_revision: ::core::option::Option<u64>,
 }
@@ -462,8 +462,8 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "GetPolicy"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes the trust domain's policy. `InvalidArgument` when its lifetimes contradict each other,
-        /// `FailedPrecondition` when the revision expected is not the one there is; nothing changed then.
+        /// Changes the trust domain's policy. `InvalidArgument` when its lifetimes contradict each other, `Aborted` when the
+        /// revision expected is not the one there is; nothing changed then.
         pub async fn set_policy(
             &mut self,
             request: impl tonic::IntoRequest<super::SetPolicyRequest>,
@@ -539,8 +539,8 @@ pub mod cluster_server {
             tonic::Response<super::GetPolicyResponse>,
             tonic::Status,
         >;
-        /// Changes the trust domain's policy. `InvalidArgument` when its lifetimes contradict each other,
-        /// `FailedPrecondition` when the revision expected is not the one there is; nothing changed then.
+        /// Changes the trust domain's policy. `InvalidArgument` when its lifetimes contradict each other, `Aborted` when the
+        /// revision expected is not the one there is; nothing changed then.
         async fn set_policy(
             &self,
             request: tonic::Request<super::SetPolicyRequest>,
