@@ -29,10 +29,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::Gid;
+use quorate_actors::attestation::ProcessError;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
-use crate::peer_credentials;
+use crate::peer_credentials::{self, PeerError};
 use crate::service::gate::Gate;
 use crate::shutdown::{Stop, Stopping, stop_signal};
 
@@ -126,8 +127,14 @@ fn admit(
 ) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
     let process = match peer_credentials::of(&stream) {
         Ok(process) => process,
+        Err(PeerError::Process(error @ ProcessError::Ended { .. })) => {
+            // Anybody can bring this about as often as they like, so it is not told loudly.
+            tracing::debug!(listener = name, %error, "a process connected and ended");
+            return None;
+        }
         Err(error) => {
-            tracing::warn!(listener = name, %error, "the kernel did not say who connected");
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(listener = name, error, "the kernel did not say who connected");
             return None;
         }
     };

@@ -137,9 +137,12 @@ impl PlacedSocket {
             .and_then(|()| fs::hard_link(&waiting, path))
             .and_then(|()| fs::symlink_metadata(path));
         let _ = fs::remove_file(&waiting);
-        let file = placed.map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => SocketError::InUse { path: path.to_owned() },
-            _ => system("place a socket at", source),
+        let file = placed.map_err(|source| {
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                SocketError::InUse { path: path.to_owned() }
+            } else {
+                system("place a socket at", source)
+            }
         })?;
         let place = Place { path: path.to_owned(), device: file.dev(), inode: file.ino() };
         Ok(Self { listener, place })

@@ -1,8 +1,8 @@
 //! The file with the process number, for scripts that want to signal a node.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Why it was not written.
@@ -25,7 +25,9 @@ impl PidFile {
         aside.push(".new");
         let failed = |source| PidFileError { path: path.to_owned(), source };
         let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&aside).map_err(failed)?;
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside).map_err(failed)?;
+        // Whatever the umask is: others may know the number, only we may change it.
+        file.set_permissions(Permissions::from_mode(0o644)).map_err(failed)?;
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         fs::rename(&aside, path).map_err(failed)?;
         Ok(Self(path.to_owned()))

@@ -46,10 +46,7 @@ fn uri_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .value
         .general_names
         .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some((*uri).to_owned()),
-            _ => None,
-        })
+        .filter_map(|name| if let GeneralName::URI(uri) = name { Some((*uri).to_owned()) } else { None })
         .collect()
 }
 
@@ -64,7 +61,7 @@ async fn the_first_message_is_complete_and_correctly_encoded_sb_03_sb_07_sb_11()
 
     let chain = certificates(&svid.x509_svid);
     assert_eq!(chain.len(), 2, "leaf and issuing certificate");
-    assert_eq!(uri_names(&chain[0]), [svid.spiffe_id.clone()]);
+    assert_eq!(uri_names(&chain[0]), std::slice::from_ref(&svid.spiffe_id));
     assert!(!chain[0].is_ca() && chain[1].is_ca());
     let key = PrivateKey::from_pkcs8(&svid.x509_svid_key).unwrap();
     assert_eq!(key.public_key().spki_der(), chain[0].tbs_certificate.subject_pki.raw);

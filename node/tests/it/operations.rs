@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use quorate_proto_api::workload::{JwtsvidRequest, X509svidRequest};
+
 use crate::node::TestNode;
 
 /// One request; the status line and the body.
@@ -33,14 +35,51 @@ async fn live_before_the_founding_and_ready_after_it() {
 }
 
 #[tokio::test]
+async fn json_logs_are_one_object_a_line_and_no_log_holds_a_secret_atk_44() {
+    let mut node = TestNode::prepare();
+    node.configure("[log]\nformat = \"json\"\nlevel = \"trace\"\n");
+    node.start().await;
+    node.found(Default::default()).await.unwrap();
+    node.wait_ready().await;
+    node.register("/w").await;
+    let mut client = node.workload();
+    let mut svids = client.fetch_x509svid(X509svidRequest {}).await.unwrap().into_inner();
+    let key = svids.message().await.unwrap().unwrap().svids.remove(0).x509_svid_key;
+    let request = JwtsvidRequest { audience: vec!["a".to_owned()], spiffe_id: String::new() };
+    let token = client.fetch_jwtsvid(request).await.unwrap().into_inner().svids.remove(0).svid;
+
+    let log = node.log();
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+    assert!(log.contains("an authority was founded"));
+    // The private scalar stands in the middle of the PKCS#8 document; in what form it would leak is not known.
+    let secret = &key[36..60];
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = secret.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let escaped = format!("{:?}", bytes::Bytes::copy_from_slice(secret));
+    for form in [token.as_str(), token.rsplit('.').next().unwrap(), &hex, &list, escaped.trim_matches(['b', '"'])] {
+        assert!(!log.contains(form), "{form}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_core_file_and_descriptors_are_as_many_as_allowed_atk_44() {
+    let node = TestNode::waiting().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.pid())).unwrap();
+    let row = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let fields = |row: String| row.split_whitespace().rev().take(3).map(ToOwned::to_owned).collect::<Vec<_>>();
+    assert_eq!(fields(row("Max core file size"))[1..], ["0", "0"]);
+    let files = fields(row("Max open files"));
+    assert_eq!(files[1], files[2], "the soft limit is the hard one");
+}
+
+#[tokio::test]
 async fn metrics_are_listed_and_name_no_identity() {
     let node = TestNode::ready().await;
     node.register("/very/particular/path").await;
     node.workload()
-        .fetch_jwtsvid(quorate_proto_api::workload::JwtsvidRequest {
-            audience: vec!["a".to_owned()],
-            spiffe_id: String::new(),
-        })
+        .fetch_jwtsvid(JwtsvidRequest { audience: vec!["a".to_owned()], spiffe_id: String::new() })
         .await
         .unwrap();
     let (status, body) = get(&node, "/metrics");
