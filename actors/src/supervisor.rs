@@ -217,5 +217,4 @@ async fn stop_children(state: &mut SupervisorState) {
 }
 
 #[cfg(test)]
-#[path = "supervisor/tests.rs"]
 mod tests;

@@ -251,5 +251,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "system/tests.rs"]
 mod tests;

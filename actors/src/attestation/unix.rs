@@ -277,5 +277,4 @@ impl Found {
 }
 
 #[cfg(test)]
-#[path = "unix/tests.rs"]
 mod tests;

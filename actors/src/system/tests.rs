@@ -1,1 +1,8 @@
+//! The whole tree of actors on a real log: what workloads see.
 
+mod attestation;
+mod entitlement;
+mod issuance;
+mod supervision;
+mod tokens;
+mod world;

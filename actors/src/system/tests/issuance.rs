@@ -1,0 +1,291 @@
+//! The lease, renewal, rotation, and where keys are.
+
+use std::time::Duration;
+
+use quorate_proto_api::workload::X509svidResponse;
+use quorate_proto_identity::{
+    Bundle,
+    x509::{Certificate, Purpose, verify_x509_svid},
+};
+use quorate_raft_machine::{AuthorityState, EntryDraft, Operation, Policy};
+use tokio_stream::StreamExt;
+
+use super::world::{World, caller, draft, id, next, settings, trust_domain, until, within};
+use crate::{IssuanceStatus, Refusal};
+
+/// The leaf, after a check of everything that SB-11 asks for.
+fn leaf(world: &World, response: &X509svidResponse) -> Certificate {
+    let svid = &response.svids[0];
+    let chain = Certificate::parse_concatenated(&svid.x509_svid).unwrap();
+    assert_eq!(chain.len(), 2, "leaf and issuing certificate (CRL-09)");
+    let mut bundle = Bundle::new(trust_domain());
+    for root in Certificate::parse_concatenated(&svid.bundle).unwrap() {
+        bundle.add_x509_authority(root);
+    }
+    let key = quorate_proto_identity::PrivateKey::from_pkcs8(&svid.x509_svid_key).unwrap();
+    assert_eq!(key.public_key(), chain[0].public_key());
+    let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
+    let verified = verify_x509_svid(&ders, &bundle, world.sources.now().seconds(), Purpose::Client).unwrap();
+    assert_eq!(verified.spiffe_id().as_str(), svid.spiffe_id);
+    chain[0].clone()
+}
+
+fn unavailable<T: std::fmt::Debug>(result: Result<T, Refusal>) {
+    assert!(matches!(result, Err(Refusal::Unavailable(_))), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sb_07_sb_11_the_first_answer_is_complete_and_verifies() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let answer = next(&mut stream).await.unwrap();
+    assert_eq!(answer.svids[0].spiffe_id, id("/a").as_str());
+    let leaf = leaf(&world, &answer);
+    assert_eq!(leaf.validity().seconds(), 3630, "an hour, and 30 s back");
+}
+
+/// SB-04: before the authority is founded, nobody is told that it has no identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn sb_04_a_node_without_an_authority_is_unavailable_and_then_serves() {
+    let world = World::unfounded(settings()).await;
+    world.until(|status| matches!(status, IssuanceStatus::Waiting { .. })).await;
+    let (api, caller) = (world.system.workload_api(), caller());
+    unavailable(api.x509_svids(&caller).await);
+    unavailable(api.x509_bundles(&caller).await);
+    unavailable(api.fetch_jwt_svids(&caller, vec!["a".into()], None, None).await);
+    unavailable(api.validate_jwt_svid(&caller, "a", "t").await);
+    unavailable(world.system.minter().mint_jwt(&id("/a"), vec!["a".into()], 0).await);
+    world.found(Policy::default()).await;
+    world.until_ready().await;
+    world.register("a", "/a").await;
+    next(&mut api.x509_svids(&caller).await.unwrap()).await.unwrap();
+}
+
+/// Property 4, ATK-13: cut off from the quorum, a node answers to the end of its certificate and not beyond.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_renew_goes_on_to_the_end_of_its_lease_and_then_is_unavailable() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let (api, caller) = (world.system.workload_api(), caller());
+    let mut stream = api.x509_svids(&caller).await.unwrap();
+    next(&mut stream).await.unwrap();
+    world.handle.shutdown().await;
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    next(&mut api.x509_svids(&caller).await.unwrap()).await.unwrap();
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    unavailable(api.x509_svids(&caller).await);
+    unavailable(api.fetch_jwt_svids(&caller, vec!["a".into()], None, None).await);
+    // An issuer that looks at its watch says so, and open streams end.
+    world.system.child("issuer").await.unwrap().kill();
+    world.until(|status| matches!(status, IssuanceStatus::Waiting { .. })).await;
+    let end = loop {
+        match next(&mut stream).await {
+            Ok(_) => {}
+            Err(refusal) => break refusal,
+        }
+    };
+    unavailable::<()>(Err(end));
+    assert!(within(stream.next()).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_issuing_certificate_fences_the_node_until_it_has_another() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let before = next(&mut stream).await.unwrap();
+    let member = world.handle.member().unwrap();
+    world.propose(Operation::RevokeIssuingCertificate { member, serial: None }).await;
+    let end = next(&mut stream).await;
+    unavailable(end);
+    world.until_ready().await;
+    let mut stream = within(async {
+        loop {
+            if let Ok(stream) = world.system.workload_api().x509_svids(&caller()).await {
+                return stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let after = next(&mut stream).await.unwrap();
+    let issuing =
+        |answer: &X509svidResponse| Certificate::parse_concatenated(&answer.svids[0].x509_svid).unwrap()[1].clone();
+    assert_ne!(
+        issuing(&before).public_key(),
+        issuing(&after).public_key(),
+        "a lease that was taken away never comes back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_svid_is_renewed_at_half_life_without_a_gap() {
+    let world = World::ready().await;
+    world.register_draft(EntryDraft { x509_svid_ttl: 4, ..draft("a", "/a") }).await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let mut last = leaf(&world, &next(&mut stream).await.unwrap());
+    for _ in 0..3 {
+        let renewed = leaf(&world, &next(&mut stream).await.unwrap());
+        let now = world.sources.now().seconds();
+        assert_ne!(renewed.serial(), last.serial());
+        assert!(now <= last.validity().not_after(), "the new one came before the old one had ended");
+        assert!(last.validity().not_after().since(now) <= 3, "and not before its half life");
+        last = renewed;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_lease_is_renewed_and_streams_notice_only_their_renewals() {
+    let policy = Policy {
+        root_lifetime: 600,
+        issuing_lifetime: 4,
+        x509_svid_lifetime: 2,
+        jwt_key_lifetime: 600,
+        jwt_svid_lifetime: 10,
+        refresh_hint: 10,
+        ..Policy::default()
+    };
+    let world = World::with(policy, settings()).await;
+    world.register("a", "/a").await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let mut issuers = std::collections::BTreeSet::new();
+    while issuers.len() < 3 {
+        let answer = next(&mut stream).await.unwrap();
+        leaf(&world, &answer);
+        let chain = Certificate::parse_concatenated(&answer.svids[0].x509_svid).unwrap();
+        issuers.insert(chain[1].serial().to_vec());
+    }
+}
+
+/// Design section 3: prepared, then active, then old; and what was signed verifies all the time (property 3).
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_and_token_keys_move_on_in_time() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let (api, caller) = (world.system.workload_api(), caller());
+    let mut stream = api.x509_svids(&caller).await.unwrap();
+    let before = next(&mut stream).await.unwrap();
+    let old_token = api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap().svids.remove(0).svid;
+    let states = |world: &World| {
+        world.handle.state().read(|state| {
+            let mut found: Vec<_> = state.x509_authorities().map(|root| root.state).collect();
+            found.sort();
+            let mut keys: Vec<_> = state.jwt_authorities().map(|key| key.state).collect();
+            keys.sort();
+            (found, keys)
+        })
+    };
+    assert_eq!(states(&world), (vec![AuthorityState::Active], vec![AuthorityState::Active]));
+
+    // Half of the token key's week: its successor is prepared.
+    world.clock.advance(Duration::from_secs(4 * 24 * 3600));
+    let preparing = vec![AuthorityState::Prepared, AuthorityState::Active];
+    poke_until(&world, |world| states(world).1 == preparing).await;
+    // Half of the root's month, and all of the token key's week.
+    world.clock.advance(Duration::from_secs(12 * 24 * 3600));
+    poke_until(&world, |world| states(world).0 == preparing && states(world).1.contains(&AuthorityState::Active)).await;
+    // Five days before its end a root is replaced.
+    world.clock.advance(Duration::from_secs(10 * 24 * 3600));
+    poke_until(&world, |world| states(world).0 == [AuthorityState::Active, AuthorityState::Old]).await;
+    world.until_ready().await;
+
+    let mut stream = within(async {
+        loop {
+            if let Ok(stream) = api.x509_svids(&caller).await {
+                return stream;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let after =
+        until(&mut stream, |answer| Certificate::parse_concatenated(&answer.svids[0].bundle).unwrap().len() == 2).await;
+    leaf(&world, &after);
+    assert_ne!(before.svids[0].bundle, after.svids[0].bundle);
+    unavailable_or_invalid(api.validate_jwt_svid(&caller, "x", &old_token).await);
+    let token = api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap().svids.remove(0).svid;
+    api.validate_jwt_svid(&caller, "x", &token).await.unwrap();
+    // Property 6: the private half of what signs no tokens any more is gone from the state.
+    let kept = world
+        .handle
+        .state()
+        .read(|state| state.jwt_authorities().all(|key| key.sealed.is_some() == key.state.keeps_jwt_key()));
+    assert!(kept);
+}
+
+fn unavailable_or_invalid<T: std::fmt::Debug>(result: Result<T, Refusal>) {
+    assert!(matches!(result, Err(Refusal::Unavailable(_) | Refusal::InvalidArgument(_))), "{result:?}");
+}
+
+/// Lets the actors notice that the clock was set, by something new in the log, until a condition holds.
+async fn poke_until(world: &World, mut holds: impl FnMut(&World) -> bool) {
+    within(async {
+        let mut number = 0;
+        while !holds(world) {
+            let name = format!("poke-{}-{number}", world.sources.now().0);
+            world
+                .register_draft(EntryDraft {
+                    selectors: quorate_proto_identity::SelectorSet::new([quorate_proto_identity::Selector::parse(
+                        "unix:uid:1",
+                    )
+                    .unwrap()]),
+                    ..draft(&name, &format!("/{name}"))
+                })
+                .await;
+            number += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Property 6, ATK-12, ATK-44: no private key that this process made is in any file of the node.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_private_key_is_ever_written_in_the_clear() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    next(&mut world.system.workload_api().x509_svids(&caller()).await.unwrap()).await.unwrap();
+    world.system.ledger().flush().await;
+    let keys: Vec<Vec<u8>> = world.keys.made.lock().iter().map(|key| secret_half(key.pkcs8())).collect();
+    // A root, a token key, an issuing key and a workload's key at least.
+    assert!(keys.len() >= 4);
+    let mut files = 0;
+    let mut directories = vec![world.directory.path().to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                directories.push(entry.path());
+            } else if entry.file_type().unwrap().is_file() {
+                let bytes = std::fs::read(entry.path()).unwrap();
+                files += 1;
+                for key in &keys {
+                    let found = bytes.windows(key.len()).any(|window| window == key.as_slice());
+                    assert!(!found, "a private key is in {}", entry.path().display());
+                }
+            }
+        }
+    }
+    assert!(files > 3);
+}
+
+/// The 32 bytes of a P-256 private key, which stand in an OCTET STRING after the version in its PKCS#8 document.
+fn secret_half(pkcs8: &[u8]) -> Vec<u8> {
+    let marker = [0x02, 0x01, 0x01, 0x04, 0x20];
+    let start = pkcs8.windows(marker.len()).position(|window| window == marker).unwrap() + marker.len();
+    pkcs8[start..start + 32].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_starts_again_makes_another_issuing_key() {
+    let mut world = World::ready().await;
+    world.register("a", "/a").await;
+    let issuer =
+        |answer: &X509svidResponse| Certificate::parse_concatenated(&answer.svids[0].x509_svid).unwrap()[1].clone();
+    let before = next(&mut world.system.workload_api().x509_svids(&caller()).await.unwrap()).await.unwrap();
+    world.restart_actors().await;
+    world.until_ready().await;
+    let after = next(&mut world.system.workload_api().x509_svids(&caller()).await.unwrap()).await.unwrap();
+    assert_ne!(issuer(&before).public_key(), issuer(&after).public_key());
+}

@@ -1,0 +1,247 @@
+//! One node with everything but sockets: consensus on a temporary directory, the actors, and callers of choice.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use quorate_proto_identity::{
+    EntryId, KeyType, NodeName, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixMillis,
+};
+use quorate_raft_consensus::{Config, Consensus, Handle, MemberNode, Proposal, Sources, WallClock};
+use quorate_raft_machine::{COMMAND_VERSION, Caller as Asker, Done, EntryDraft, Operation, Policy};
+use quorate_raft_store::disk::RealDisk;
+use tempfile::TempDir;
+use tokio::runtime;
+use tokio_stream::{Stream, StreamExt};
+
+use crate::{
+    Caller, Dependencies, IssuanceStatus, Refusal, Settings, System,
+    attestation::{PeerCredentials, PeerProcess},
+    authority::founding::{FoundingPlan, plan},
+    keys::{FileCustody, KeyCustody},
+    sources::{BlockingPool, KeySource, KeySourceError, SystemClock, SystemEntropy},
+};
+
+/// The bound of every wait.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The system's clock, and how far it was set off.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    pub(super) fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl WallClock for Clock {
+    fn now(&self) -> UnixMillis {
+        SystemClock.now().plus(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Makes fresh keys, remembers them, and lets a test step in while one is made.
+#[derive(Clone, Default)]
+pub(super) struct WatchedKeys {
+    pub(super) made: Arc<Mutex<Vec<PrivateKey>>>,
+    pub(super) hook: Arc<Mutex<Option<Hook>>>,
+}
+
+type Hook = Box<dyn FnMut() + Send>;
+
+impl KeySource for WatchedKeys {
+    fn generate(&self, kind: KeyType) -> Result<PrivateKey, KeySourceError> {
+        let key = PrivateKey::generate(kind).map_err(|_| KeySourceError { kind })?;
+        self.made.lock().push(key.clone());
+        if let Some(hook) = &mut *self.hook.lock() {
+            hook();
+        }
+        Ok(key)
+    }
+}
+
+/// The node.
+pub(super) struct World {
+    pub(super) directory: TempDir,
+    pub(super) handle: Handle,
+    pub(super) system: System,
+    pub(super) clock: Clock,
+    pub(super) keys: WatchedKeys,
+    pub(super) custody: Arc<dyn KeyCustody>,
+    pub(super) sources: Sources,
+    pub(super) settings: Settings,
+}
+
+pub(super) fn trust_domain() -> TrustDomain {
+    TrustDomain::new("example.org").unwrap()
+}
+
+pub(super) fn id(path: &str) -> SpiffeId {
+    SpiffeId::from_path(&trust_domain(), path).unwrap()
+}
+
+/// Settings of tests: programs are not hashed, because the test's own is large.
+pub(super) fn settings() -> Settings {
+    Settings { executable_bytes_limit: 1, ..Settings::default() }
+}
+
+impl World {
+    /// A founded node that may sign.
+    pub(super) async fn ready() -> Self {
+        Self::with(Policy::default(), settings()).await
+    }
+
+    /// The same, by another policy or other settings.
+    pub(super) async fn with(policy: Policy, settings: Settings) -> Self {
+        let world = Self::unfounded(settings).await;
+        world.found(policy).await;
+        world.until_ready().await;
+        world
+    }
+
+    /// A node on an empty directory.
+    pub(super) async fn unfounded(settings: Settings) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let clock = Clock::default();
+        let runtime = runtime::Handle::current();
+        let sources = Sources::new(clock.clone(), SystemEntropy::new(), BlockingPool::new(runtime.clone()));
+        let config = Config::new(&data, runtime);
+        let handle = Consensus::start(config, sources.clone(), Arc::new(RealDisk)).await.unwrap();
+        let custody: Arc<dyn KeyCustody> = Arc::new(FileCustody::open(&data, None).unwrap());
+        let keys = WatchedKeys::default();
+        let system = System::start(dependencies(&directory, &handle, &sources, &keys, &custody, &settings));
+        let system = system.await.unwrap();
+        Self { directory, handle, system, clock, keys, custody, sources, settings }
+    }
+
+    /// Stops the actors and starts them anew, as a process that starts again on the same log.
+    pub(super) async fn restart_actors(&mut self) {
+        self.system.stop().await;
+        let dependencies =
+            dependencies(&self.directory, &self.handle, &self.sources, &self.keys, &self.custody, &self.settings);
+        self.system = System::start(dependencies).await.unwrap();
+    }
+
+    pub(super) async fn found(&self, policy: Policy) {
+        let name = node_name();
+        let node = MemberNode { name: name.clone(), addresses: vec!["localhost:8082".into()] };
+        let founded = self.handle.found(&node).await.unwrap();
+        let founding = FoundingPlan {
+            cluster: founded.cluster,
+            member: founded.member,
+            trust_domain: trust_domain(),
+            policy,
+            name,
+            region: String::new(),
+            zone: String::new(),
+            labels: BTreeMap::new(),
+            addresses: node.addresses,
+            version: COMMAND_VERSION,
+            build: "test".into(),
+        };
+        let keys = Arc::new(self.keys.clone());
+        let operation = plan(founding, &self.sources, keys, Arc::clone(&self.custody)).await.unwrap();
+        self.propose(operation).await;
+    }
+
+    pub(super) async fn propose(&self, operation: Operation) -> Done {
+        let proposal = Proposal::new(Asker::node(), vec![operation]);
+        self.handle.propose(proposal).await.unwrap().outcome.results.remove(0).unwrap()
+    }
+
+    pub(super) async fn until_ready(&self) {
+        self.until(|status| matches!(status, IssuanceStatus::Ready { .. })).await;
+    }
+
+    pub(super) async fn until(&self, wanted: impl FnMut(&IssuanceStatus) -> bool) -> IssuanceStatus {
+        let mut issuance = self.system.issuance();
+        within(issuance.wait_for(wanted)).await.unwrap().clone()
+    }
+
+    /// Registers an entry for callers that this test's user started.
+    pub(super) async fn register(&self, entry: &str, path: &str) {
+        self.register_draft(draft(entry, path)).await;
+    }
+
+    pub(super) async fn register_draft(&self, draft: EntryDraft) {
+        let done = self.propose(Operation::CreateEntry(Box::new(draft))).await;
+        assert!(matches!(done, Done::EntryCreated { .. }), "{done:?}");
+    }
+
+    pub(super) async fn delete(&self, entry: &str) {
+        self.propose(Operation::DeleteEntry { id: EntryId::new(entry).unwrap() }).await;
+    }
+}
+
+fn dependencies(
+    directory: &TempDir,
+    handle: &Handle,
+    sources: &Sources,
+    keys: &WatchedKeys,
+    custody: &Arc<dyn KeyCustody>,
+    settings: &Settings,
+) -> Dependencies {
+    Dependencies {
+        handle: handle.clone(),
+        sources: sources.clone(),
+        keys: Arc::new(keys.clone()),
+        custody: Arc::clone(custody),
+        name: node_name(),
+        ledger_dir: directory.path().join("data").join("ledger"),
+        settings: settings.clone(),
+    }
+}
+
+fn node_name() -> NodeName {
+    NodeName::new("node-1").unwrap()
+}
+
+/// An entry for callers that this test's user started, under the built-in parent.
+pub(super) fn draft(entry: &str, path: &str) -> EntryDraft {
+    let uid = nix::unistd::geteuid();
+    let selectors = SelectorSet::new([Selector::new("unix", &format!("uid:{uid}")).unwrap()]);
+    EntryDraft::new(EntryId::new(entry).unwrap(), id(path), id("/spire/nodes"), selectors)
+}
+
+/// This very process as a caller, on a connection of its own.
+pub(super) fn caller() -> Arc<Caller> {
+    let credentials = PeerCredentials {
+        pid: i32::try_from(std::process::id()).unwrap(),
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        groups: None,
+    };
+    Caller::new(PeerProcess::new(credentials, None).unwrap())
+}
+
+/// Waits, within bounds.
+pub(super) async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.expect("it takes too long")
+}
+
+/// The next item of a stream that has one.
+pub(super) async fn next<T>(stream: &mut (impl Stream<Item = Result<T, Refusal>> + Unpin)) -> Result<T, Refusal> {
+    within(stream.next()).await.expect("the stream has another item")
+}
+
+/// Reads a stream until an item is as wanted.
+pub(super) async fn until<T>(
+    stream: &mut (impl Stream<Item = Result<T, Refusal>> + Unpin),
+    mut wanted: impl FnMut(&T) -> bool,
+) -> T {
+    loop {
+        let item = next(stream).await.unwrap();
+        if wanted(&item) {
+            return item;
+        }
+    }
+}
