@@ -1,0 +1,297 @@
+//! The life cycle of authorities, and what is due when (design section 3).
+
+use quorate_proto_identity::{AuthorityId, UnixSeconds};
+use quorate_raft_machine::authority::{AUTHORITIES_LIMIT, EXPIRY_GRACE};
+use quorate_raft_machine::{
+    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, Operation, RefusalCode, due,
+};
+
+use crate::world::{TestRoot, World, jwt_key, life, number, sealed_to};
+
+fn prepare(root: &TestRoot) -> Operation {
+    Operation::PrepareX509Authority(Box::new(root.new.clone()))
+}
+
+fn activate(root: &TestRoot, issuing_certificates: Vec<NewIssuingCertificate>) -> Operation {
+    Operation::ActivateX509Authority { id: root.id(), issuing_certificates }
+}
+
+fn prepare_jwt(world: &World, name: &str) -> Operation {
+    Operation::PrepareJwtAuthority(Box::new(jwt_key(name, world.now, 120)))
+}
+
+fn jwt(name: &str) -> AuthorityId {
+    AuthorityId::new(name).unwrap()
+}
+
+fn state_of(world: &World, root: &TestRoot) -> Option<AuthorityState> {
+    world.state.x509_authority(&root.id()).map(|root| root.state)
+}
+
+#[test]
+fn a_root_goes_through_its_whole_life() {
+    let mut world = World::founded();
+    let first = world.active_root();
+    let issuing = world.issuing(&first, 1, 20);
+    world.one(Operation::RecordIssuingCertificate(Box::new(issuing))).unwrap();
+    let second = world.root(120);
+    world.take_events();
+
+    let moved = |root: &TestRoot, state| Ok(Done::AuthorityMoved { kind: AuthorityKind::X509, id: root.id(), state });
+    assert_eq!(world.one(prepare(&second)), moved(&second, AuthorityState::Prepared));
+    assert_eq!(
+        world.take_events(),
+        [Event::X509AuthorityChanged { id: second.id() }, Event::BundleChanged { sequence: 2 }]
+    );
+    assert_eq!(world.state.bundle().x509_authorities.len(), 2);
+
+    let issuing = world.issuing(&second, 1, 20);
+    assert_eq!(world.one(activate(&second, vec![issuing])), moved(&second, AuthorityState::Active));
+    assert_eq!(
+        (state_of(&world, &first), state_of(&world, &second)),
+        (Some(AuthorityState::Old), Some(AuthorityState::Active))
+    );
+    assert_eq!(world.state.bundle().sequence, 2, "the bundle says the same");
+    assert!(world.state.x509_authority(&first.id()).unwrap().sealed.is_some(), "an old root signs its CRL");
+
+    let taint = Operation::TaintX509Authority { id: first.id() };
+    assert_eq!(world.one(taint), moved(&first, AuthorityState::Tainted));
+    assert_eq!(world.state.bundle().sequence, 3);
+    assert!(world.state.bundle().x509_authorities.iter().any(|root| root.id == first.id() && root.tainted));
+
+    assert_eq!(world.state.issuing_certificates().filter(|issuing| issuing.revoked_at.is_some()).count(), 0);
+    let revoke = Operation::RevokeX509Authority { id: first.id() };
+    assert_eq!(world.one(revoke), moved(&first, AuthorityState::Revoked));
+    assert_eq!((world.state.bundle().sequence, world.state.bundle().x509_authorities.len()), (4, 1));
+    let revoked = world.state.x509_authority(&first.id()).unwrap();
+    assert_eq!(revoked.sealed, None);
+    assert_eq!(revoked.times.revoked_at, Some(world.seconds()));
+    assert_eq!(world.state.issuing_certificates().filter(|issuing| issuing.revoked_at.is_some()).count(), 1);
+    assert_eq!(world.state.live_members(world.seconds()), [number(1)], "by its certificate under the new root");
+
+    world.now += 120 + EXPIRY_GRACE + 1;
+    let pruned = Done::AuthoritiesPruned { x509: 1, jwt: 0, issuing: 2 };
+    assert_eq!(world.one(Operation::PruneAuthorities), Ok(pruned));
+    assert_eq!(state_of(&world, &first), None);
+    assert_eq!(state_of(&world, &second), Some(AuthorityState::Active), "the active one stays, ended or not");
+}
+
+#[test]
+fn a_token_key_goes_through_its_whole_life_and_loses_its_private_half_once_old() {
+    let mut world = World::founded();
+    let moved = |name: &str, state| Ok(Done::AuthorityMoved { kind: AuthorityKind::Jwt, id: jwt(name), state });
+    let operation = prepare_jwt(&world, "jwt-2");
+    assert_eq!(world.one(operation), moved("jwt-2", AuthorityState::Prepared));
+    assert_eq!((world.state.bundle().sequence, world.state.bundle().jwt_authorities.len()), (2, 2));
+    assert_eq!(world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }), moved("jwt-2", AuthorityState::Active));
+    assert_eq!(world.state.bundle().sequence, 2);
+    let old = world.state.jwt_authority(&jwt("jwt-1")).unwrap();
+    assert_eq!((old.state, &old.sealed), (AuthorityState::Old, &None));
+    assert_eq!(world.one(Operation::TaintJwtAuthority { id: jwt("jwt-1") }), moved("jwt-1", AuthorityState::Tainted));
+    assert_eq!(world.one(Operation::RevokeJwtAuthority { id: jwt("jwt-1") }), moved("jwt-1", AuthorityState::Revoked));
+    assert_eq!((world.state.bundle().sequence, world.state.bundle().jwt_authorities.len()), (4, 1));
+}
+
+#[test]
+fn every_step_that_the_life_cycle_does_not_have_is_refused() {
+    let mut world = World::founded();
+    let active = world.active_root();
+    let prepared = world.root(120);
+    world.one(prepare(&prepared)).unwrap();
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
+    for (operation, expected) in [
+        (Operation::TaintX509Authority { id: active.id() }, "is active: only an old authority can be tainted"),
+        (Operation::TaintX509Authority { id: prepared.id() }, "is prepared: only an old authority can be tainted"),
+        (Operation::RevokeX509Authority { id: active.id() }, "is active: only a tainted authority can be revoked"),
+        (Operation::RevokeX509Authority { id: prepared.id() }, "is prepared"),
+        (activate(&active, vec![]), "is active: only a prepared authority can be activated"),
+        (Operation::TaintJwtAuthority { id: jwt("jwt-1") }, "is active"),
+        (Operation::TaintJwtAuthority { id: jwt("jwt-2") }, "is prepared"),
+        (Operation::RevokeJwtAuthority { id: jwt("jwt-1") }, "is active"),
+        (Operation::ActivateJwtAuthority { id: jwt("jwt-1") }, "is active"),
+    ] {
+        let message = world.refused_with(operation, RefusalCode::WrongState);
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+    }
+    world.one(activate(&prepared, vec![])).unwrap();
+    let message = world.refused_with(Operation::RevokeX509Authority { id: active.id() }, RefusalCode::WrongState);
+    assert!(message.contains("is old: only a tainted"), "{message}");
+    let unknown = jwt("unknown");
+    for operation in [
+        Operation::ActivateX509Authority { id: unknown.clone(), issuing_certificates: vec![] },
+        Operation::TaintX509Authority { id: unknown.clone() },
+        Operation::RevokeX509Authority { id: unknown.clone() },
+        Operation::ActivateJwtAuthority { id: unknown.clone() },
+        Operation::TaintJwtAuthority { id: unknown.clone() },
+        Operation::RevokeJwtAuthority { id: unknown },
+    ] {
+        world.refused_with(operation, RefusalCode::NotFound);
+    }
+}
+
+#[test]
+fn a_step_repeated_by_a_new_leader_is_refused() {
+    let mut world = World::founded();
+    let root = world.root(120);
+    world.one(prepare(&root)).unwrap();
+    let other = world.root(120);
+    let message = world.refused_with(prepare(&other), RefusalCode::WrongState);
+    assert!(message.contains("is prepared already"), "{message}");
+    world.refused_with(prepare(&root), RefusalCode::AlreadyExists);
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
+    let operation = prepare_jwt(&world, "jwt-3");
+    world.refused_with(operation, RefusalCode::WrongState);
+    world.one(activate(&root, vec![])).unwrap();
+    world.refused_with(activate(&root, vec![]), RefusalCode::WrongState);
+}
+
+#[test]
+fn a_prepared_authority_that_ended_unused_makes_way() {
+    let mut world = World::founded();
+    let unused = world.root(120);
+    world.one(prepare(&unused)).unwrap();
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
+    world.now += 121;
+    let message = world.refused_with(activate(&unused, vec![]), RefusalCode::WrongState);
+    assert!(message.contains("can no longer be activated"), "{message}");
+    world.refused_with(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }, RefusalCode::WrongState);
+    let next = world.root(120);
+    world.one(prepare(&next)).unwrap();
+    let operation = prepare_jwt(&world, "jwt-3");
+    world.one(operation).unwrap();
+    assert_eq!(state_of(&world, &unused), None);
+    assert_eq!(world.state.jwt_authority(&jwt("jwt-2")), None);
+}
+
+#[test]
+fn a_token_key_that_is_not_in_order_is_refused() {
+    let mut world = World::founded();
+    let mut bad_key = jwt_key("jwt-2", world.now, 120);
+    bad_key.public_key = b"none"[..].into();
+    let mut long = jwt_key("jwt-2", world.now, 120);
+    long.validity = life(world.now, 151);
+    let mut sealed_to_stranger = jwt_key("jwt-2", world.now, 120);
+    sealed_to_stranger.sealed = sealed_to(&[1, 7]);
+    for (new, expected) in
+        [(bad_key, "cannot sign tokens"), (long, "jwt_key_lifetime is 120 s"), (sealed_to_stranger, "no member")]
+    {
+        let message = world.refused_with(Operation::PrepareJwtAuthority(Box::new(new)), RefusalCode::Invalid);
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+    }
+    let mut backdated = jwt_key("jwt-2", world.now - 30, 150);
+    backdated.sealed = sealed_to(&[1]);
+    world.one(Operation::PrepareJwtAuthority(Box::new(backdated))).unwrap();
+}
+
+#[test]
+fn an_activation_whose_certificates_are_not_in_order_changes_nothing() {
+    let mut world = World::founded();
+    let active = world.active_root();
+    let next = world.root(120);
+    world.one(prepare(&next)).unwrap();
+    let wrong_root = world.issuing(&active, 1, 20);
+    let message = world.refused_with(activate(&next, vec![wrong_root]), RefusalCode::Invalid);
+    assert!(message.contains("is not signed by root"), "{message}");
+    let good = world.issuing(&next, 1, 20);
+    let message = world.refused_with(activate(&next, vec![good.clone(), good]), RefusalCode::Invalid);
+    assert!(message.contains("comes twice"), "{message}");
+    assert_eq!(state_of(&world, &active), Some(AuthorityState::Active));
+}
+
+#[test]
+fn an_activation_moves_live_members_with_the_keys_that_they_have() {
+    let mut world = World::founded();
+    let first = world.active_root();
+    let key = crate::world::key();
+    let issuing = world.issuing_for(&first, &key, 1, 20, 40);
+    world.one(Operation::RecordIssuingCertificate(Box::new(issuing))).unwrap();
+    let next = world.root(120);
+    world.one(prepare(&next)).unwrap();
+    world.now += 5;
+    let mut same_key = world.issuing_for(&next, &key, 1, 20, 40);
+    same_key.crl = bytes::Bytes::new();
+    world.one(activate(&next, vec![same_key])).unwrap();
+    assert_eq!(world.state.issuing_certificates().count(), 2);
+    assert_eq!(world.state.issuing_keys().count(), 1);
+}
+
+#[test]
+fn authorities_have_a_limit() {
+    let mut world = World::founded();
+    for n in 2..=AUTHORITIES_LIMIT {
+        let name = format!("jwt-{n}");
+        let operation = prepare_jwt(&world, &name);
+        world.one(operation).unwrap();
+        world.one(Operation::ActivateJwtAuthority { id: jwt(&name) }).unwrap();
+    }
+    let operation = prepare_jwt(&world, "one-too-many");
+    world.refused_with(operation, RefusalCode::LimitReached);
+}
+
+/// What is due at each second of a life of 120 s: successor prepared at 60 s left, activated at 20 s left.
+#[test]
+fn steps_fall_due_at_half_and_at_a_sixth_of_a_life() {
+    let mut world = World::founded();
+    let at = |world: &World, second: i64| due(&world.state, UnixSeconds(crate::world::START + second));
+    assert_eq!(at(&world, 59), []);
+    assert_eq!(at(&world, 60), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
+    assert_eq!(at(&world, 100), [Due::PrepareX509Authority, Due::PrepareJwtAuthority], "late, but one after the other");
+    world.now += 60;
+    let next = world.root(120);
+    world.one(prepare(&next)).unwrap();
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
+    assert_eq!(at(&world, 99), []);
+    let activations = [Due::ActivateX509Authority { id: next.id() }, Due::ActivateJwtAuthority { id: jwt("jwt-2") }];
+    assert_eq!(at(&world, 100), activations);
+    world.now += 40;
+    world.one(activate(&next, vec![])).unwrap();
+    world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
+    assert_eq!(at(&world, 119), []);
+    assert_eq!(at(&world, 120), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
+    assert!(!at(&world, 120 + EXPIRY_GRACE).contains(&Due::PruneAuthorities));
+    assert!(at(&world, 121 + EXPIRY_GRACE).contains(&Due::PruneAuthorities));
+}
+
+#[test]
+fn after_a_year_switched_off_a_new_authority_is_made_and_signs_at_once() {
+    let mut world = World::founded();
+    let unused = world.root(120);
+    world.one(prepare(&unused)).unwrap();
+    world.now += 365 * 24 * 3_600;
+    assert_eq!(
+        due(&world.state, world.seconds()),
+        [Due::PrepareX509Authority, Due::PrepareJwtAuthority, Due::PruneAuthorities]
+    );
+    let next = world.root(120);
+    world.one(prepare(&next)).unwrap();
+    assert_eq!(
+        due(&world.state, world.seconds()),
+        [Due::ActivateX509Authority { id: next.id() }, Due::PrepareJwtAuthority]
+    );
+}
+
+#[test]
+fn long_lives_are_prepared_30_days_and_activated_7_days_before_their_end() {
+    use quorate_raft_machine::authority::{activate_at, prepare_at};
+    const DAY: i64 = 24 * 3_600;
+    let year = life(0, 365 * DAY);
+    assert_eq!(prepare_at(&year), UnixSeconds(335 * DAY));
+    assert_eq!(activate_at(&year), UnixSeconds(358 * DAY));
+    let month = life(0, 30 * DAY);
+    assert_eq!(prepare_at(&month), UnixSeconds(15 * DAY));
+    assert_eq!(activate_at(&month), UnixSeconds(25 * DAY));
+}
+
+#[test]
+fn expired_entries_are_due_to_be_pruned() {
+    let mut world = World::founded();
+    let mut ends = crate::world::draft("a", "/a", &["unix:uid:1"]);
+    ends.expires_at = Some(UnixSeconds(world.now + 10));
+    world.one(crate::world::create(ends)).unwrap();
+    assert_eq!(due(&world.state, UnixSeconds(world.now + 10)), []);
+    assert_eq!(due(&world.state, UnixSeconds(world.now + 11)), [Due::PruneExpiredEntries]);
+}

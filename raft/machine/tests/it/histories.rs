@@ -1,0 +1,379 @@
+//! Random histories: every invariant after each step, and two members that never differ.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use quorate_proto_identity::{EntryId, UnixSeconds};
+use quorate_raft_machine::{
+    AuthorityState, Command, EntryChange, EntryDraft, EntryFilter, Event, MemberRole, MemberStatus, Operation, Policy,
+    SnapshotReader, State, due,
+};
+
+use crate::world::{
+    World, create, draft_under, entitled_by_reading, entry_id, id, jwt_key, member, number, selectors, short_policy,
+};
+
+const PATHS: [&str; 6] = ["/a", "/b", "/c", "/a/b", "/alias", "/spire/x"];
+const PARENTS: [&str; 7] = [
+    "/spire/nodes",
+    "/spire/agent/quorate/node-1",
+    "/spire/agent/quorate/node-2",
+    "/spire/server",
+    "/a",
+    "/b",
+    "/alias",
+];
+const SELECTORS: [&str; 7] =
+    ["unix:uid:1", "unix:uid:2", "unix:gid:1", "unix:gid:2", "unix:path:/x", "quorate:name:node-1", "quorate:zone:a"];
+
+/// One step, in terms of choices; what it becomes depends on the state that it meets.
+#[derive(Debug, Clone)]
+enum Step {
+    Create(Choice),
+    Update(u8, Choice, u16),
+    Delete(u8),
+    PruneEntries,
+    Wait(u8),
+    PrepareX509,
+    ActivateX509(u8, bool),
+    TaintX509(u8),
+    RevokeX509(u8),
+    PrepareJwt,
+    ActivateJwt(u8),
+    TaintJwt(u8),
+    RevokeJwt(u8),
+    PruneAuthorities,
+    WhatIsDue,
+    Record(u8, i64),
+    Fence(u8),
+    Member(u8, u8),
+    Policy(u32),
+    Repeat(u8),
+    Restore,
+}
+
+/// The fields of an entry.
+#[derive(Debug, Clone)]
+struct Choice {
+    id: u8,
+    path: u8,
+    parent: u8,
+    selectors: u8,
+    ttl: u32,
+    ends_in: Option<u8>,
+    bits: u8,
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    (0..20_u8, 0..6_u8, 0..7_u8, 0..128_u8, 0..3_u32, proptest::option::of(0..40_u8), any::<u8>()).prop_map(
+        |(id, path, parent, selectors, ttl, ends_in, bits)| Choice { id, path, parent, selectors, ttl, ends_in, bits },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => choice().prop_map(Step::Create),
+        8 => (0..20_u8, choice(), any::<u16>()).prop_map(|(id, choice, mask)| Step::Update(id, choice, mask)),
+        6 => (0..20_u8).prop_map(Step::Delete),
+        1 => Just(Step::PruneEntries),
+        3 => (0..30_u8).prop_map(Step::Wait),
+        2 => Just(Step::PrepareX509),
+        2 => (0..3_u8, any::<bool>()).prop_map(|(pick, issuing)| Step::ActivateX509(pick, issuing)),
+        1 => (0..3_u8).prop_map(Step::TaintX509),
+        1 => (0..3_u8).prop_map(Step::RevokeX509),
+        2 => Just(Step::PrepareJwt),
+        2 => (0..3_u8).prop_map(Step::ActivateJwt),
+        1 => (0..3_u8).prop_map(Step::TaintJwt),
+        1 => (0..3_u8).prop_map(Step::RevokeJwt),
+        1 => Just(Step::PruneAuthorities),
+        3 => Just(Step::WhatIsDue),
+        3 => (1..4_u8, 1..25_i64).prop_map(|(member, life)| Step::Record(member, life)),
+        1 => (1..4_u8).prop_map(Step::Fence),
+        2 => (0..4_u8, any::<u8>()).prop_map(|(member, bits)| Step::Member(member, bits)),
+        1 => (1..40_u32).prop_map(Step::Policy),
+        3 => (0..8_u8).prop_map(Step::Repeat),
+        2 => Just(Step::Restore),
+    ]
+}
+
+fn drafted(world: &World, choice: &Choice) -> EntryDraft {
+    let held: Vec<&str> = (0..7).filter(|bit| choice.selectors >> bit & 1 == 1).map(|bit| SELECTORS[bit]).collect();
+    let entry = format!("entry-{}", choice.id);
+    let mut drafted = draft_under(PARENTS[usize::from(choice.parent)], &entry, PATHS[usize::from(choice.path)], &held);
+    drafted.x509_svid_ttl = choice.ttl;
+    drafted.expires_at = choice.ends_in.map(|seconds| UnixSeconds(world.now + i64::from(seconds)));
+    drafted.admin = choice.bits & 1 != 0;
+    drafted.downstream = choice.bits & 2 != 0;
+    drafted.store_svid = choice.bits & 4 != 0;
+    drafted.hint = if choice.bits & 8 != 0 { "hint".to_owned() } else { String::new() };
+    drafted.dns_names = if choice.bits & 16 != 0 { vec!["a.example.org".to_owned()] } else { vec![] };
+    drafted
+}
+
+fn change(drafted: EntryDraft, mask: u16) -> EntryChange {
+    let all = EntryChange::everything(drafted);
+    let has = |bit: u16| mask >> bit & 1 == 1;
+    EntryChange {
+        spiffe_id: all.spiffe_id.filter(|_| has(0)),
+        parent_id: all.parent_id.filter(|_| has(1)),
+        selectors: all.selectors.filter(|_| has(2)),
+        x509_svid_ttl: all.x509_svid_ttl.filter(|_| has(3)),
+        jwt_svid_ttl: all.jwt_svid_ttl.filter(|_| has(4)),
+        federates_with: all.federates_with.filter(|_| has(5)),
+        admin: all.admin.filter(|_| has(6)),
+        downstream: all.downstream.filter(|_| has(7)),
+        expires_at: all.expires_at.filter(|_| has(8)),
+        dns_names: all.dns_names.filter(|_| has(9)),
+        store_svid: all.store_svid.filter(|_| has(10)),
+        hint: all.hint.filter(|_| has(11)),
+        additional_attributes: all.additional_attributes.filter(|_| has(12)),
+    }
+}
+
+/// The operations that a step becomes.
+fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
+    let pick_root = |world: &World, pick: u8| {
+        let roots: Vec<_> = world.state.x509_authorities().map(|root| root.id.clone()).collect();
+        roots[usize::from(pick) % roots.len()].clone()
+    };
+    let pick_key = |world: &World, pick: u8| {
+        let keys: Vec<_> = world.state.jwt_authorities().map(|key| key.id.clone()).collect();
+        keys[usize::from(pick) % keys.len()].clone()
+    };
+    match step {
+        Step::Create(choice) => vec![create(drafted(world, choice))],
+        Step::Update(entry, choice, mask) => vec![Operation::UpdateEntry {
+            id: entry_id(&format!("entry-{entry}")),
+            change: Box::new(change(drafted(world, choice), *mask)),
+        }],
+        Step::Delete(entry) => vec![Operation::DeleteEntry { id: entry_id(&format!("entry-{entry}")) }],
+        Step::PruneEntries => vec![Operation::PruneExpiredEntries],
+        Step::Wait(_) | Step::Repeat(_) | Step::Restore => vec![],
+        Step::PrepareX509 => vec![Operation::PrepareX509Authority(Box::new(world.root(120).new))],
+        Step::ActivateX509(pick, with_issuing) => {
+            let id = pick_root(world, *pick);
+            let root = world.root_with(&id);
+            let issuing_certificates = if *with_issuing { vec![world.issuing(&root, 1, 15)] } else { vec![] };
+            vec![Operation::ActivateX509Authority { id, issuing_certificates }]
+        }
+        Step::TaintX509(pick) => vec![Operation::TaintX509Authority { id: pick_root(world, *pick) }],
+        Step::RevokeX509(pick) => vec![Operation::RevokeX509Authority { id: pick_root(world, *pick) }],
+        Step::PrepareJwt => {
+            let name = format!("kid-{}", world.sequence);
+            vec![Operation::PrepareJwtAuthority(Box::new(jwt_key(&name, world.now, 120)))]
+        }
+        Step::ActivateJwt(pick) => vec![Operation::ActivateJwtAuthority { id: pick_key(world, *pick) }],
+        Step::TaintJwt(pick) => vec![Operation::TaintJwtAuthority { id: pick_key(world, *pick) }],
+        Step::RevokeJwt(pick) => vec![Operation::RevokeJwtAuthority { id: pick_key(world, *pick) }],
+        Step::PruneAuthorities => vec![Operation::PruneAuthorities],
+        Step::WhatIsDue => what_is_due(world),
+        Step::Record(of, life) => {
+            let root = world.active_root();
+            let room = root.certificate.validity().not_after().since(world.seconds()).clamp(0, *life);
+            if room == 0 {
+                return vec![];
+            }
+            vec![Operation::RecordIssuingCertificate(Box::new(world.issuing(&root, u64::from(*of), room)))]
+        }
+        Step::Fence(of) => {
+            vec![Operation::RevokeIssuingCertificate { member: number(u64::from(*of)), serial: None }]
+        }
+        Step::Member(of, bits) => vec![member_step(world, *of, *bits)],
+        Step::Policy(issuing_lifetime) => vec![Operation::SetPolicy {
+            policy: Policy { issuing_lifetime: *issuing_lifetime, x509_svid_lifetime: 2, ..short_policy() },
+            expected_revision: 0,
+        }],
+    }
+}
+
+fn member_step(world: &World, of: u8, bits: u8) -> Operation {
+    let Some(known) = quorate_proto_identity::MemberNumber::new(u64::from(of)).and_then(|of| world.state.member(of))
+    else {
+        return Operation::SetMember { number: None, member: Box::new(member(&format!("node-{}", bits % 4))) };
+    };
+    let mut record = known.record.clone();
+    record.role = if bits & 1 == 0 { MemberRole::Voter } else { MemberRole::Learner };
+    if bits.is_multiple_of(16) {
+        record.status = MemberStatus::Removed;
+    }
+    Operation::SetMember { number: Some(known.number), member: Box::new(record) }
+}
+
+/// What a leader does about everything that is due.
+fn what_is_due(world: &mut World) -> Vec<Operation> {
+    let steps = due(&world.state, world.seconds());
+    steps
+        .into_iter()
+        .map(|step| match step {
+            quorate_raft_machine::Due::PrepareX509Authority => {
+                Operation::PrepareX509Authority(Box::new(world.root(120).new))
+            }
+            quorate_raft_machine::Due::ActivateX509Authority { id } => {
+                let root = world.root_with(&id);
+                let issuing = vec![world.issuing(&root, 1, 15)];
+                Operation::ActivateX509Authority { id, issuing_certificates: issuing }
+            }
+            quorate_raft_machine::Due::PrepareJwtAuthority => {
+                let name = format!("due-{}", world.sequence);
+                Operation::PrepareJwtAuthority(Box::new(jwt_key(&name, world.now, 120)))
+            }
+            quorate_raft_machine::Due::ActivateJwtAuthority { id } => Operation::ActivateJwtAuthority { id },
+            quorate_raft_machine::Due::PruneAuthorities => Operation::PruneAuthorities,
+            quorate_raft_machine::Due::PruneExpiredEntries => Operation::PruneExpiredEntries,
+        })
+        .collect()
+}
+
+fn restored(state: &State) -> State {
+    let mut reader = SnapshotReader::new();
+    for chunk in state.view().chunks() {
+        reader.push(&chunk).unwrap();
+    }
+    reader.finish().unwrap()
+}
+
+/// What must hold between one state and the next.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone, Default)]
+struct Marks {
+    time: i64,
+    next_creation_number: u64,
+    next_member_number: u64,
+    spiffe_sequence: u64,
+}
+
+fn marks(state: &State) -> Marks {
+    let counters = state.counters();
+    Marks {
+        time: counters.time.0,
+        next_creation_number: counters.next_creation_number,
+        next_member_number: counters.next_member_number,
+        spiffe_sequence: counters.spiffe_sequence,
+    }
+}
+
+fn check_progress(before: &Marks, after: &Marks) {
+    assert!(before.time <= after.time);
+    assert!(before.next_creation_number <= after.next_creation_number);
+    assert!(before.next_member_number <= after.next_member_number);
+    assert!(
+        [before.spiffe_sequence, before.spiffe_sequence + 1].contains(&after.spiffe_sequence),
+        "{before:?} {after:?}"
+    );
+}
+
+/// That the bundle's sequence counts up just when its content changes.
+fn check_bundle(before: &quorate_raft_machine::BundleContent, state: &State) {
+    let after = state.bundle();
+    let content = |bundle: &quorate_raft_machine::BundleContent| {
+        (bundle.x509_authorities.clone(), bundle.jwt_authorities.clone(), bundle.refresh_hint)
+    };
+    assert_eq!(content(before) == content(&after), before.sequence == after.sequence);
+}
+
+/// That lookups say what reading every entry says.
+fn check_lookups(world: &World) {
+    let scope = world.scope(1);
+    for held in [&SELECTORS[..], &SELECTORS[..1], &SELECTORS[1..4], &["unix:uid:2", "unix:none:1"]] {
+        let held = selectors(held);
+        let entitled = world.state.entitled(&scope, &held, world.seconds(), usize::MAX).entitlements;
+        let found: Vec<EntryId> = entitled.into_iter().map(|entitlement| entitlement.entry_id).collect();
+        assert_eq!(found, entitled_by_reading(&world.state, &scope, &held, world.seconds()));
+    }
+    for path in ["/a", "/spire/nodes", "/spire/server"] {
+        let filter = EntryFilter { parent_id: Some(id(path)), ..EntryFilter::default() };
+        let all = world.state.list(&EntryFilter::default(), 0, usize::MAX);
+        let expected: Vec<_> = all.into_iter().filter(|entry| filter.lets_through(entry)).collect();
+        assert_eq!(world.state.list(&filter, 0, usize::MAX), expected);
+    }
+}
+
+/// That the events of a command say everything that happened to entries, and nothing else.
+fn check_events(before: &[std::sync::Arc<quorate_raft_machine::Entry>], state: &State, events: &[Event]) {
+    let mut entries: std::collections::BTreeMap<EntryId, _> =
+        before.iter().map(|entry| (entry.id.clone(), entry.clone())).collect();
+    for event in events {
+        if let Event::EntryChanged { id, before, after } = event {
+            assert_eq!(entries.get(id), before.as_ref());
+            match after {
+                Some(after) => entries.insert(id.clone(), after.clone()),
+                None => entries.remove(id),
+            };
+        }
+    }
+    let after = state.list(&EntryFilter::default(), 0, usize::MAX);
+    let expected: std::collections::BTreeMap<EntryId, _> =
+        after.iter().map(|entry| (entry.id.clone(), entry.clone())).collect();
+    assert_eq!(entries, expected);
+}
+
+fn run(steps: &[Vec<Step>]) {
+    let mut world = World::founded();
+    let mut other = restored(&world.state);
+    let mut history: Vec<(Command, quorate_raft_machine::Outcome)> = Vec::new();
+    let mut revoked = BTreeSet::new();
+    for group in steps {
+        for step in group {
+            if let Step::Wait(seconds) = step {
+                world.now += i64::from(*seconds);
+            }
+            if matches!(step, Step::Restore) {
+                other = restored(&other);
+            }
+        }
+        let wanted: Vec<Operation> = group.iter().flat_map(|step| operations(&mut world, step)).collect();
+        let repeated = group.iter().find_map(|step| match step {
+            Step::Repeat(back) => history.iter().rev().nth(usize::from(*back)).cloned(),
+            _ => None,
+        });
+        let (before, bundle) = (marks(&world.state), world.state.bundle());
+        let entries = world.state.list(&EntryFilter::default(), 0, usize::MAX);
+        world.take_events();
+        let command = match &repeated {
+            Some((command, _)) => command.clone(),
+            None => {
+                let mut command = world.command(wanted);
+                command.origin.acknowledged = world.sequence.saturating_sub(20);
+                command
+            }
+        };
+        let outcome = world.apply(&command);
+        if let Some((_, first)) = repeated {
+            assert_eq!(outcome, first, "a repeat gets the outcome of the first time");
+        } else {
+            history.push((command.clone(), outcome.clone()));
+        }
+
+        let mut other_events = Vec::new();
+        let other_outcome = other.apply(world.log_index, &command, &mut other_events);
+        assert_eq!(other_outcome, outcome, "a restored state decides the same");
+        assert_eq!(other.state_hash(), world.state.state_hash(), "and comes to the same hash");
+        check_progress(&before, &marks(&world.state));
+        check_bundle(&bundle, &world.state);
+        check_lookups(&world);
+        check_events(&entries, &world.state, &world.events);
+        revoked.extend(
+            world
+                .state
+                .x509_authorities()
+                .filter(|root| root.state == AuthorityState::Revoked)
+                .map(|root| root.id.clone()),
+        );
+        assert!(world.state.bundle().x509_authorities.iter().all(|root| !revoked.contains(&root.id)));
+    }
+    assert_eq!(restored(&world.state).state_hash(), world.state.state_hash());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 48,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_invariant_holds_after_every_step_and_a_restored_member_never_differs(
+        steps in prop::collection::vec(prop::collection::vec(step(), 1..4), 1..50)
+    ) {
+        run(&steps);
+    }
+}

@@ -1,0 +1,82 @@
+//! Members: numbers, names, keys.
+
+use quorate_raft_machine::{Done, Event, MemberRole, MemberStatus, Operation, RefusalCode};
+
+use crate::world::{World, member, number};
+
+fn admit(name: &str) -> Operation {
+    Operation::SetMember { number: None, member: Box::new(member(name)) }
+}
+
+#[test]
+fn numbers_are_given_in_apply_and_never_again() {
+    let mut world = World::founded();
+    world.take_events();
+    assert_eq!(world.one(admit("node-2")), Ok(Done::MemberSet { number: number(2) }));
+    assert_eq!(world.take_events(), [Event::MemberChanged { number: number(2) }]);
+    let mut removed = world.state.member(number(2)).unwrap().record.clone();
+    removed.status = MemberStatus::Removed;
+    let remove = Operation::SetMember { number: Some(number(2)), member: Box::new(removed.clone()) };
+    assert_eq!(world.one(remove), Ok(Done::MemberSet { number: number(2) }));
+    assert_eq!(world.one(admit("node-2")), Ok(Done::MemberSet { number: number(3) }), "the name is free again");
+    assert_eq!(world.state.member_by_name(&removed.name).unwrap().number, number(3));
+
+    removed.status = MemberStatus::Admitted;
+    let back = Operation::SetMember { number: Some(number(2)), member: Box::new(removed) };
+    let message = world.refused_with(back, RefusalCode::WrongState);
+    assert!(message.contains("was removed"), "{message}");
+}
+
+#[test]
+fn a_change_keeps_the_number_and_counts_the_revision_up() {
+    let mut world = World::founded();
+    let mut changed = world.state.member(number(1)).unwrap().record.clone();
+    changed.addresses = vec!["10.0.0.1:8082".to_owned()];
+    changed.role = MemberRole::Learner;
+    let change = Operation::SetMember { number: Some(number(1)), member: Box::new(changed.clone()) };
+    world.one(change).unwrap();
+    let member = world.state.member(number(1)).unwrap();
+    assert_eq!((&member.record, member.revision), (&changed, 1));
+}
+
+#[test]
+fn names_and_keys_stay_apart_and_keys_never_change() {
+    let mut world = World::founded();
+    let message = world.refused_with(admit("node-1"), RefusalCode::AlreadyExists);
+    assert!(message.contains("node-1"), "{message}");
+    let first = world.state.member(number(1)).unwrap().record.clone();
+
+    let mut same_key = member("node-2");
+    same_key.identity_key = first.identity_key.clone();
+    let operation = Operation::SetMember { number: None, member: Box::new(same_key) };
+    world.refused_with(operation, RefusalCode::AlreadyExists);
+
+    let mut other_key = first;
+    other_key.identity_key = member("x").identity_key;
+    let operation = Operation::SetMember { number: Some(number(1)), member: Box::new(other_key) };
+    world.refused_with(operation, RefusalCode::Invalid);
+
+    let unknown = Operation::SetMember { number: Some(number(9)), member: Box::new(member("node-9")) };
+    world.refused_with(unknown, RefusalCode::NotFound);
+}
+
+#[test]
+fn records_beyond_a_limit_are_refused() {
+    let cases: [fn(&mut quorate_raft_machine::MemberDraft); 9] = [
+        |m| m.sealing_key = bytes::Bytes::new(),
+        |m| m.region = "x".repeat(256),
+        |m| m.zone = "x".repeat(256),
+        |m| m.build = "x".repeat(256),
+        |m| m.labels = (0..65).map(|label| (label.to_string(), "x".to_owned())).collect(),
+        |m| m.labels = [("a:b".to_owned(), "x".to_owned())].into(),
+        |m| m.labels = [("a".to_owned(), String::new())].into(),
+        |m| m.addresses = vec!["a:1".to_owned(); 17],
+        |m| m.addresses = vec![String::new()],
+    ];
+    let mut world = World::founded();
+    for change in cases {
+        let mut record = member("node-2");
+        change(&mut record);
+        world.refused_with(Operation::SetMember { number: None, member: Box::new(record) }, RefusalCode::Invalid);
+    }
+}

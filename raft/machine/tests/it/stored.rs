@@ -1,0 +1,289 @@
+//! Stored forms: the bytes that each version wrote are read for ever.
+//!
+//! Files in `tests/stored/` hold what a version wrote, in hexadecimal, and are never edited. A later version adds files
+//! of its own and goes on reading these.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_proto_identity::{
+    AuthorityId, ClusterId, KeyType, NodeName, TrustDomain, UnixMillis, UnixSeconds, Validity,
+};
+use quorate_raft_machine::command::{COMMAND_BYTES_LIMIT, COMMANDS_PER_BATCH, OPERATIONS_PER_COMMAND};
+use quorate_raft_machine::{
+    AdditionalAttributes, COMMAND_VERSION, Caller, CallerIdentity, Command, CommandBatch, EntryChange, EntryDraft,
+    Found, MemberDraft, MemberRole, MemberStatus, NetworkProfile, NewIssuingCertificate, NewJwtAuthority,
+    NewX509Authority, Operation, Origin, Policy, Recipient, Sealed, SealedFor, SnapshotReader, StoredError,
+};
+
+use crate::world::{domain, draft, entry_id, id, number, selectors, serial};
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Bytes {
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+}
+
+fn envelope(operations: Vec<Operation>) -> Command {
+    Command {
+        origin: Origin { node: 3, boot: 5, sequence: 700, acknowledged: 699 },
+        caller: Caller {
+            identity: CallerIdentity::Unix { uid: 1000, gid: 100, pid: 4242 },
+            address: "/run/quorate/admin.sock".to_owned(),
+        },
+        time: UnixMillis(1_700_000_000_123),
+        operations,
+    }
+}
+
+fn sealed() -> Sealed {
+    let part = |recipient, text: &'static str| SealedFor {
+        recipient,
+        encapsulated_key: Bytes::from_static(b"encapsulated"),
+        ciphertext: Bytes::from_static(text.as_bytes()),
+    };
+    Sealed {
+        suite: 1,
+        parts: vec![
+            part(Recipient::Member(number(1)), "sealed to member 1"),
+            part(Recipient::RecoveryKey("recovery-2026".to_owned()), "sealed to the recovery key"),
+        ],
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        root_lifetime: 1_000,
+        issuing_lifetime: 101,
+        x509_svid_lifetime: 42,
+        jwt_key_lifetime: 900,
+        jwt_svid_lifetime: 43,
+        refresh_hint: 44,
+        root_key_type: KeyType::EcP384,
+        issuing_key_type: KeyType::Rsa2048,
+        x509_svid_key_type: KeyType::Ed25519,
+        jwt_key_type: KeyType::Rsa4096,
+        network: NetworkProfile::Distance,
+    }
+}
+
+fn member() -> MemberDraft {
+    MemberDraft {
+        name: NodeName::new("node-1").unwrap(),
+        identity_key: Bytes::from_static(b"identity key"),
+        sealing_key: Bytes::from_static(b"sealing key"),
+        region: "eu".to_owned(),
+        zone: "a".to_owned(),
+        labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned()), ("rack".to_owned(), "7".to_owned())]),
+        addresses: vec!["a.example.org:8082".to_owned(), "10.0.0.1:8082".to_owned()],
+        version: 1,
+        build: "0.1.0".to_owned(),
+        role: MemberRole::Learner,
+        status: MemberStatus::Admitted,
+    }
+}
+
+fn new_x509() -> NewX509Authority {
+    NewX509Authority {
+        certificate: Bytes::from_static(b"root certificate"),
+        crl: Bytes::from_static(b"root CRL"),
+        sealed: sealed(),
+    }
+}
+
+fn new_jwt() -> NewJwtAuthority {
+    NewJwtAuthority {
+        id: AuthorityId::new("kid-1").unwrap(),
+        public_key: Bytes::from_static(b"public key"),
+        validity: Validity::new(UnixSeconds(1_700_000_000), UnixSeconds(1_700_000_900)).unwrap(),
+        sealed: sealed(),
+    }
+}
+
+fn new_issuing() -> NewIssuingCertificate {
+    NewIssuingCertificate {
+        member: number(2),
+        certificate: Bytes::from_static(b"issuing certificate"),
+        crl: Bytes::from_static(b"issuing CRL"),
+    }
+}
+
+fn full_draft() -> EntryDraft {
+    EntryDraft {
+        x509_svid_ttl: 600,
+        jwt_svid_ttl: 60,
+        federates_with: [TrustDomain::new("other.org").unwrap()].into(),
+        admin: true,
+        downstream: true,
+        expires_at: Some(UnixSeconds(1_800_000_000)),
+        dns_names: vec!["b.example.org".to_owned(), "a.example.org".to_owned()],
+        store_svid: true,
+        hint: "internal".to_owned(),
+        additional_attributes: Some(AdditionalAttributes {
+            disable_x509_svid_prefetch: true,
+            jwt_svid_include_jti: true,
+        }),
+        ..draft("entry-1", "/workload", &["unix:uid:1000", "unix:gid:100"])
+    }
+}
+
+/// A command with every operation and every field of each.
+fn every_operation() -> Command {
+    let authority = AuthorityId::new("0123456789abcdef0123456789abcdef01234567").unwrap();
+    envelope(vec![
+        Operation::Found(Box::new(Found {
+            cluster_id: ClusterId::new([9; 16]),
+            trust_domain: domain(),
+            policy: policy(),
+            member: member(),
+            x509_authority: new_x509(),
+            jwt_authority: new_jwt(),
+        })),
+        Operation::CreateEntry(Box::new(full_draft())),
+        Operation::CreateEntry(Box::new(draft("entry-2", "/bare", &["unix:uid:0"]))),
+        Operation::UpdateEntry { id: entry_id("entry-1"), change: Box::new(EntryChange::everything(full_draft())) },
+        Operation::UpdateEntry {
+            id: entry_id("entry-1"),
+            change: Box::new(EntryChange {
+                selectors: Some(selectors(&[])),
+                federates_with: Some([].into()),
+                admin: Some(false),
+                expires_at: Some(None),
+                dns_names: Some(vec![]),
+                additional_attributes: Some(None),
+                ..EntryChange::default()
+            }),
+        },
+        Operation::DeleteEntry { id: entry_id("entry-1") },
+        Operation::PruneExpiredEntries,
+        Operation::SetPolicy { policy: policy(), expected_revision: 12 },
+        Operation::PrepareX509Authority(Box::new(new_x509())),
+        Operation::ActivateX509Authority {
+            id: authority.clone(),
+            issuing_certificates: vec![new_issuing(), new_issuing()],
+        },
+        Operation::PrepareJwtAuthority(Box::new(new_jwt())),
+        Operation::ActivateJwtAuthority { id: authority.clone() },
+        Operation::TaintX509Authority { id: authority.clone() },
+        Operation::TaintJwtAuthority { id: authority.clone() },
+        Operation::RevokeX509Authority { id: authority.clone() },
+        Operation::RevokeJwtAuthority { id: authority },
+        Operation::PruneAuthorities,
+        Operation::RecordIssuingCertificate(Box::new(new_issuing())),
+        Operation::RevokeIssuingCertificate { member: number(2), serial: Some(serial(77)) },
+        Operation::RevokeIssuingCertificate { member: number(2), serial: None },
+        Operation::SetMember { number: None, member: Box::new(member()) },
+        Operation::SetMember { number: Some(number(2)), member: Box::new(member()) },
+    ])
+}
+
+/// Commands of each kind of caller.
+fn callers() -> CommandBatch {
+    let mut by_node = envelope(vec![Operation::PruneAuthorities]);
+    by_node.caller = Caller::node();
+    let mut by_peer = envelope(vec![]);
+    by_peer.caller = Caller { identity: CallerIdentity::Spiffe(id("/admin")), address: "10.0.0.9:40000".to_owned() };
+    CommandBatch { commands: vec![by_node, by_peer] }
+}
+
+const EVERY_OPERATION_V1: &str = include_str!("../stored/command-v1.hex");
+const CALLERS_V1: &str = include_str!("../stored/batch-v1.hex");
+const SNAPSHOT_V1: &str = include_str!("../stored/snapshot-v1.hex");
+
+#[test]
+fn version_1_of_commands_is_read_and_still_written_so() {
+    let stored = unhex(EVERY_OPERATION_V1);
+    assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation());
+    assert_eq!(hex(&every_operation().encode()), hex(&stored));
+    let stored = unhex(CALLERS_V1);
+    assert_eq!(CommandBatch::decode(stored.clone()).unwrap(), callers());
+    assert_eq!(hex(&callers().encode()), hex(&stored));
+}
+
+#[test]
+fn version_1_of_snapshots_is_read_and_gives_the_hash_it_had() {
+    let stored = unhex(SNAPSHOT_V1);
+    let mut reader = SnapshotReader::new();
+    reader.push(&stored).unwrap();
+    let state = reader.finish().unwrap();
+    assert_eq!(state.entry_count(), 3);
+    assert_eq!(state.members().count(), 2);
+    assert_eq!(state.x509_authorities().count(), 2);
+    assert_eq!(state.issuing_certificates().count(), 1);
+    assert_eq!(state.entry(&entry_id("full")).unwrap().hint, "hint");
+    let written: Vec<u8> = state.view().chunks().flatten().collect();
+    assert_eq!(hex(&written), hex(&stored));
+}
+
+/// Prints what goes into the files of a new version: `cargo test -p quorate-raft-machine print_ -- --ignored
+/// --nocapture`.
+#[test]
+#[ignore = "prints the bytes that this version writes, for a new file"]
+fn print_what_this_version_writes() {
+    println!("command {}", hex(&every_operation().encode()));
+    println!("batch {}", hex(&callers().encode()));
+    let world = crate::snapshots::rich();
+    println!("snapshot {}", hex(&world.state.view().chunks().flatten().collect::<Vec<u8>>()));
+}
+
+#[test]
+fn damaged_bytes_are_refused_and_never_panic() {
+    let stored = every_operation().encode();
+    for length in 0..stored.len() {
+        // Cut between two fields a message is whole again; then it is another command, never this one.
+        assert_ne!(Command::decode(stored.slice(..length)).ok(), Some(every_operation()));
+    }
+    for at in 0..stored.len() {
+        for bit in 0..8 {
+            let mut flipped = stored.to_vec();
+            flipped[at] ^= 1 << bit;
+            if let Ok(command) = Command::decode(flipped.into()) {
+                let _ = command.encode();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_refused_with_what_to_do() {
+    // Format 2, least version 1.
+    let error = Command::decode(Bytes::from_static(&[0x08, 2, 0x10, 1])).unwrap_err();
+    assert_eq!(error, StoredError::NewerFormat { format: 2, known: 1 });
+    assert!(error.to_string().contains("upgrade this node"));
+    // Format 1, a least version that nobody has yet, and an operation that is not known here.
+    let error = Command::decode(Bytes::from_static(&[0x08, 1, 0x10, 99, 0x32, 2, 0xa0, 6])).unwrap_err();
+    assert_eq!(error, StoredError::NeedsVersion { needed: 99, have: COMMAND_VERSION });
+    assert!(error.to_string().contains("upgrade this node"));
+    assert!(matches!(Command::decode(Bytes::new()), Err(StoredError::Missing { .. })));
+}
+
+#[test]
+fn more_than_the_limits_is_refused() {
+    let many = envelope(vec![Operation::PruneAuthorities; OPERATIONS_PER_COMMAND]);
+    assert!(Command::decode(many.encode()).is_ok());
+    let too_many = envelope(vec![Operation::PruneAuthorities; OPERATIONS_PER_COMMAND + 1]);
+    assert!(matches!(Command::decode(too_many.encode()), Err(StoredError::TooMuch { .. })));
+    let batch = CommandBatch { commands: vec![envelope(vec![]); COMMANDS_PER_BATCH + 1] };
+    assert!(matches!(CommandBatch::decode(batch.encode()), Err(StoredError::TooMuch { .. })));
+    let huge = Bytes::from(vec![0; COMMAND_BYTES_LIMIT + 1]);
+    assert!(matches!(Command::decode(huge), Err(StoredError::TooMuch { .. })));
+    let mut address = envelope(vec![]);
+    address.caller.address = "x".repeat(257);
+    assert!(matches!(Command::decode(address.encode()), Err(StoredError::TooMuch { .. })));
+}
+
+#[test]
+fn a_batch_of_stored_commands_is_the_batch_of_the_commands() {
+    let batch = callers();
+    assert_eq!(CommandBatch::encode_commands(batch.commands.iter().map(Command::encode)), batch.encode());
+}
+
+#[test]
+fn debug_output_of_sealed_keys_shows_no_sealed_bytes() {
+    let shown = format!("{:?}", every_operation());
+    assert!(shown.contains("SealedFor(member 1, 18 bytes)"), "{shown}");
+    assert!(!shown.contains("sealed to member 1"), "{shown}");
+}
