@@ -13,7 +13,7 @@ mod stage;
 
 pub use stage::Stage;
 
-use crate::disk::{Disk, DiskLock, LockError};
+use crate::disk::{Disk, DiskLock, LockError, parent};
 use crate::header::VersionError;
 use crate::log::{Action, IoFailure};
 use crate::log_id::WalIdentity;
@@ -112,7 +112,7 @@ impl NodeDirectory {
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, DirectoryError> {
         match disk.create_dir(path) {
             Ok(()) => {
-                let parent = path.parent().unwrap_or(path);
+                let parent = parent(path);
                 disk.sync_dir(parent).map_err(|source| IoFailure::new(Action::Sync, parent, source))?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -196,6 +196,15 @@ pub(crate) fn read_exact_at(file: &dyn DiskFile, offset: u64, buffer: &mut [u8])
     Ok(filled)
 }
 
+/// The directory that holds `path`. A path of one relative name stands in the working directory, whose name is not "".
+pub(crate) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
+}
+
 /// Replaces a small file whole: a temporary file beside it is written and synced, renamed over it,
 /// and the directory synced. A crash leaves the old content or the new, never a mixture.
 ///
@@ -212,4 +221,16 @@ pub(crate) fn replace_file(disk: &dyn Disk, directory: &Path, name: &str, conten
     file.sync_data()?;
     disk.rename(&temporary, &directory.join(name))?;
     disk.sync_dir(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_name_stands_in_the_working_directory() {
+        for (path, expected) in [("data", "."), ("a/data", "a"), ("/data", "/"), ("/", "/")] {
+            assert_eq!(parent(Path::new(path)), Path::new(expected), "{path}");
+        }
+    }
 }

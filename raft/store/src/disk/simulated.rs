@@ -117,6 +117,11 @@ impl SimulatedDisk {
         self.shared.lock().capacity = bytes;
     }
 
+    /// Makes the disk one that was mounted read-only.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.shared.lock().is_read_only = is_read_only;
+    }
+
     /// Makes every sync slow (FLT-13).
     pub fn set_slowness(&self, slowness: Option<Slowness>) {
         self.shared.lock().slowness = slowness;
@@ -281,7 +286,7 @@ impl Disk for SimulatedDisk {
 
     fn lock(&self, path: &Path, note: &str) -> Result<Box<dyn DiskLock>, LockError> {
         let mut storage = self.shared.lock();
-        storage.alive(self.boot)?;
+        storage.step(self.boot)?;
         if let Some((_, holder)) = storage.locks.get(path) {
             return Err(LockError::Held { holder: Some(holder.clone()) });
         }

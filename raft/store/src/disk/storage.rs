@@ -23,6 +23,7 @@ pub(super) struct Storage {
     pub(super) capacity: Option<u64>,
     pub(super) slowness: Option<Slowness>,
     pub(super) delay: Duration,
+    pub(super) is_read_only: bool,
     pub(super) stop_after: Option<u64>,
     pub(super) operations: u64,
     pub(super) syncs: u64,
@@ -104,6 +105,9 @@ impl Storage {
     /// Counts a call that changes something; fails it when the power is out.
     pub(super) fn step(&mut self, boot: u64) -> io::Result<()> {
         self.alive(boot)?;
+        if self.is_read_only {
+            return Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        }
         if self.stop_after.is_some_and(|limit| self.operations >= limit) {
             return Err(broken());
         }

@@ -148,3 +148,48 @@ fn decode(slot: &[u8]) -> Option<(u64, Position)> {
     let counter = reader.u64()?;
     Some((counter, Position { segment: reader.u64()?, offset: reader.u64()? }))
 }
+
+#[cfg(all(test, feature = "fault-injection"))]
+mod tests {
+    use super::*;
+    use crate::disk::SimulatedDisk;
+
+    fn position(offset: u64) -> Position {
+        Position { segment: 1, offset }
+    }
+
+    #[test]
+    fn wal_06_a_torn_slot_leaves_the_one_before_it() {
+        let disk = SimulatedDisk::new("/log");
+        let directory = Path::new("/log");
+        let mut mark = Mark::create(&disk, directory, position(10)).unwrap();
+        for offset in 11..20 {
+            mark.write(position(offset)).unwrap();
+            for slot in 0..2 {
+                let torn = disk.copy_after_kill();
+                torn.flip_bit("/log/mark", slot * 8 * SLOT_BYTES as u64 + 200).unwrap();
+                let state = Mark::read(&torn, directory).unwrap().unwrap();
+                assert_eq!(state.invalid_slots, 1);
+                assert!(state.position == position(offset) || state.position == position(offset - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn wal_07_a_settled_mark_is_durable_in_both_slots() {
+        let disk = SimulatedDisk::new("/log");
+        let directory = Path::new("/log");
+        let mut mark = Mark::create(&disk, directory, position(10)).unwrap();
+        disk.sync_dir(directory).unwrap();
+        mark.write(position(50)).unwrap();
+        assert!(!mark.is_settled_at(position(50)));
+        mark.settle(position(50)).unwrap();
+        assert!(mark.is_settled_at(position(50)));
+        let lost = disk.after_power_loss(crate::disk::PowerLoss::Lost, 0);
+        for slot in 0..2 {
+            let torn = lost.copy_after_kill();
+            torn.flip_bit("/log/mark", slot * 8 * SLOT_BYTES as u64).unwrap();
+            assert_eq!(Mark::read(&torn, directory).unwrap().unwrap().position, position(50));
+        }
+    }
+}

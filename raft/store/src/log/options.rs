@@ -9,7 +9,8 @@ pub enum Drive {
     #[default]
     Thread,
     /// The caller, before a call returns: what a simulation uses, so that one seed gives one history
-    /// (SIM-03). [`Wal::settle`](super::Wal::settle) stands for the thread's second of quiet (WAL-07).
+    /// (SIM-03). For one thread: a call made while another runs the writer may wait for the next.
+    /// [`Wal::settle`](super::Wal::settle) stands for the thread's second of quiet (WAL-07).
     Inline,
     /// The caller, when it calls [`Wal::run_queued`](super::Wal::run_queued): what a test uses to make groups.
     Manual,

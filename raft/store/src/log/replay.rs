@@ -188,3 +188,6 @@ impl Replay {
 pub(crate) fn damaged(file: &Path, offset: u64, problem: &str) -> OpenError {
     OpenError::Damaged { file: PathBuf::from(file), offset, problem: problem.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

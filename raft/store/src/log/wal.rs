@@ -12,7 +12,7 @@ use super::queue::{Callback, Deed, Operation, Queue, split_append};
 use super::recovery::{Recovered, recover};
 use super::segment;
 use super::writer::{start_segment, sync_directory};
-use crate::disk::{Disk, DiskLock};
+use crate::disk::{Disk, DiskLock, LockError, parent};
 use crate::log_id::{LogId, Record, Vote, WalIdentity};
 use parking_lot::Mutex;
 use std::io;
@@ -55,7 +55,7 @@ impl Wal {
             Err(source) => return Err(IoFailure::new(Action::Create, directory, source).into()),
         }
         // Also when the directory was there: a crash may have come before this sync.
-        sync_directory(disk.as_ref(), directory.parent().unwrap_or(directory))?;
+        sync_directory(disk.as_ref(), parent(directory))?;
         let lock = take_lock(disk.as_ref(), directory)?;
         let names = disk.list(directory).map_err(|source| IoFailure::new(Action::List, directory, source))?;
         let is_ours = |name: &&String| segment::number(name).is_some() || segment::is_copy(name) || *name == MARK_NAME;
@@ -345,6 +345,9 @@ impl Drop for Shared {
 
 fn take_lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DiskLock>, OpenError> {
     let note = format!("process {}\n", std::process::id());
-    disk.lock(&directory.join(segment::LOCK_NAME), &note)
-        .map_err(|source| OpenError::Locked { directory: directory.to_path_buf(), source })
+    let file = directory.join(segment::LOCK_NAME);
+    disk.lock(&file, &note).map_err(|error| match error {
+        LockError::Io(source) => IoFailure::new(Action::Create, &file, source).into(),
+        source @ LockError::Held { .. } => OpenError::Locked { directory: directory.to_path_buf(), source },
+    })
 }

@@ -4,7 +4,7 @@ use super::error::SnapshotError;
 use super::format::SnapshotMeta;
 use super::reader::Snapshot;
 use super::writer::SnapshotWriter;
-use crate::disk::Disk;
+use crate::disk::{Disk, parent};
 use crate::log::{Action, IoFailure};
 use crate::log_id::{LogId, WalIdentity};
 use std::io;
@@ -48,7 +48,7 @@ impl SnapshotStore {
             }
             Ok(()) | Err(_) => {}
         }
-        let parent = directory.parent().unwrap_or(directory);
+        let parent = parent(directory);
         disk.sync_dir(parent).map_err(|source| IoFailure::new(Action::Sync, parent, source))?;
         let store = Self { disk, directory: directory.to_path_buf(), identity };
         for name in store.names()?.iter().filter(|name| name.ends_with(".tmp")) {

@@ -186,3 +186,22 @@ fn a_full_disk_is_an_error_and_the_reserve_is_seen_to_be_gone() {
     let real = FreeSpace::measure(&RealDisk, &std::env::temp_dir(), 1).unwrap();
     assert!(real.is_enough() && real.available_bytes > 1);
 }
+
+#[test]
+fn a_read_only_disk_is_an_error_that_names_the_file_and_nothing_is_changed() {
+    let disk = SimulatedDisk::new(ROOT);
+    let mut directory = open(&disk).unwrap();
+    directory.advance(Stage::Founding(IDENTITY)).unwrap();
+    Wal::create(directory.disk(), &directory.log_directory(), IDENTITY, inline()).unwrap().0.close().unwrap();
+    drop(directory);
+    disk.set_read_only(true);
+    let error = open(&disk).unwrap_err();
+    let cause = error.source().unwrap();
+    assert_eq!(cause.to_string(), "cannot create /data/node/LOCK");
+    assert!(cause.source().unwrap().to_string().contains("read-only"), "{cause:?}");
+    let error = Wal::open(shared(&disk), &path().join("log"), IDENTITY, inline()).unwrap_err();
+    let cause = error.source().unwrap();
+    assert_eq!(cause.to_string(), "cannot create /data/node/log/LOCK");
+    disk.set_read_only(false);
+    assert_eq!(open(&disk).unwrap().stage(), Stage::Founding(IDENTITY));
+}

@@ -2,8 +2,8 @@
 
 use crate::support::*;
 use quorate_raft_store::disk::{RealDisk, SimulatedDisk};
-use quorate_raft_store::log::{OpenError, Wal, WalError, WalOptions};
-use quorate_raft_store::{Vote, WalIdentity};
+use quorate_raft_store::log::{Drive, MAX_RECORD_BYTES, OpenError, Wal, WalError, WalOptions};
+use quorate_raft_store::{Record, Vote, WalIdentity};
 use std::sync::Arc;
 
 #[test]
@@ -174,4 +174,52 @@ fn a_closed_log_takes_nothing_more() {
     assert!(matches!(wal.save_vote(vote(1), answers.callback()), Err(WalError::Closed)));
     assert!(matches!(wal.close(), Err(WalError::Closed)));
     assert_eq!(answers.count(), 1);
+}
+
+#[test]
+fn wal_03_entries_of_the_largest_size_fit_and_segments_stay_within_their_bound() {
+    let disk = SimulatedDisk::new(ROOT);
+    let options = WalOptions { drive: Drive::Manual, ..WalOptions::default() };
+    let (wal, _) = Wal::create(shared(&disk), &directory(), IDENTITY, options).unwrap();
+    let answers = Answers::default();
+    // All in the queue at once, small ones between large ones.
+    for index in 0..12 {
+        let size = if index % 2 == 0 { MAX_RECORD_BYTES } else { 100 };
+        wal.append(vec![record(1, index, size)], answers.callback()).unwrap();
+    }
+    wal.run_queued();
+    wal.append(vec![record(1, 12, MAX_RECORD_BYTES), record(1, 13, MAX_RECORD_BYTES)], answers.callback()).unwrap();
+    wal.close().unwrap();
+    assert!(answers.all_ok());
+    assert_eq!(answers.count(), 13);
+    for number in 1..=2 {
+        let length = disk.content(directory().join(format!("s-{number}.wal"))).unwrap().len();
+        assert!(length < 32 << 20, "segment {number} has {length} bytes");
+    }
+    let (wal, recovered) = Wal::open(shared(&disk), &directory(), IDENTITY, options).unwrap();
+    assert_eq!(recovered.entries, 0..14);
+    assert_eq!(wal.read(10..14, usize::MAX).unwrap()[3], record(1, 13, MAX_RECORD_BYTES));
+}
+
+#[test]
+fn a_queue_that_nobody_drains_has_a_bound() {
+    let disk = SimulatedDisk::new(ROOT);
+    let options = WalOptions { drive: Drive::Manual, ..inline() };
+    let (wal, _) = Wal::create(shared(&disk), &directory(), IDENTITY, options).unwrap();
+    let body = record(1, 0, MAX_RECORD_BYTES).body;
+    let mut taken = 0;
+    let refused = loop {
+        let entry = Record { body: body.clone(), ..record(1, taken, 0) };
+        match wal.append(vec![entry], Answers::default().callback()) {
+            Ok(()) => taken += 1,
+            Err(error) => break error,
+        }
+        assert!(taken < 100, "the queue has no bound");
+    };
+    assert!(matches!(refused, WalError::QueueFull { .. }), "{refused}");
+    wal.run_queued();
+    let answers = Answers::default();
+    wal.append(records(1, taken..taken + 1, 10), answers.callback()).unwrap();
+    wal.run_queued();
+    assert!(answers.all_ok(), "a full queue is no failure of the disk");
 }
