@@ -23,6 +23,7 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use crate::listeners::connection::Connection;
+use crate::telemetry::SECURITY;
 
 /// The user that may do everything on the host anyway.
 const ROOT: u32 = 0;
@@ -60,7 +61,7 @@ impl AdminAuthorization {
         }
         let method = request.uri().path();
         tracing::warn!(
-            target: "quorate::security",
+            target: SECURITY,
             method,
             uid = credentials.map(|credentials| credentials.uid),
             gid = credentials.map(|credentials| credentials.gid),

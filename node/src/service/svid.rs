@@ -4,7 +4,7 @@
 //! for, and why it has a lock of its own. The rules of what is minted are the minter's.
 
 use quorate_actors::{MintedJwt, MintedX509, Minter};
-use quorate_proto_api::convert::spiffe_id;
+use quorate_proto_api::convert::{jwt_svid, spiffe_id, x509_svid};
 use quorate_proto_api::spire::svid::svid_server::{Svid, SvidServer};
 use quorate_proto_api::spire::svid::{
     BatchNewWitsvidRequest, BatchNewWitsvidResponse, BatchNewX509svidRequest, BatchNewX509svidResponse,
@@ -12,7 +12,6 @@ use quorate_proto_api::spire::svid::{
     MintX509svidResponse, NewDownstreamX509caRequest, NewDownstreamX509caResponse, NewJwtsvidRequest,
     NewJwtsvidResponse,
 };
-use quorate_proto_api::spire::types;
 use tonic::{Request, Response, Status};
 
 use super::refusal::status;
@@ -69,13 +68,7 @@ impl Svid for SvidService {
         }
         let minted = self.minter()?.mint_x509(&csr, ttl(seconds)?).await.map_err(|refusal| status(&refusal))?;
         let MintedX509 { chain, spiffe_id, expires_at } = minted;
-        let svid = types::X509svid {
-            cert_chain: chain,
-            id: Some((&spiffe_id).into()),
-            expires_at: expires_at.0,
-            // Hints belong to entries, and there is none here.
-            hint: String::new(),
-        };
+        let svid = x509_svid(chain, &spiffe_id, expires_at);
         Ok(Response::new(MintX509svidResponse { svid: Some(svid) }))
     }
 
@@ -87,13 +80,7 @@ impl Svid for SvidService {
         let id = spiffe_id("id", id.as_ref())?;
         let minted = self.minter()?.mint_jwt(&id, audience, ttl(seconds)?).await.map_err(|refusal| status(&refusal))?;
         let MintedJwt { token, spiffe_id, issued_at, expires_at } = minted;
-        let svid = types::Jwtsvid {
-            token,
-            id: Some((&spiffe_id).into()),
-            expires_at: expires_at.0,
-            issued_at: issued_at.0,
-            hint: String::new(),
-        };
+        let svid = jwt_svid(token, &spiffe_id, issued_at, expires_at);
         Ok(Response::new(MintJwtsvidResponse { svid: Some(svid) }))
     }
 

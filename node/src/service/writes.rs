@@ -12,6 +12,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::listeners::connection::Connection;
 use crate::node::Node;
+use crate::telemetry::SECURITY;
 
 /// How often a command is sent again, under its own origin, when leadership moved while it was on its way. Each time
 /// waits for the new leader; five elections within one call's limit are more than a cluster that works has.
@@ -57,7 +58,7 @@ impl Writes {
     /// When the command was not applied, or it is not known whether it was; the text says which.
     pub(super) async fn write(&self, caller: Caller, operations: Vec<Operation>) -> Result<Written, Status> {
         let wanted = operations.len();
-        let proposal = Proposal { caller, operations, deadline: Instant::now() + PROPOSAL_TIME_LIMIT };
+        let proposal = Proposal { caller: caller.clone(), operations, deadline: Instant::now() + PROPOSAL_TIME_LIMIT };
         let Applied { log_index, outcome } = self.propose(proposal).await.map_err(|error| not_applied(&error))?;
         if outcome.results.len() != wanted {
             // A command that was a repeat and whose outcome is gone has one refusal for all.
@@ -67,6 +68,9 @@ impl Writes {
                 |refusal| refused(&refusal),
             ));
         }
+        let refused = outcome.results.iter().filter(|result| result.is_err()).count();
+        // The record is in the log; this line is for who follows a node. At debug, since writes can be thousands a second.
+        tracing::debug!(target: SECURITY, ?caller, log_index, operations = wanted, refused, "the state was changed");
         Ok(Written { log_index, results: outcome.results })
     }
 
@@ -145,8 +149,7 @@ mod tests {
 
     #[test]
     fn who_is_told_that_nothing_was_changed_can_rely_on_it() {
-        let unknown = ProposeError::NoLeader { leader: None };
-        let status = not_applied(&unknown);
+        let status = not_applied(&ProposeError::NoLeader { leader: None });
         assert_eq!(status.code(), Code::Unavailable);
         assert_eq!(status.message(), "there is no leader to take the command; nothing was changed");
     }

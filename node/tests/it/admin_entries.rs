@@ -159,6 +159,10 @@ async fn a_batch_that_is_too_large_is_refused_as_a_whole() {
     let ids = vec!["e".to_owned(); 1_001];
     let error = client(&node).batch_delete_entry(BatchDeleteEntryRequest { ids }).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
+    // A message of more than 4 MiB is refused by its length, before any of it is read.
+    let large = Entry { hint: "h".repeat(5 << 20), ..named("large", &["uid:1"]) };
+    let error = create(&node, vec![large]).await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfRange, "{}", error.message());
     assert_eq!(node.count().await, 0);
     let results = create(&node, entries(1_000)).await.unwrap();
     assert!(results.iter().all(|(code, _, _)| *code == Code::Ok), "the limit itself is taken");
@@ -192,6 +196,43 @@ async fn pages_come_in_the_order_of_creation_and_end_with_an_empty_one() {
     for (size, token) in [(-1, ""), (2, "nonsense"), (2, "-1"), (2, "01")] {
         assert_eq!(list(&node, page(size, token)).await.unwrap_err().code(), Code::InvalidArgument, "{size} {token}");
     }
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_for_one_answer_is_refused_and_never_cut_short() {
+    /// Selectors of one entry, together somewhat below the 128 KiB that an entry may have.
+    const SELECTORS: usize = 120;
+    const SELECTOR_BYTES: usize = 1_000;
+    /// So many of them are more than 64 MiB.
+    const ENTRIES: usize = 600;
+    let node = TestNode::ready().await;
+    let large = |number: usize| {
+        let value = |selector: usize| format!("path:/{number}/{selector}/{}", "x".repeat(SELECTOR_BYTES));
+        let selectors = (0..SELECTORS).map(|selector| Selector { r#type: "unix".into(), value: value(selector) });
+        Entry { selectors: selectors.collect(), ..named(&format!("e{number}"), &[]) }
+    };
+    for first in (0..ENTRIES).step_by(30) {
+        let results = create(&node, (first..first + 30).map(large).collect()).await.unwrap();
+        assert!(results.iter().all(|(code, _, _)| *code == Code::Ok), "{:?}", results[0].1);
+    }
+    let error = list(&node, ListEntriesRequest::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::ResourceExhausted);
+    assert!(error.message().contains("page_size"), "{}", error.message());
+    let masked = ListEntriesRequest { output_mask: Some(EntryMask::default()), ..ListEntriesRequest::default() };
+    assert_eq!(list(&node, masked).await.unwrap().0.len(), ENTRIES, "what is not answered does not count");
+
+    let (mut seen, mut token) = (0, String::new());
+    loop {
+        let request = ListEntriesRequest { page_size: 500, page_token: token, ..ListEntriesRequest::default() };
+        // A client of the usual kind, which takes 4 MiB.
+        let page = EntryClient::new(node.admin_channel()).list_entries(request).await.unwrap().into_inner();
+        seen += page.entries.len();
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, ENTRIES, "pages are cut to what clients take, and nothing is left out");
 }
 
 #[tokio::test]

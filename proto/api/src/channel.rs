@@ -39,9 +39,6 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// Deadline of a call that carries a batch or a listing of everything.
 pub const BULK_CALL_LIMIT: Duration = Duration::from_secs(60);
 
-/// How many answers may be lost in a row by deadline before a caller drops its channel and dials anew (SIM-09).
-pub const DEADLINES_BEFORE_REDIAL: u32 = 3;
-
 /// How many streams that we reset HTTP/2 keeps in mind, so that late frames for them are no error.
 const RESET_STREAMS: usize = 64;
 

@@ -1,35 +1,19 @@
-//! SVIDs as the server API answers them.
+//! SVIDs as the server API answers them. `hint` is left empty: hints belong to entries, and the agent adds them.
 
 use bytes::Bytes;
 use quorate_proto_identity::spiffe_id::SpiffeId;
-use quorate_proto_identity::validity::Validity;
+use quorate_proto_identity::validity::UnixSeconds;
 
 use crate::spire::types;
 
-/// An X509-SVID: certificates in DER, leaf first, and the leaf's own SPIFFE ID and validity. `hint` is left empty, as
-/// the server API has it.
+/// An X509-SVID: certificates in DER, leaf first and without a root, with the leaf's own SPIFFE ID and end.
 #[must_use]
-pub fn x509_svid(
-    chain: impl IntoIterator<Item = impl Into<Bytes>>,
-    id: &SpiffeId,
-    validity: Validity,
-) -> types::X509svid {
-    types::X509svid {
-        cert_chain: chain.into_iter().map(Into::into).collect(),
-        id: Some(id.into()),
-        expires_at: validity.not_after().0,
-        hint: String::new(),
-    }
+pub fn x509_svid(chain: Vec<Bytes>, id: &SpiffeId, expires_at: UnixSeconds) -> types::X509svid {
+    types::X509svid { cert_chain: chain, id: Some(id.into()), expires_at: expires_at.0, hint: String::new() }
 }
 
-/// A JWT-SVID with what its claims say. `hint` is left empty, as the server API has it.
+/// A JWT-SVID with what its claims say.
 #[must_use]
-pub fn jwt_svid(token: String, id: &SpiffeId, validity: Validity) -> types::Jwtsvid {
-    types::Jwtsvid {
-        token,
-        id: Some(id.into()),
-        expires_at: validity.not_after().0,
-        issued_at: validity.not_before().0,
-        hint: String::new(),
-    }
+pub fn jwt_svid(token: String, id: &SpiffeId, issued_at: UnixSeconds, expires_at: UnixSeconds) -> types::Jwtsvid {
+    types::Jwtsvid { token, id: Some(id.into()), expires_at: expires_at.0, issued_at: issued_at.0, hint: String::new() }
 }
