@@ -53,7 +53,8 @@ impl Blocking for Fixed {
         let (done, wait) = tokio::sync::oneshot::channel();
         std::thread::spawn(move || {
             work();
-            drop(done.send(()));
+            // Nobody waits any more: that is all right.
+            done.send(()).ok();
         });
         Box::pin(async move { drop(wait.await) })
     }
@@ -90,7 +91,7 @@ struct Rates {
 async fn measure(directory: &Path, time: Duration) -> Result<Rates, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let config = Config::new(directory.join("node"), runtime.handle().clone());
-    let handle = Consensus::start(config, Sources::new(Fixed, Fixed, Fixed), Arc::new(RealDisk::default())).await?;
+    let handle = Consensus::start(config, Sources::new(Fixed, Fixed, Fixed), Arc::new(RealDisk)).await?;
     let member = MemberNode { name: NodeName::new("node-1")?, addresses: Vec::new() };
     let founded = handle.found(&member).await?;
     let found = Proposal::new(Caller::node(), vec![found_operation(founded.cluster)?]);

@@ -38,7 +38,7 @@ pub(crate) struct Adapter {
 
 impl Adapter {
     /// Applies one entry.
-    fn apply_entry(&self, entry: Entry) -> Result<BatchOutcome, StorageError> {
+    fn apply_entry(&self, entry: Entry) -> Result<BatchOutcome, Box<StorageError>> {
         let log_id = entry.log_id;
         let mut events = Vec::new();
         let outcomes = match entry.payload {
@@ -61,7 +61,12 @@ impl Adapter {
     }
 
     /// Applies the commands of one entry under one hold of the lock, so that no reader sees half of it.
-    fn apply_batch(&self, log_id: LogId, batch: &Batch, events: &mut Vec<Event>) -> Result<Vec<Outcome>, StorageError> {
+    fn apply_batch(
+        &self,
+        log_id: LogId,
+        batch: &Batch,
+        events: &mut Vec<Event>,
+    ) -> Result<Vec<Outcome>, Box<StorageError>> {
         let commands = batch.take_commands().map_err(|error| self.cannot_apply(log_id, &error))?;
         let mut applied = self.shared.applied.write();
         let outcomes = commands.iter().map(|command| applied.state.apply(log_id.index, command, events)).collect();
@@ -70,13 +75,13 @@ impl Adapter {
     }
 
     /// Ends consensus here: a member that cannot apply what the others did must not go on as if it had.
-    fn cannot_apply(&self, log_id: LogId, error: &(dyn std::error::Error + 'static)) -> StorageError {
+    fn cannot_apply(&self, log_id: LogId, error: &(dyn std::error::Error + 'static)) -> Box<StorageError> {
         let reason = self.stop.record(format!(
             "the commands at log index {} cannot be applied by this version: {}",
             log_id.index,
             with_causes(error)
         ));
-        StorageIoError::apply(log_id, openraft::AnyError::error(reason)).into()
+        Box::new(StorageIoError::apply(log_id, openraft::AnyError::error(reason)).into())
     }
 }
 
@@ -104,7 +109,8 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        entries.into_iter().map(|entry| self.apply_entry(entry)).collect()
+        let applied: Result<_, Box<StorageError>> = entries.into_iter().map(|entry| self.apply_entry(entry)).collect();
+        applied.map_err(|error| *error)
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
@@ -122,6 +128,11 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
-        self.snapshots.current()
+        self.snapshots
+            .current()
+            .map_err(|error| StorageIoError::read_snapshot(None, openraft::AnyError::error(with_causes(&error))).into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,8 @@ mod snapshot;
 mod space;
 mod stop;
 mod telemetry;
+#[cfg(test)]
+mod testing;
 mod type_config;
 
 pub use config::{BatchLimits, Config, QueueLimits, SnapshotLimits};

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 use crate::{
     batch::Batch,
     compaction::LogGrowth,
-    entries::{from_record, to_record},
+    entries::{EntryError, from_record, to_record},
     limits::APPEND_ENTRIES_BYTES_MAX,
     log_id::{from_raft, to_raft, vote_from_raft, vote_to_raft},
     sources::Sources,
@@ -63,7 +63,8 @@ impl LogStorage {
             Some(records) => records,
             None => self.read_from_disk(range, max_bytes).await?,
         };
-        records.into_iter().map(|record| self.entry(record)).collect()
+        let entries: Result<_, EntryError> = records.into_iter().map(|record| self.entry(record)).collect();
+        entries.map_err(|error| self.cannot_read(&error))
     }
 
     async fn read_from_disk(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<Record>, StorageError> {
@@ -76,8 +77,8 @@ impl LogStorage {
     }
 
     /// A record as an entry, with its commands still decoded where they are.
-    fn entry(&self, record: Record) -> Result<Entry, StorageError> {
-        let mut entry = from_record(record).map_err(|error| self.cannot_read(&error))?;
+    fn entry(&self, record: Record) -> Result<Entry, EntryError> {
+        let mut entry = from_record(record)?;
         if matches!(entry.payload, EntryPayload::Normal(_))
             && let Some(batch) = self.fresh(entry.log_id)
         {
@@ -228,3 +229,6 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         self.durable(|callback| self.wal.purge(from_raft(&log_id), callback)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

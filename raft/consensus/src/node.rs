@@ -150,6 +150,8 @@ impl Node {
     /// Starts the tasks of an opened Raft. Does nothing when one runs already.
     pub(crate) fn serve(self: &Arc<Self>, opened: Opened, member: MemberNumber) -> bool {
         let Some(jobs) = self.jobs.lock().take() else { return false };
+        // Until the driver has looked: a member, of which nothing more is known.
+        self.role.send_replace(Role::Follower { leader: None });
         self.engine.set(opened.serve(self, member, jobs)).is_ok()
     }
 

@@ -95,12 +95,10 @@ impl Snapshots {
     }
 
     /// The newest snapshot, as openraft wants it.
-    pub(crate) fn current(&self) -> Result<Option<Snapshot>, StorageError> {
+    pub(crate) fn current(&self) -> Result<Option<Snapshot>, MembershipError> {
         let newest = self.newest.lock().clone();
         let Some(stored) = newest else { return Ok(None) };
-        let meta = meta_to_raft(stored.meta()).map_err(|error| {
-            StorageError::from(StorageIoError::read_snapshot(None, AnyError::error(with_causes(&error))))
-        })?;
+        let meta = meta_to_raft(stored.meta())?;
         Ok(Some(Snapshot { meta, snapshot: Box::new(SnapshotData::stored(stored)) }))
     }
 
@@ -110,6 +108,19 @@ impl Snapshots {
             tracing::warn!(error = %with_causes(&error), "older snapshots were not removed; the next one tries again");
         }
         *self.newest.lock() = Some(stored);
+    }
+}
+
+#[cfg(test)]
+impl Snapshots {
+    /// Copies another member's snapshot into this store, as a transfer between members does.
+    pub(crate) fn receive_for_test(&self, from: &Snapshot) -> SnapshotData {
+        let sent = from.snapshot.stored.as_ref().unwrap();
+        let mut writer = self.store.begin(sent.meta()).unwrap();
+        for chunk in sent.read() {
+            writer.write(&chunk.unwrap()).unwrap();
+        }
+        SnapshotData::stored(writer.finish(Some(sent.digest())).unwrap())
     }
 }
 

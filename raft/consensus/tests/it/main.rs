@@ -1,6 +1,13 @@
 //! Consensus over the real state machine and the real log, on a disk in memory that can be killed, cut off and made to
 //! fail.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests: a panic is a failing test, which is what is wanted"
+)]
+
 mod durability;
 mod failure;
 mod founding;

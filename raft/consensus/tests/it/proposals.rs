@@ -1,6 +1,6 @@
 //! Proposing, reading what was written, and being refused.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use quorate_proto_identity::UnixMillis;
 use quorate_raft_consensus::{Proposal, ProposeError, QueueLimits, Role, Uncertainty};
@@ -194,7 +194,9 @@ async fn a_linearizable_read_waits_for_what_was_committed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_carries_out_what_waits_and_refuses_what_comes_later() {
-    let node = TestNode::founded().await;
+    let mut limits = config();
+    limits.batch.commands = 1;
+    let node = TestNode::founded_with(limits).await;
     node.disk.set_slowness(Some(Slowness::Real(Duration::from_millis(20))));
     let waiting: Vec<_> = (0..32)
         .map(|number| {
@@ -221,7 +223,6 @@ async fn shutdown_carries_out_what_waits_and_refuses_what_comes_later() {
         matches!(&*node.handle.role().borrow(), Role::Stopped { reason } if &**reason == "consensus was shut down")
     );
     node.handle.shutdown().await;
-    drop(Arc::new(node));
 }
 
 #[tokio::test(flavor = "multi_thread")]

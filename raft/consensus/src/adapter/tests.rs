@@ -1,0 +1,79 @@
+//! Applying, refusing what cannot be applied, and replacing the state by a snapshot.
+
+use openraft::{RaftSnapshotBuilder, storage::RaftStateMachine};
+use quorate_raft_store::log::Drive;
+
+use super::*;
+use crate::{
+    log_id::to_raft,
+    testing::{command, parts, parts_on},
+};
+
+fn id(index: u64) -> LogId {
+    to_raft(quorate_raft_store::LogId { term: 1, node: 1, index })
+}
+
+fn commands(index: u64) -> Entry {
+    Entry { log_id: id(index), payload: EntryPayload::Normal(Batch::new(vec![command(index)])) }
+}
+
+#[tokio::test]
+async fn each_command_has_its_own_outcome_and_the_index_moves_on() {
+    let mut adapter = parts(Drive::Inline).adapter;
+    let blank = Entry { log_id: id(0), payload: EntryPayload::Blank };
+    let outcomes = adapter.apply([blank, commands(1)]).await.unwrap();
+    let counts: Vec<usize> = outcomes.iter().map(|batch| batch.outcomes.len()).collect();
+    assert_eq!(counts, [0, 1]);
+    assert_eq!(*adapter.shared.index.borrow(), 1);
+    assert_eq!(adapter.applied_state().await.unwrap().0, Some(id(1)));
+}
+
+#[tokio::test]
+async fn a_member_too_old_for_a_command_stops_and_says_so() {
+    let mut parts = parts(Drive::Inline);
+    // A batch of one command of format 99, as a newer version might write it.
+    let newer = Batch::from_encoded(bytes::Bytes::from_static(&[0x0a, 0x04, 0x08, 99, 0x10, 1]));
+    let entry = Entry { log_id: id(0), payload: EntryPayload::Normal(newer) };
+    let before = parts.adapter.shared.applied.read().state.state_hash();
+    assert!(parts.adapter.apply([entry]).await.is_err());
+    let reason = parts.stop.get().unwrap();
+    assert!(reason.contains("log index 0") && reason.contains("upgrade this node"), "{reason}");
+    assert_eq!(parts.adapter.shared.applied.read().state.state_hash(), before);
+}
+
+#[tokio::test]
+async fn an_installed_snapshot_replaces_state_and_index_together_and_subscribers_are_told() {
+    let mut leader = parts(Drive::Inline).adapter;
+    for index in 0..20 {
+        leader.apply([commands(index)]).await.unwrap();
+    }
+    let built = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let hash = leader.shared.applied.read().state.state_hash();
+
+    let mut follower = parts(Drive::Inline);
+    let mut events = follower.adapter.shared.events.subscribe();
+    // As the peer service will: chunk by chunk into the follower's own store, checked against the sender's digest.
+    let received = follower.adapter.snapshots.receive_for_test(&built);
+    let Snapshot { meta, .. } = built;
+    follower.adapter.install_snapshot(&meta, Box::new(received)).await.unwrap();
+    assert_eq!(follower.adapter.shared.applied.read().state.state_hash(), hash);
+    assert_eq!(follower.adapter.applied_state().await.unwrap().0, Some(id(19)));
+    assert_eq!(*follower.adapter.shared.index.borrow(), 19);
+    assert!(events.try_recv().unwrap().replaced);
+
+    // It is what the follower starts from next time.
+    follower.wal.close().unwrap();
+    let mut again = parts_on(follower.disk.restart(), Drive::Inline, false);
+    assert_eq!(again.adapter.applied_state().await.unwrap().0, Some(id(19)));
+    assert_eq!(again.adapter.shared.applied.read().state.state_hash(), hash);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_of_the_instant_at_which_its_builder_was_made() {
+    let mut adapter = parts(Drive::Inline).adapter;
+    adapter.apply([commands(0)]).await.unwrap();
+    let mut builder = adapter.get_snapshot_builder().await;
+    adapter.apply([commands(1)]).await.unwrap();
+    let built = builder.build_snapshot().await.unwrap();
+    assert_eq!(built.meta.last_log_id, Some(id(0)));
+}
