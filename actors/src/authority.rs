@@ -26,6 +26,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
     sync::oneshot,
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
 
 pub use documents::DocumentError;
@@ -88,7 +89,7 @@ pub(crate) struct AuthorityState {
     /// Doing what is due; one at a time.
     rotating: bool,
     failures: u32,
-    alarm: Option<(UnixMillis, AbortHandle)>,
+    alarm: Option<(Instant, AbortHandle)>,
     /// Signatures, rotation, alarms and listeners; they die with the actor.
     tasks: JoinSet<()>,
 }
@@ -197,19 +198,21 @@ impl AuthorityState {
         } else {
             next.unwrap_or(UnixMillis(i64::MAX))
         };
-        if self.alarm.as_ref().is_some_and(|(set, alarm)| *set <= at && !alarm.is_finished()) {
+        let sleep = Duration::from_millis(at.since(now).max(0).unsigned_abs()).min(LONGEST_SLEEP);
+        // Compared by the clock that is slept by: the time of day may have been set since.
+        let rings_at = Instant::now() + sleep;
+        if self.alarm.as_ref().is_some_and(|(set, alarm)| *set <= rings_at && !alarm.is_finished()) {
             return;
         }
         if let Some((_, alarm)) = self.alarm.take() {
             alarm.abort();
         }
-        let sleep = Duration::from_millis(at.since(now).max(0).unsigned_abs()).min(LONGEST_SLEEP);
         let myself = myself.clone();
         let alarm = self.tasks.spawn(async move {
             tokio::time::sleep(sleep).await;
             drop(myself.send_message(Envelope::own(AuthorityMessage::Wake)));
         });
-        self.alarm = Some((at, alarm));
+        self.alarm = Some((rings_at, alarm));
     }
 
     /// How long to wait with what is due: not at all, unless it has just failed.

@@ -265,6 +265,12 @@ impl IssuerState {
             Err(error) => (Err(error), None),
         };
         let held = core.leases.held();
+        if let Some(held) = &held
+            && core.state.read(|state| is_revoked(state, held))
+        {
+            // What it signed is replaced at once, not when its time has come.
+            core.svids.withdraw(held);
+        }
         match (&held, best) {
             (Some(held), Some(best)) if held.is(&best) => {}
             (_, Some(best)) => self.hold(&best),
@@ -440,6 +446,11 @@ fn best_certificate<'a>(
             issuing.member == member && issuing.is_live(now.seconds()) && keys.contains_key(&issuing.key_id)
         })
         .max_by_key(|issuing| (under_active(issuing), issuing.validity.not_after(), issuing.recorded_at))
+}
+
+fn is_revoked(state: &State, lease: &Lease) -> bool {
+    let recorded = state.issuing_certificate(&lease.key_id, lease.serial);
+    recorded.is_some_and(|recorded| recorded.revoked_at.is_some())
 }
 
 async fn prepare(arguments: &IssuerArguments) -> Result<Prepared, PrepareError> {

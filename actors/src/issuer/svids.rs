@@ -8,7 +8,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -44,6 +44,7 @@ pub(crate) struct Svids {
     sources: Sources,
     keys: Arc<dyn KeySource>,
     ledger: Ledger,
+    withdrawals: AtomicU64,
 }
 
 /// One SVID, being made or made.
@@ -67,7 +68,8 @@ pub(crate) type Tainted<'a> = dyn Fn(&quorate_proto_identity::AuthorityId) -> bo
 
 impl Svids {
     pub(crate) fn new(sources: Sources, keys: Arc<dyn KeySource>, ledger: Ledger) -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), sources, keys, ledger }
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, sources, keys, ledger, withdrawals: AtomicU64::new(0) }
     }
 
     /// The SVID of an entry: the one that is there, or a new one where there is none or its time has come.
@@ -121,6 +123,22 @@ impl Svids {
     /// Forgets an entry's SVID: the entry is gone.
     pub(crate) fn forget(&self, id: &EntryId) {
         self.shard(id).lock().remove(id);
+    }
+
+    /// Forgets what an issuing certificate has signed, because it was revoked: nobody is given that any more.
+    pub(crate) fn withdraw(&self, lease: &Lease) {
+        // First the number: whoever puts an answer together now must see that it may hold what is forgotten.
+        self.withdrawals.fetch_add(1, Ordering::AcqRel);
+        let of_another = |svid: &Arc<Svid>| svid.issuing_serial != lease.serial || svid.issuing_key != lease.key_id;
+        for shard in &self.shards {
+            // What is still being made may be made with it.
+            shard.lock().retain(|_, flight| flight.svid.get().is_some_and(of_another));
+        }
+    }
+
+    /// How often SVIDs were withdrawn. An answer that was made at another count may hold one of them.
+    pub(crate) fn withdrawals(&self) -> u64 {
+        self.withdrawals.load(Ordering::Acquire)
     }
 
     /// Lets go of what nobody holds and has not been wanted for long, or has expired.

@@ -49,11 +49,18 @@ pub(crate) struct X509Answer {
     pub(crate) renew_at: UnixMillis,
     svids: Vec<Arc<Svid>>,
     sequence: u64,
+    /// How often SVIDs had been withdrawn before these were read.
+    pub(crate) withdrawals: u64,
 }
 
 impl X509Answer {
     /// Puts an answer together; `svids` are those of the identities, in their order.
-    pub(crate) fn new(identities: Arc<Identities>, svids: Vec<Arc<Svid>>, bundle: &BundleAnswers) -> Self {
+    pub(crate) fn new(
+        identities: Arc<Identities>,
+        svids: Vec<Arc<Svid>>,
+        bundle: &BundleAnswers,
+        withdrawals: u64,
+    ) -> Self {
         let of = |(entry, svid): (&Arc<quorate_raft_machine::entry::Entry>, &Arc<Svid>)| X509svid {
             spiffe_id: entry.spiffe_id.as_str().to_owned(),
             x509_svid: svid.chain.clone(),
@@ -66,7 +73,7 @@ impl X509Answer {
             ..X509svidResponse::default()
         };
         let renew_at = svids.iter().map(|svid| svid.renew_at).min().unwrap_or(UnixMillis(i64::MAX));
-        Self { response, renew_at, svids, sequence: bundle.sequence, identities }
+        Self { response, renew_at, svids, sequence: bundle.sequence, identities, withdrawals }
     }
 
     /// The version of the bundle in it.
@@ -75,8 +82,15 @@ impl X509Answer {
     }
 
     /// Whether it was made of the same parts.
-    pub(crate) fn is_made_of(&self, identities: &Arc<Identities>, svids: &[Arc<Svid>], bundle: &BundleAnswers) -> bool {
-        self.sequence == bundle.sequence
+    pub(crate) fn is_made_of(
+        &self,
+        identities: &Arc<Identities>,
+        svids: &[Arc<Svid>],
+        bundle: &BundleAnswers,
+        withdrawals: u64,
+    ) -> bool {
+        self.withdrawals == withdrawals
+            && self.sequence == bundle.sequence
             && Arc::ptr_eq(&self.identities, identities)
             && self.svids.len() == svids.len()
             && self.svids.iter().zip(svids).all(|(a, b)| Arc::ptr_eq(a, b))

@@ -68,7 +68,8 @@ impl Core {
 
     /// Whether an answer that was made earlier may be given to a new session: nothing changed, and nothing is due.
     pub(crate) fn is_good(&self, answer: &X509Answer, selectors: &SelectorSet, now: UnixMillis) -> bool {
-        if now >= answer.renew_at || self.leases.current(now).is_err() {
+        let withdrawn = answer.withdrawals != self.svids.withdrawals();
+        if withdrawn || now >= answer.renew_at || self.leases.current(now).is_err() {
             return false;
         }
         if answer.identities.hold_at(self.state.applied_index(), now.seconds()) {
@@ -85,6 +86,9 @@ impl Core {
     /// one is on its way: the event that spoiled it refreshes the group.
     pub(crate) fn may_go_out(&self, answer: &X509Answer) -> bool {
         let now = self.sources.now().seconds();
+        if answer.withdrawals != self.svids.withdrawals() {
+            return false;
+        }
         answer.identities.hold_at(self.state.applied_index(), now)
             || self.state.read(|state| answer.identities.still_stand(state, now))
     }

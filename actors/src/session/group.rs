@@ -193,7 +193,13 @@ impl Group {
                 ));
             }
             inner.slots.insert(number, (kind, Arc::clone(&slot)));
-            inner.ready(kind)
+            let ready = inner.ready(kind);
+            if let Some((_, answer)) = &ready {
+                // With the last session that had this answer, the wish to have it renewed went too.
+                self.due.fetch_min(answer.renew_at.0, Ordering::AcqRel);
+                self.shard.lower(answer.renew_at);
+            }
+            ready
         };
         metrics::streams(kind.name(), 1.0);
         let membership = Membership { group: Arc::clone(self), number, kind, slot };
@@ -233,7 +239,7 @@ impl Group {
     /// Hands out what was computed. Says whether that was all: if somebody asked again meanwhile, it was not.
     fn publish(&self, computed: Result<Computed, Refusal>, x509_wanted: bool) -> bool {
         let mut ended = Vec::new();
-        let (finished, due) = {
+        let finished = {
             let mut inner = self.inner.lock();
             let due = match computed {
                 Ok(computed) => inner.take_up(computed),
@@ -251,13 +257,14 @@ impl Group {
                 !x509_wanted && inner.slots.values().any(|(kind, slot)| *kind == Kind::X509Svids && slot.is_new());
             let finished = !(inner.again || unserved);
             inner.computing = !finished;
-            (finished, due)
+            // Under the lock: a session that opens takes the answer that is there, and lowers this to its renewal.
+            self.due.store(due.0, Ordering::Release);
+            self.shard.lower(due);
+            finished
         };
         for (slot, refusal) in ended {
             slot.end(refusal);
         }
-        self.due.store(due.0, Ordering::Release);
-        self.shard.lower(due);
         finished
     }
 
@@ -335,16 +342,18 @@ async fn compute(
         let bundles = core.bundles.current(&core.state)?;
         let mut x509 = None;
         if x509_wanted {
+            let withdrawals = core.svids.withdrawals();
             let svids = core.x509_svids(&identities, &lease, &bundles).await?;
             // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5).
             let now = core.sources.now().seconds();
-            if !core.state.read(|state| identities.still_stand(state, now)) {
+            let withdrawn = withdrawals != core.svids.withdrawals();
+            if withdrawn || !core.state.read(|state| identities.still_stand(state, now)) {
                 identities_before = Some(identities);
                 continue;
             }
             x509 = Some(match &x509_before {
-                Some(before) if before.is_made_of(&identities, &svids, &bundles) => Arc::clone(before),
-                Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles)),
+                Some(before) if before.is_made_of(&identities, &svids, &bundles, withdrawals) => Arc::clone(before),
+                Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles, withdrawals)),
             });
         }
         return Ok(Computed { identities, x509, bundles });
