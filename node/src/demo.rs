@@ -44,7 +44,7 @@ const RESTART_AFTER: Duration = Duration::from_secs(2);
 /// What `quorate demo` takes.
 #[derive(Args, Debug)]
 pub struct DemoArgs {
-    /// Keep all files under DIR/<node>/ (node-1, ...), and go on with the authority that is there from an earlier
+    /// Keep all files under DIR/NODE/ (node-1, ...), and go on with the authority that is there from an earlier
     /// time. Without it they are in a temporary directory that goes when the demonstration ends.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

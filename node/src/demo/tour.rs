@@ -199,10 +199,11 @@ async fn register(files: &NodeFiles, user: &SpiffeId) -> Result<(), TourError> {
         .map_err(call(DEED))?
         .into_inner();
     let status = answer.results.into_iter().next().and_then(|result| result.status).unwrap_or_default();
-    match Code::from(status.code) {
-        Code::Ok | Code::AlreadyExists => Ok(()),
-        code => Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) }),
+    let code = Code::from(status.code);
+    if matches!(code, Code::Ok | Code::AlreadyExists) {
+        return Ok(());
     }
+    Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) })
 }
 
 async fn fetch_x509(files: &NodeFiles) -> Result<X509svidResponse, TourError> {

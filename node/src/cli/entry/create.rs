@@ -44,8 +44,8 @@ pub(crate) struct CreateArgs {
     #[arg(long = "selector", value_name = "TYPE:VALUE", required_unless_present = "data")]
     selectors: Vec<Selector>,
 
-    /// Whose workloads: a node, an alias of nodes, or a workload [default: spiffe://<trust domain>/spire/nodes,
-    /// which is every node]
+    /// Whose workloads: a node, an alias of nodes, or a workload [default: /spire/nodes of the trust domain, which every
+    /// node matches]
     #[arg(long, value_name = "ID")]
     parent_id: Option<SpiffeId>,
 
