@@ -1,6 +1,9 @@
 //! What sessions are answered: complete states, shared by all sessions that want the same (WAPI-08).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use quorate_proto_api::workload::{X509svid, X509svidResponse};
 use quorate_proto_identity::UnixMillis;
@@ -45,8 +48,8 @@ pub(crate) struct X509Answer {
     pub(crate) response: X509svidResponse,
     /// What it was made for.
     pub(crate) identities: Arc<Identities>,
-    /// When the first of the SVIDs is to be renewed.
-    pub(crate) renew_at: UnixMillis,
+    /// When something about the SVIDs may next be due, in Unix milliseconds.
+    due: AtomicI64,
     svids: Vec<Arc<Svid>>,
     sequence: u64,
     /// How often SVIDs had been withdrawn before these were read.
@@ -72,8 +75,22 @@ impl X509Answer {
             svids: identities.entries.iter().zip(&svids).map(of).collect(),
             ..X509svidResponse::default()
         };
-        let renew_at = svids.iter().map(|svid| svid.renew_at).min().unwrap_or(UnixMillis(i64::MAX));
-        Self { response, renew_at, svids, sequence: bundle.sequence, identities, withdrawals }
+        Self { response, due: AtomicI64::new(i64::MAX), svids, sequence: bundle.sequence, identities, withdrawals }
+    }
+
+    /// Notes, at `now`, when the SVIDs are next to be looked at: the first renewal to come. One whose renewal has come
+    /// and was not worth it, because the issuer nears its own end, waits for another issuer, or for its own end.
+    pub(crate) fn look_ahead(&self, now: UnixMillis) {
+        let next = |svid: &Arc<Svid>| {
+            if svid.renew_at > now { svid.renew_at } else { svid.granted.validity.not_after().plus(1).millis() }
+        };
+        let due = self.svids.iter().map(next).min().unwrap_or(UnixMillis(i64::MAX));
+        self.due.store(due.0, Ordering::Release);
+    }
+
+    /// When something about the SVIDs may next be due.
+    pub(crate) fn due(&self) -> UnixMillis {
+        UnixMillis(self.due.load(Ordering::Acquire))
     }
 
     /// The version of the bundle in it.

@@ -69,7 +69,7 @@ impl Core {
     /// Whether an answer that was made earlier may be given to a new session: nothing changed, and nothing is due.
     pub(crate) fn is_good(&self, answer: &X509Answer, selectors: &SelectorSet, now: UnixMillis) -> bool {
         let withdrawn = answer.withdrawals != self.svids.withdrawals();
-        if withdrawn || now >= answer.renew_at || self.leases.current(now).is_err() {
+        if withdrawn || now >= answer.due() || self.leases.current(now).is_err() {
             return false;
         }
         if answer.identities.hold_at(self.state.applied_index(), now.seconds()) {

@@ -196,8 +196,8 @@ impl Group {
             let ready = inner.ready(kind);
             if let Some((_, answer)) = &ready {
                 // With the last session that had this answer, the wish to have it renewed went too.
-                self.due.fetch_min(answer.renew_at.0, Ordering::AcqRel);
-                self.shard.lower(answer.renew_at);
+                self.due.fetch_min(answer.due().0, Ordering::AcqRel);
+                self.shard.lower(answer.due());
             }
             ready
         };
@@ -321,7 +321,7 @@ impl Inner {
         }
         metrics::pushed(pushed);
         let wants_x509 = self.slots.values().any(|(kind, _)| *kind == Kind::X509Svids);
-        let renew_at = x509.as_ref().filter(|_| wants_x509).map_or(UnixMillis(i64::MAX), |answer| answer.renew_at);
+        let renew_at = x509.as_ref().filter(|_| wants_x509).map_or(UnixMillis(i64::MAX), |answer| answer.due());
         renew_at.min(ends_at)
     }
 }
@@ -351,10 +351,12 @@ async fn compute(
                 identities_before = Some(identities);
                 continue;
             }
-            x509 = Some(match &x509_before {
+            let answer = match &x509_before {
                 Some(before) if before.is_made_of(&identities, &svids, &bundles, withdrawals) => Arc::clone(before),
                 Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles, withdrawals)),
-            });
+            };
+            answer.look_ahead(core.sources.now());
+            x509 = Some(answer);
         }
         return Ok(Computed { identities, x509, bundles });
     }

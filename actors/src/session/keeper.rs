@@ -65,7 +65,7 @@ pub(crate) struct Keepers {
 pub(crate) struct Shard {
     pub(crate) address: Address<KeeperMessage>,
     clock: Arc<ShardClock>,
-    groups: Mutex<HashMap<SelectorSet, Arc<Group>>>,
+    groups: Mutex<BTreeMap<SelectorSet, Arc<Group>>>,
 }
 
 impl Shard {

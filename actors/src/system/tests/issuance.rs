@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::{
-    Bundle,
+    Bundle, KeyType,
     x509::{Certificate, Purpose, verify_x509_svid},
 };
 use quorate_raft_machine::{AuthorityState, EntryDraft, Operation, Policy};
@@ -317,4 +317,45 @@ async fn a_process_that_starts_again_makes_another_issuing_key() {
     world.until_ready().await;
     let after = next(&mut world.system.workload_api().x509_svids(&caller()).await.unwrap()).await.unwrap();
     assert_ne!(issuer(&before).public_key(), issuer(&after).public_key());
+}
+
+/// Keys whose use takes a millisecond are made and used where blocking is allowed, and work all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_type_of_the_policy_serves() {
+    let types = [
+        (KeyType::EcP384, KeyType::EcP384, KeyType::Ed25519, KeyType::EcP384),
+        (KeyType::Rsa2048, KeyType::Rsa2048, KeyType::Rsa2048, KeyType::Rsa2048),
+    ];
+    for (root_key_type, issuing_key_type, x509_svid_key_type, jwt_key_type) in types {
+        let policy = Policy { root_key_type, issuing_key_type, x509_svid_key_type, jwt_key_type, ..Policy::default() };
+        let world = World::with(policy, settings()).await;
+        world.register("a", "/a").await;
+        let (api, caller) = (world.system.workload_api(), caller());
+        leaf(&world, &next(&mut api.x509_svids(&caller).await.unwrap()).await.unwrap());
+        let token = api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap().svids.remove(0).svid;
+        api.validate_jwt_svid(&caller, "x", &token).await.unwrap();
+    }
+}
+
+/// Near the end of a lease that cannot be renewed, an SVID cannot be made to live longer; nothing spins over that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_would_gain_nothing_is_not_tried_again_and_again() {
+    let world = World::ready().await;
+    world.register_draft(EntryDraft { x509_svid_ttl: 7200, ..draft("a", "/a") }).await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    next(&mut stream).await.unwrap();
+    world.handle.shutdown().await;
+    // A quarter of an hour is left of the lease, so a new SVID is cut short.
+    world.clock.advance(Duration::from_secs(24 * 3600 - 900));
+    let mut other = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let short = leaf(&world, &next(&mut other).await.unwrap());
+    assert!(short.validity().not_after().since(world.sources.now().seconds()) <= 900);
+    // Its half life has come, and nothing can be gained.
+    world.clock.advance(Duration::from_secs(600));
+    let made = world.keys.made.lock().len();
+    for _ in 0..20 {
+        let mut again = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+        assert_eq!(leaf(&world, &next(&mut again).await.unwrap()).serial(), short.serial());
+    }
+    assert_eq!(world.keys.made.lock().len(), made);
 }
