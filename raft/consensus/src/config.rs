@@ -49,7 +49,7 @@ impl Config {
     }
 }
 
-/// Limits of one log entry.
+/// Limits of one log entry. None counts for more than its default, which is what every member can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
     /// Commands in one batch.
@@ -58,6 +58,18 @@ pub struct BatchLimits {
     pub bytes: usize,
     /// Bytes of one command.
     pub command_bytes: usize,
+}
+
+impl BatchLimits {
+    /// These limits, none of them above what a log entry may hold.
+    pub(crate) fn bounded(self) -> Self {
+        let most = Self::default();
+        Self {
+            commands: self.commands.clamp(1, most.commands),
+            bytes: self.bytes.min(most.bytes),
+            command_bytes: self.command_bytes.min(most.command_bytes),
+        }
+    }
 }
 
 impl Default for BatchLimits {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use quorate_raft_machine::{command::COMMANDS_PER_BATCH, origins::OUTCOMES_PER_ORIGIN};
+
 /// Commands in one batch. Beyond a few hundred the cost of the sync is spread thin enough, and a batch is also how long
-/// `apply` holds the state's lock.
-pub const BATCH_COMMANDS_MAX: usize = 512;
+/// `apply` holds the state's lock. It is what the stored form of a batch takes.
+pub const BATCH_COMMANDS_MAX: usize = COMMANDS_PER_BATCH;
 
 /// Encoded bytes of one batch of several commands. Small enough that a follower at a distance gets it within one
 /// heartbeat interval.
@@ -33,8 +35,9 @@ pub const SNAPSHOT_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes of log below a snapshot that are kept for members that lag a little, so that they need no snapshot.
 pub const LOG_TAIL_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Batches of events that a slow subscriber may fall behind before it must read the state afresh.
-pub const EVENTS_KEPT: usize = 1024;
+/// Log entries that a slow subscriber may fall behind before it must read the state afresh: some seconds of a full load,
+/// and some tens of megabytes when each of them is a full batch.
+pub const EVENTS_KEPT: usize = 256;
 
 /// The time limit of a proposal that names none.
 pub const PROPOSAL_TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -53,7 +56,7 @@ pub const SPACE_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 pub const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sequences of one origin that are open at a time: as many as the state keeps outcomes for one origin.
-pub const OPEN_SEQUENCES_MAX: usize = 1024;
+pub const OPEN_SEQUENCES_MAX: usize = OUTCOMES_PER_ORIGIN;
 
 /// Members that one membership may hold: far above any plan, and a bound for what is read from disk and peers.
 pub const MEMBERS_MAX: usize = 4096;

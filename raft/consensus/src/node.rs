@@ -92,8 +92,9 @@ impl Consensus {
     /// # Errors
     ///
     /// [`StartError`].
-    pub async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<Handle, StartError> {
+    pub async fn start(mut config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<Handle, StartError> {
         crate::telemetry::describe();
+        config.batch = config.batch.bounded();
         let runtime = config.runtime.clone();
         on_runtime(&runtime, start(config, sources, disk)).await?
     }
@@ -139,8 +140,9 @@ async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<
     match stage {
         Stage::Empty | Stage::Founding(_) => {}
         Stage::Member(identity) => {
+            let member = MemberNumber::new(identity.member).ok_or(EngineError::NoNumber)?;
             let opened = Opened::open(&node, identity, LogIs::There).await?;
-            node.serve(opened, MemberNumber::new(identity.member).unwrap_or(MemberNumber::FIRST));
+            node.serve(opened, member);
         }
     }
     Ok(Handle::new(node))

@@ -1,7 +1,10 @@
 //! Applying, refusing what cannot be applied, and replacing the state by a snapshot.
 
 use openraft::{RaftSnapshotBuilder, storage::RaftStateMachine};
-use quorate_raft_store::log::Drive;
+use quorate_raft_store::{
+    disk::{Fault, FaultKind},
+    log::Drive,
+};
 
 use super::*;
 use crate::{
@@ -66,6 +69,33 @@ async fn an_installed_snapshot_replaces_state_and_index_together_and_subscribers
     let mut again = parts_on(follower.disk.restart(), Drive::Inline, false);
     assert_eq!(again.adapter.applied_state().await.unwrap().0, Some(id(19)));
     assert_eq!(again.adapter.shared.applied.read().state.state_hash(), hash);
+}
+
+#[tokio::test]
+async fn a_snapshot_for_which_there_is_no_room_is_given_up_and_ends_nothing() {
+    let mut parts = parts(Drive::Inline);
+    for index in 0..20 {
+        parts.adapter.apply([commands(index)]).await.unwrap();
+    }
+    parts.disk.set_capacity(Some(1024));
+    let given_up = parts.adapter.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    assert_eq!(given_up.meta.last_log_id, None, "older than any other, so that Raft takes no notice");
+    assert_eq!(parts.adapter.growth.snapshots.borrow().tries, 1);
+    assert_eq!(parts.stop.get(), None);
+    parts.disk.set_capacity(None);
+    let built = parts.adapter.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    assert_eq!(built.meta.last_log_id, Some(id(19)));
+    assert_eq!(parts.adapter.growth.snapshot_index(), Some(19));
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_a_snapshot_ends_consensus_with_its_reason() {
+    let mut parts = parts(Drive::Inline);
+    parts.adapter.apply([commands(0)]).await.unwrap();
+    parts.disk.plan(Fault { kind: FaultKind::SyncData, after: 0 });
+    assert!(parts.adapter.get_snapshot_builder().await.build_snapshot().await.is_err());
+    let reason = parts.stop.get().unwrap();
+    assert!(reason.contains("snapshot") && reason.contains("cannot sync"), "{reason}");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! What was acknowledged is there after any end of the process or of the power.
 
+use std::sync::Arc;
+
+use quorate_raft_consensus::Consensus;
 use quorate_raft_store::disk::{PowerLoss, SimulatedDisk};
 
-use crate::support::{TestNode, config, create, has, proposal};
+use crate::support::{PATIENCE, TestNode, config, create, has, proposal, sources};
 
 /// Writes from many tasks at once, and gives the names that were acknowledged.
 async fn write_many(node: &TestNode, round: usize, count: usize) -> Vec<String> {
@@ -77,4 +80,33 @@ async fn what_was_acknowledged_survives_every_kind_of_power_loss() {
         }
         busy.await.unwrap();
     }
+}
+
+/// The control of the test above: were half of the syncs not made, it would say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_lies_about_syncs_is_found_out_by_the_same_test_wal_19() {
+    let node = TestNode::founded().await;
+    node.disk.lie_about_syncs(1, 2);
+    let acknowledged = write_many(&node, 0, 1).await;
+    let mut found_out = false;
+    for seed in 0..200 {
+        let more = write_many(&node, seed + 1, 1).await;
+        let image = node.disk.after_power_loss(PowerLoss::ALL[seed % PowerLoss::ALL.len()], seed as u64);
+        let clock = crate::support::TestClock::new();
+        let started = Consensus::start(config(), sources(&clock), Arc::new(image)).await;
+        found_out = match started {
+            // The log was refused: what it is known to have held is not there.
+            Err(_) => true,
+            Ok(handle) => {
+                let led = handle.wait_for_leadership(PATIENCE).await;
+                let lost = !acknowledged.iter().chain(&more).all(|name| has(&handle, name));
+                handle.shutdown().await;
+                lost || !led
+            }
+        };
+        if found_out {
+            break;
+        }
+    }
+    assert!(found_out, "half of the syncs were not made and nothing was missed in 200 power cuts");
 }

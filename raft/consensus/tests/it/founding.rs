@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use quorate_raft_consensus::{Consensus, ProposeError, Role, StartError};
-use quorate_raft_store::disk::SimulatedDisk;
+use quorate_raft_store::disk::Slowness;
 
-use crate::support::{DATA_DIR, ROOT, TestNode, config, create, member_node, proposal, sources};
+use crate::support::{DATA_DIR, TestNode, config, create, member_node, proposal, sources};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_node_waits_and_refuses_proposals() {
@@ -67,6 +67,32 @@ async fn a_restarted_leader_wins_again_in_a_new_term_ele_03() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_office_is_announced_only_when_it_is_confirmed_and_caught_up_ele_07() {
+    let node = TestNode::founded().await;
+    for number in 0..20 {
+        node.create(&format!("e{number}")).await;
+    }
+    let killed = node.disk.copy_after_kill();
+    killed.set_slowness(Some(Slowness::Real(Duration::from_millis(50))));
+    let again = TestNode::start(killed, config()).await;
+    let mut role = again.handle.role();
+    role.wait_for(Role::is_leader).await.unwrap();
+    let health = again.handle.health();
+    assert_eq!(health.applied_index, health.last_log_index, "{health:?}");
+    assert!(again.has("e19"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_started_member_is_never_taken_for_an_unfounded_node() {
+    let node = TestNode::founded().await;
+    node.handle.shutdown().await;
+    let again = TestNode::start(node.disk.restart(), config()).await;
+    assert_ne!(*again.handle.role().borrow(), Role::Unfounded);
+    // Proposed before the election is over: it waits for it.
+    again.create("at-once").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
     let node = TestNode::empty().await;
     let second =
@@ -80,8 +106,6 @@ async fn a_second_node_on_the_same_directory_is_refused() {
 async fn a_member_whose_log_is_gone_does_not_start_as_if_it_were_new_wal_18() {
     let node = TestNode::founded().await;
     node.handle.shutdown().await;
-    let disk = SimulatedDisk::new(ROOT);
-    drop(disk);
     let disk = node.disk.restart();
     for name in ["mark", "s-1.wal"] {
         disk.remove(format!("{DATA_DIR}/log/{name}")).unwrap();

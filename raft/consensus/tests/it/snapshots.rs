@@ -3,7 +3,7 @@
 use quorate_raft_consensus::{Config, SnapshotLimits};
 use quorate_raft_store::disk::PowerLoss;
 
-use crate::support::{DATA_DIR, TestNode, config, create_with_hint, eventually};
+use crate::support::{DATA_DIR, TestNode, config, create_with_hint};
 
 /// Snapshots every 64 KiB of log.
 fn often() -> Config {
@@ -71,29 +71,6 @@ async fn nothing_is_lost_when_the_power_goes_while_snapshots_are_written() {
     };
     writer.await;
     assert!(node.handle.health().snapshot_index.is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_gives_up_the_snapshot_and_consensus_goes_on() {
-    let node = TestNode::founded_with(often()).await;
-    // Large enough for the log, not for a snapshot beside it.
-    for number in 0..40 {
-        node.propose(vec![create_with_hint(&format!("e{number}"), "x".repeat(900))]).await;
-    }
-    let room = node.handle.health().log_bytes + 96 * 1024;
-    node.disk.set_capacity(Some(room));
-    for number in 40..60 {
-        let proposed = node
-            .handle
-            .propose(crate::support::proposal(vec![create_with_hint(&format!("e{number}"), "x".repeat(900))]));
-        if proposed.await.is_err() {
-            break;
-        }
-    }
-    node.disk.set_capacity(None);
-    let text = format!("{:?}", node.handle.health());
-    assert!(node.handle.role().borrow().is_leader(), "{text}");
-    eventually("the log takes writes again", || node.handle.health().takes_proposals()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
