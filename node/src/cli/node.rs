@@ -6,13 +6,14 @@ use clap::Args;
 
 use super::config::load;
 use super::failure::Failure;
+use crate::config::DEFAULT_CONFIG_PATH;
 use crate::run::{self, RunOptions};
 
 /// What `quorate node` takes.
 #[derive(Debug, Args)]
 pub(super) struct NodeArgs {
     /// The node's configuration; `quorate config example` prints one to begin with
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG_PATH)]
     config: PathBuf,
 
     /// Write the process number to this file while the node runs
