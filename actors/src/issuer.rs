@@ -61,6 +61,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often unused SVIDs are let go of, in milliseconds.
 const SWEEP_EVERY_MILLIS: i64 = 60_000;
 
+/// Wait after the token key could not be opened, in milliseconds: a key service may be away for a moment.
+const OPEN_WAIT_MILLIS: i64 = 1000;
+
 /// Issuing lives that a key's first CRL lasts (CRL-03).
 const CRL_LIVES: i64 = 2;
 
@@ -245,6 +248,9 @@ impl IssuerState {
                 Step::WaitForAnswer => {}
             }
         }
+        if let Some(failed) = self.open_failed_at {
+            next = next.min(failed.plus(OPEN_WAIT_MILLIS));
+        }
         if now.since(self.swept_at) >= SWEEP_EVERY_MILLIS {
             self.swept_at = now;
             self.arguments.core.svids.sweep();
@@ -317,7 +323,7 @@ impl IssuerState {
             Some((state.cluster()?.id, own.number, active.clone()))
         });
         let Some((cluster, number, active)) = found else { return };
-        let waits = self.open_failed_at.is_some_and(|failed| now.since(failed) < FIRST_OPEN_WAIT_MILLIS);
+        let waits = self.open_failed_at.is_some_and(|failed| now.since(failed) < OPEN_WAIT_MILLIS);
         if core.tokens.active_id().as_ref() == Some(&active.id) || self.opening.as_ref() == Some(&active.id) || waits {
             return;
         }
@@ -425,9 +431,6 @@ impl IssuerState {
         }));
     }
 }
-
-/// Wait after the token key could not be opened, in milliseconds: a key service may be away for a moment.
-const FIRST_OPEN_WAIT_MILLIS: i64 = 1000;
 
 /// The certificate to sign with: of those that are good and whose key this process has, one under the root that signs,
 /// and of these the one that ends last.

@@ -216,6 +216,8 @@ impl System {
             // An error means that it has ended meanwhile, which is what is wanted.
             drop(stopped.await);
         }
+        // The issuer may have found another certificate while it was being stopped.
+        self.core.leases.set(None);
     }
 
     /// Which actor a child is at present, for tests that end it.

@@ -107,7 +107,7 @@ impl UnixAttestor {
         let directory = File::open(&path)?;
         let owner = directory.metadata()?;
         // The owner is read before the status: a change between the two shows at the next look, as another owner.
-        let status = read_status(&directory)?;
+        let status = read_status(open_under(&directory, "status")?)?;
         let user = (status.uid, status.gid);
         let mut found = Found::default();
         self.user_and_groups(process, status, &mut found);
@@ -190,7 +190,7 @@ fn same_facts(process: &PeerProcess, before: &Facts) -> bool {
     // Root owns the directory of a process that runs as root, and of one that may not be dumped, which every process
     // becomes that gives up root: there only the status tells the two apart.
     if before.owner == (0, 0) {
-        let status = File::open(&path).and_then(|directory| read_status(&directory));
+        let status = File::open(path.join("status")).and_then(read_status);
         if !status.is_ok_and(|status| (status.uid, status.gid) == before.user) {
             return false;
         }
@@ -222,9 +222,10 @@ struct Status {
     groups: Vec<u32>,
 }
 
-fn read_status(directory: &File) -> io::Result<Status> {
-    let mut text = Vec::with_capacity(2048);
-    open_under(directory, "status")?.take(STATUS_BYTES_LIMIT).read_to_end(&mut text)?;
+fn read_status(file: File) -> io::Result<Status> {
+    // A page holds all of it for a process with few groups, so that it takes one read.
+    let mut text = Vec::with_capacity(4096);
+    file.take(STATUS_BYTES_LIMIT).read_to_end(&mut text)?;
     // The command's name is on a line of its own, escaped, so that nobody can add lines with it.
     parse_status(&String::from_utf8_lossy(&text)).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
