@@ -89,6 +89,9 @@ impl Consensus {
     /// Opens the node's directory and, when this node belongs to a cluster, its log and snapshots; the state is then at
     /// what the log knows to be committed. On an empty directory it waits to be founded.
     ///
+    /// After a crash more may be committed than the log knows. Whoever must not act on an older state waits for
+    /// [`Role::Leader`] or [`Handle::ensure_linearizable`]: both stand for everything that was acknowledged before.
+    ///
     /// # Errors
     ///
     /// [`StartError`].
