@@ -60,8 +60,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// What the authority is told.
 pub(crate) enum AuthorityMessage {
-    /// A member wants an issuing certificate.
-    Issue { request: IssuingRequest, reply: oneshot::Sender<Result<(), IssuingError>> },
+    /// A member wants an issuing certificate; it learns the log index at which it is recorded.
+    Issue { request: IssuingRequest, reply: oneshot::Sender<Result<u64, IssuingError>> },
     /// Something was applied; what, the state says.
     News,
     /// This node leads, or does not any more.

@@ -11,6 +11,7 @@
 //!         +─────────────────── half life, or nothing held ─────────────────────────────────────────+
 //! ```
 
+mod asking;
 pub(crate) mod lease;
 pub(crate) mod minter;
 pub(crate) mod renewal;
@@ -21,29 +22,23 @@ pub(crate) mod tokens;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use quorate_proto_identity::{
-    AuthorityId, MemberNumber, PrivateKey, UnixMillis,
-    x509::{CrlError, CsrError, build_csr},
-};
+use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, UnixMillis};
 use quorate_raft_consensus::Handle;
 use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::{
+    asking::{AskError, PrepareError, Prepared},
     lease::{IssuanceStatus, Lease},
     request::{Asking, Step, next_step},
     tokens::TokenKey,
 };
 use crate::{
-    authority::{
-        AuthorityMessage, DocumentError, IssuingError, IssuingRequest, STEP_TIME_LIMIT, Workshop, first_crl,
-        own_context,
-    },
+    authority::{AuthorityMessage, Workshop, own_context},
     events::{self, News},
     keys::{CustodyError, open_key},
-    mailbox::{Address, Envelope, MailboxError},
+    mailbox::{Address, Envelope},
     metrics,
     own::NotAMember,
     session::core::Core,
@@ -51,9 +46,6 @@ use crate::{
 
 /// How many messages wait: events, which wait for room outside, and the issuer's own.
 pub(crate) const ISSUER_MAILBOX_LIMIT: usize = 1024;
-
-/// How long a request may take altogether: a read-index round, a signature, and a proposal.
-const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(3 * STEP_TIME_LIMIT.as_secs());
 
 /// The longest sleep: ends of certificates are times of day, which can be set, and machines are suspended.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -63,9 +55,6 @@ const SWEEP_EVERY_MILLIS: i64 = 60_000;
 
 /// Wait after the token key could not be opened, in milliseconds: a key service may be away for a moment.
 const OPEN_WAIT_MILLIS: i64 = 1000;
-
-/// Issuing lives that a key's first CRL lasts (CRL-03).
-const CRL_LIVES: i64 = 2;
 
 /// What the issuer is told.
 pub(crate) enum IssuerMessage {
@@ -79,34 +68,6 @@ pub(crate) enum IssuerMessage {
     Answered(Result<(), AskError>),
     /// The token key was opened, or not.
     Opened(AuthorityId, Result<Arc<TokenKey>, OpenError>),
-}
-
-/// A new issuing key, with the request for its certificate.
-pub(crate) struct Prepared {
-    key: PrivateKey,
-    request: IssuingRequest,
-}
-
-/// Why no request was made.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PrepareError {
-    #[error(transparent)]
-    Member(#[from] NotAMember),
-    #[error("the issuing key could not be made")]
-    Key(#[from] DocumentError),
-    #[error("the certificate signing request could not be made")]
-    Csr(#[from] CsrError),
-    #[error("the first CRL could not be made")]
-    Crl(#[from] CrlError),
-}
-
-/// Why a request had no success.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
-    #[error(transparent)]
-    Refused(#[from] IssuingError),
-    #[error(transparent)]
-    Mailbox(#[from] MailboxError),
 }
 
 /// Why the token key was not opened.
@@ -387,7 +348,7 @@ impl IssuerState {
         self.asking.in_flight = true;
         let (arguments, myself) = (self.arguments.clone(), myself.clone());
         self.tasks.spawn(async move {
-            let prepared = prepare(&arguments).await;
+            let prepared = asking::prepare(&arguments).await;
             drop(myself.send_message(Envelope::own(IssuerMessage::Prepared(prepared))));
         });
     }
@@ -398,13 +359,9 @@ impl IssuerState {
         let id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
         self.keys.insert(id.clone(), key);
         self.asked = Some(id);
-        let (authority, myself) = (self.arguments.authority.clone(), myself.clone());
+        let (arguments, myself) = (self.arguments.clone(), myself.clone());
         self.tasks.spawn(async move {
-            let asked = authority.ask(REQUEST_TIME_LIMIT, |reply| AuthorityMessage::Issue { request, reply }).await;
-            let answer = match asked {
-                Ok(answer) => answer.map_err(AskError::from),
-                Err(error) => Err(error.into()),
-            };
+            let answer = asking::ask(&arguments, request).await;
             drop(myself.send_message(Envelope::own(IssuerMessage::Answered(answer))));
         });
     }
@@ -454,20 +411,4 @@ fn best_certificate<'a>(
 fn is_revoked(state: &State, lease: &Lease) -> bool {
     let recorded = state.issuing_certificate(&lease.key_id, lease.serial);
     recorded.is_some_and(|recorded| recorded.revoked_at.is_some())
-}
-
-async fn prepare(arguments: &IssuerArguments) -> Result<Prepared, PrepareError> {
-    let core = &arguments.core;
-    let (member, policy, trust_domain) = core.state.read(|state| {
-        let member = core.own.member(state)?.number;
-        let founded = state.policy().copied().zip(state.cluster().map(|cluster| cluster.trust_domain.clone()));
-        let (policy, trust_domain) = founded.ok_or(NotAMember::NotFounded)?;
-        Ok::<_, NotAMember>((member, policy, trust_domain))
-    })?;
-    let key = arguments.workshop.key(policy.issuing_key_type).await?;
-    let now = core.sources.now();
-    let crl_end = now.seconds().plus(i64::from(policy.issuing_lifetime).saturating_mul(CRL_LIVES));
-    let csr = Bytes::from(build_csr(&key, &trust_domain.id(), &[])?);
-    let crl = first_crl(&key, now, crl_end)?;
-    Ok(Prepared { key, request: IssuingRequest { member, csr, crl } })
 }

@@ -13,6 +13,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod caller;
+mod clock;
 pub(crate) mod core;
 pub(crate) mod group;
 pub(crate) mod identities;

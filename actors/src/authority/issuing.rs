@@ -13,7 +13,7 @@ use quorate_proto_identity::{
 };
 use quorate_raft_consensus::{LinearizeError, Proposal, ProposeError, WorkLost};
 use quorate_raft_machine::{
-    AuthorityKind, Caller, NewIssuingCertificate, Operation, Policy, Refusal, State, X509Authority,
+    AuthorityKind, Caller, Done, NewIssuingCertificate, Operation, Policy, Refusal, State, X509Authority,
 };
 use tokio::time::Instant;
 
@@ -120,11 +120,12 @@ pub(crate) fn snapshot(state: &State) -> Result<Snapshot, NotAMember> {
     found.map(|(cluster, policy)| Snapshot { cluster, policy }).ok_or(NotAMember::NotFounded)
 }
 
-/// Signs what a member asks for, and returns when the certificate is recorded and applied here.
+/// Signs what a member asks for and has it recorded. Gives the log index of the record: the member signs with the
+/// certificate once it has applied that.
 pub(crate) async fn sign_and_record(
     arguments: &AuthorityArguments,
     request: IssuingRequest,
-) -> Result<(), IssuingError> {
+) -> Result<u64, IssuingError> {
     confirm_office(arguments).await?;
     let state = arguments.handle.state();
     let (snapshot, root) =
@@ -132,14 +133,14 @@ pub(crate) async fn sign_and_record(
     let root = root.ok_or(IssuingError::NoRoot)?;
     let signer = open_root(arguments, &snapshot, &root).await?;
     let new = sign(arguments, &snapshot, &signer, &request).await?;
-    propose(arguments, Operation::RecordIssuingCertificate(Box::new(new))).await?;
+    let (_, log_index) = propose(arguments, Operation::RecordIssuingCertificate(Box::new(new))).await?;
     tracing::info!(
         target: "quorate::security",
         member = %request.member, authority_id = %root.id,
         "an issuing certificate was signed and recorded"
     );
     arguments.requests.keep(request);
-    Ok(())
+    Ok(log_index)
 }
 
 /// Makes sure that this node leads, and has applied all that was committed.
@@ -195,12 +196,10 @@ fn certificate(
     build_issuing_certificate(&AuthorityTemplate { trust_domain, serial, validity }, public_key, root, key)
 }
 
-/// Proposes one operation in the node's own name.
-pub(crate) async fn propose(
-    arguments: &AuthorityArguments,
-    operation: Operation,
-) -> Result<quorate_raft_machine::Done, IssuingError> {
+/// Proposes one operation in the node's own name. Gives what was done, and its log index.
+pub(crate) async fn propose(arguments: &AuthorityArguments, operation: Operation) -> Result<(Done, u64), IssuingError> {
     let proposal = Proposal::new(Caller::node(), vec![operation]).within(STEP_TIME_LIMIT);
     let applied = arguments.handle.propose(proposal).await?;
-    applied.outcome.results.into_iter().next().map_or(Err(IssuingError::NoResult), |result| Ok(result?))
+    let result = applied.outcome.results.into_iter().next();
+    Ok((result.ok_or(IssuingError::NoResult)??, applied.log_index))
 }

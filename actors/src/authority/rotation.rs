@@ -53,8 +53,8 @@ async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationE
         Due::PrepareX509Authority => prepare_root(arguments, &read).await?,
         Due::PrepareJwtAuthority => prepare_token_key(arguments, &read).await?,
         Due::ActivateX509Authority { id } => activate_root(arguments, &read, id).await?,
-        Due::ActivateJwtAuthority { id } => propose(arguments, Operation::ActivateJwtAuthority { id }).await?,
-        Due::PruneAuthorities => propose(arguments, Operation::PruneAuthorities).await?,
+        Due::ActivateJwtAuthority { id } => propose(arguments, Operation::ActivateJwtAuthority { id }).await?.0,
+        Due::PruneAuthorities => propose(arguments, Operation::PruneAuthorities).await?.0,
         Due::PruneExpiredEntries => return prune_entries(arguments).await,
     };
     tracing::info!(target: "quorate::security", done = ?done, "an authority moved on in its life");
@@ -68,7 +68,7 @@ async fn prepare_root(arguments: &AuthorityArguments, read: &Snapshot) -> Result
         .workshop
         .root(cluster.id, &cluster.trust_domain, policy.root_key_type, policy.root_lifetime, &recipients)
         .await?;
-    Ok(propose(arguments, Operation::PrepareX509Authority(Box::new(made))).await?)
+    Ok(propose(arguments, Operation::PrepareX509Authority(Box::new(made))).await?.0)
 }
 
 async fn prepare_token_key(arguments: &AuthorityArguments, read: &Snapshot) -> Result<Done, RotationError> {
@@ -78,7 +78,7 @@ async fn prepare_token_key(arguments: &AuthorityArguments, read: &Snapshot) -> R
         .workshop
         .token_key(read.cluster.id, policy.jwt_key_type, policy.jwt_key_lifetime, &recipients)
         .await?;
-    Ok(propose(arguments, Operation::PrepareJwtAuthority(Box::new(made))).await?)
+    Ok(propose(arguments, Operation::PrepareJwtAuthority(Box::new(made))).await?.0)
 }
 
 /// Activates a root with an issuing certificate under it for every live member.
@@ -100,12 +100,12 @@ async fn activate_root(
         let request = arguments.requests.of(member).ok_or(RotationError::NoRequest { member })?;
         issuing_certificates.push(sign(arguments, read, &signer, &request).await?);
     }
-    Ok(propose(arguments, Operation::ActivateX509Authority { id, issuing_certificates }).await?)
+    Ok(propose(arguments, Operation::ActivateX509Authority { id, issuing_certificates }).await?.0)
 }
 
 /// Removes expired entries, a limited number a command, until none is left.
 async fn prune_entries(arguments: &AuthorityArguments) -> Result<(), RotationError> {
-    while let Done::EntriesPruned { more: true, .. } = propose(arguments, Operation::PruneExpiredEntries).await? {}
+    while let Done::EntriesPruned { more: true, .. } = propose(arguments, Operation::PruneExpiredEntries).await?.0 {}
     Ok(())
 }
 

@@ -91,6 +91,19 @@ impl Caller {
         Ok(group)
     }
 
+    /// Counts a refusal, and records one that says that this caller may not have what it asked for.
+    pub(crate) fn refused(&self, refusal: Refusal) -> Refusal {
+        if let Refusal::PermissionDenied(reason) = &refusal {
+            let credentials = self.process.credentials();
+            tracing::info!(
+                target: "quorate::security",
+                pid = credentials.pid, uid = credentials.uid, gid = credentials.gid, reason = %reason,
+                "a workload was refused"
+            );
+        }
+        refusal.counted()
+    }
+
     async fn attest(&self, attestor: &Attestor, before: Option<Arc<Attested>>) -> Result<Arc<Attested>, Refusal> {
         let again = before.is_some();
         match attestor.attest(self.process.clone(), before).await {

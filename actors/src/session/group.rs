@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::{
     answer::{Answer, Kind, X509Answer},
+    clock::ShardClock,
     core::Core,
     identities::Identities,
     slot::Slot,
@@ -65,38 +66,6 @@ struct Inner {
     computing: bool,
     again: bool,
     closed: Option<Refusal>,
-}
-
-/// The clock of the keeper that looks after a group: when the first of its groups is due.
-#[derive(Debug)]
-pub(crate) struct ShardClock {
-    earliest: AtomicI64,
-    pub(crate) lowered: tokio::sync::Notify,
-}
-
-impl Default for ShardClock {
-    fn default() -> Self {
-        Self { earliest: AtomicI64::new(i64::MAX), lowered: tokio::sync::Notify::new() }
-    }
-}
-
-impl ShardClock {
-    /// The earliest instant, in Unix milliseconds.
-    pub(crate) fn earliest(&self) -> UnixMillis {
-        UnixMillis(self.earliest.load(Ordering::Acquire))
-    }
-
-    /// Forgets it; what is still due is said anew.
-    pub(crate) fn reset(&self) {
-        self.earliest.store(i64::MAX, Ordering::Release);
-    }
-
-    /// Something is due at this instant.
-    pub(crate) fn lower(&self, at: UnixMillis) {
-        if self.earliest.fetch_min(at.0, Ordering::AcqRel) > at.0 {
-            self.lowered.notify_one();
-        }
-    }
 }
 
 /// What a computation found.

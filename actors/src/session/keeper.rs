@@ -14,7 +14,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -25,8 +24,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
 use super::{
+    clock::{ShardClock, run_clock},
     core::Core,
-    group::{Group, ShardClock},
+    group::Group,
 };
 use crate::{
     events::{self, News},
@@ -43,10 +43,6 @@ const REFRESHES_AT_ONCE: usize = 4;
 
 /// How many groups one keeper takes. A group is a user and program; hosts have hundreds.
 const GROUPS_LIMIT: usize = 16_384;
-
-/// The longest sleep of a keeper's clock. Due times are times of day, and the clock that is slept by stands still while
-/// a machine is suspended, and does not see the time of day being set.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// How long a group without sessions is kept after its last use, in milliseconds: longer than a client takes to come
 /// back.
@@ -360,24 +356,6 @@ async fn follow_lease(
         let now = status.borrow_and_update().clone();
         if myself.send_message(Envelope::own(KeeperMessage::Lease(now))).is_err() || status.changed().await.is_err() {
             return;
-        }
-    }
-}
-
-/// Wakes the keeper when the first of its groups is due, and at times to let go of unused ones.
-async fn run_clock(myself: ActorRef<Envelope<KeeperMessage>>, clock: Arc<ShardClock>, core: Arc<Core>) {
-    loop {
-        let left = clock.earliest().since(core.sources.now()).max(0);
-        let sleep = Duration::from_millis(left.unsigned_abs()).min(LONGEST_SLEEP);
-        tokio::select! {
-            biased;
-            () = clock.lowered.notified() => {}
-            () = tokio::time::sleep(sleep) => {
-                clock.reset();
-                if myself.send_message(Envelope::own(KeeperMessage::Tick)).is_err() {
-                    return;
-                }
-            }
         }
     }
 }

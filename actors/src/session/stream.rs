@@ -52,7 +52,7 @@ impl<T> AnswerStream<T> {
 
     fn end(&mut self, refusal: Refusal) -> Poll<Option<Result<T, Refusal>>> {
         self.state = State::Ended;
-        Poll::Ready(Some(Err(refusal.counted())))
+        Poll::Ready(Some(Err(self.caller.refused(refusal))))
     }
 
     /// Looks at the caller before an answer goes out (ATK-16). Nothing when the answer may go out.

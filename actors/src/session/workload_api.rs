@@ -110,7 +110,7 @@ impl WorkloadApi {
         spiffe_id: Option<&SpiffeId>,
         ttl: Option<u32>,
     ) -> Result<JwtsvidResponse, Refusal> {
-        self.jwt_svids(caller, audiences, spiffe_id, ttl).await.map_err(Refusal::counted)
+        self.jwt_svids(caller, audiences, spiffe_id, ttl).await.map_err(|refusal| caller.refused(refusal))
     }
 
     /// ValidateJWTSVID: verifies a token for an audience, with the bundles that the caller may have. Callers without an
@@ -125,7 +125,7 @@ impl WorkloadApi {
         audience: &str,
         token: &str,
     ) -> Result<VerifiedJwtSvid, Refusal> {
-        self.validate(caller, audience, token).await.map_err(Refusal::counted)
+        self.validate(caller, audience, token).await.map_err(|refusal| caller.refused(refusal))
     }
 
     async fn stream<T>(
@@ -134,9 +134,9 @@ impl WorkloadApi {
         kind: Kind,
         take: fn(&Answer) -> Option<T>,
     ) -> Result<AnswerStream<T>, Refusal> {
-        let membership = self.shared.open(caller, kind).await.map_err(Refusal::counted)?;
+        let membership = self.shared.open(caller, kind).await.map_err(|refusal| caller.refused(refusal))?;
         match membership.slot().ended() {
-            Some(refusal) => Err(refusal.counted()),
+            Some(refusal) => Err(caller.refused(refusal)),
             None => Ok(AnswerStream::new(Arc::clone(&self.shared), Arc::clone(caller), membership, take)),
         }
     }

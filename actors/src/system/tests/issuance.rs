@@ -359,3 +359,47 @@ async fn a_renewal_that_would_gain_nothing_is_not_tried_again_and_again() {
     }
     assert_eq!(world.keys.made.lock().len(), made);
 }
+
+/// Design section 3: activation moves nobody, taint replaces at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_under_a_tainted_root_is_replaced_at_once() {
+    const DAY: u32 = 24 * 3600;
+    let policy = Policy { issuing_lifetime: 5 * DAY, x509_svid_lifetime: 2 * DAY + DAY / 2, ..Policy::default() };
+    let world = World::with(policy, settings()).await;
+    world.register("a", "/a").await;
+    let roots = |world: &World| {
+        world
+            .handle
+            .state()
+            .read(|state| state.x509_authorities().map(|root| (root.state, root.id.clone())).collect::<Vec<_>>())
+    };
+    let first = roots(&world).remove(0).1;
+    // The successor is prepared; a few hours before its activation an SVID is made.
+    world.clock.advance(Duration::from_secs(u64::from(24 * DAY + DAY * 9 / 10)));
+    poke_until(&world, |world| roots(world).len() == 2).await;
+    world.until_ready().await;
+    let caller = caller();
+    let mut stream = within(async {
+        loop {
+            if let Ok(mut stream) = world.system.workload_api().x509_svids(&caller).await
+                && let Ok(answer) = next(&mut stream).await
+            {
+                return (stream, answer);
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let before = leaf(&world, &stream.1);
+    world.clock.advance(Duration::from_secs(u64::from(DAY / 5)));
+    poke_until(&world, |world| roots(world).contains(&(AuthorityState::Old, first.clone()))).await;
+
+    world.propose(Operation::TaintX509Authority { id: first.clone() }).await;
+    let issued_under = |answer: &X509svidResponse| {
+        let issuing = Certificate::parse_concatenated(&answer.svids[0].x509_svid).unwrap().remove(1);
+        issuing.extensions().authority_key_id.clone().unwrap()
+    };
+    let old = issued_under(&stream.1);
+    let after = until(&mut stream.0, |answer| issued_under(answer) != old).await;
+    assert_ne!(leaf(&world, &after).serial(), before.serial());
+}
