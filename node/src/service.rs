@@ -15,6 +15,7 @@ mod debug;
 mod entry;
 pub mod gate;
 mod health;
+mod reads;
 pub mod reflection;
 mod refusal;
 mod svid;

@@ -12,21 +12,21 @@ use quorate_proto_api::spire::bundle::{
 };
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::TrustDomain;
-use quorate_raft_consensus::StateReader;
 use quorate_raft_machine::BundleContent;
 use tonic::{Request, Response, Status};
 
+use super::reads::Reads;
 use crate::node::Node;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct BundleService {
-    state: StateReader,
+    reads: Reads,
 }
 
 /// Puts the service together.
 pub(super) fn service(node: &Node) -> BundleServer<BundleService> {
-    BundleServer::new(BundleService { state: node.consensus().state() })
+    BundleServer::new(BundleService { reads: Reads::new(node) })
 }
 
 /// The fields in the mask, or all without one; the trust domain always.
@@ -75,7 +75,7 @@ impl BundleApi for BundleService {
         let read = |state: &quorate_raft_machine::State| {
             state.cluster().map(|cluster| (cluster.trust_domain.clone(), state.bundle()))
         };
-        let (trust_domain, bundle) = self.state.read(read).ok_or_else(|| {
+        let (trust_domain, bundle) = self.reads.current().await?.read(read).ok_or_else(|| {
             Status::not_found("bundle not found: no authority is founded on this node, run quorate cluster init")
         })?;
         Ok(Response::new(to_wire(&trust_domain, &bundle, mask)))

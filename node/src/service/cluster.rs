@@ -11,6 +11,7 @@ use quorate_proto_api::cluster::{
 use quorate_raft_machine::{Done, Operation, State};
 use tonic::{Request, Response, Status};
 
+use super::reads::Reads;
 use super::writes::{Writes, at_log_index, not_applied, refused};
 use crate::founding::{FoundedAuthority, Founding, FoundingError};
 use crate::node::Node;
@@ -23,11 +24,12 @@ const NOT_FOUNDED: &str = "no authority is founded on this node: run quorate clu
 pub(super) struct ClusterService {
     node: Node,
     writes: Writes,
+    reads: Reads,
 }
 
 /// Puts the service together.
 pub(super) fn service(node: &Node) -> ClusterServer<ClusterService> {
-    ClusterServer::new(ClusterService { node: node.clone(), writes: Writes::new(node) })
+    ClusterServer::new(ClusterService { node: node.clone(), writes: Writes::new(node), reads: Reads::new(node) })
 }
 
 /// The policy in the state, with its revision.
@@ -59,7 +61,7 @@ impl ClusterApi for ClusterService {
     }
 
     async fn get_policy(&self, _request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyResponse>, Status> {
-        let policy = self.node.consensus().state().read(current).ok_or_else(|| Status::unavailable(NOT_FOUNDED))?;
+        let policy = self.reads.current().await?.read(current).ok_or_else(|| Status::unavailable(NOT_FOUNDED))?;
         Ok(Response::new(GetPolicyResponse { policy: Some(policy) }))
     }
 

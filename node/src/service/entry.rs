@@ -33,6 +33,7 @@ use quorate_raft_machine::{Caller, Done, EntryDraft, Operation, OperationResult}
 use tonic::codegen::tokio_stream::Empty;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::reads::Reads;
 use super::writes::{Writes, at_log_index, refused};
 use crate::node::Node;
 
@@ -51,7 +52,7 @@ const SIMILAR_ENTRY: &str = "similar entry already exists";
 #[derive(Debug, Clone)]
 pub(super) struct EntryService {
     writes: Writes,
-    state: StateReader,
+    reads: Reads,
     sources: Sources,
 }
 
@@ -59,7 +60,7 @@ pub(super) struct EntryService {
 pub(super) fn service(node: &Node) -> EntryServer<EntryService> {
     EntryServer::new(EntryService {
         writes: Writes::new(node),
-        state: node.consensus().state(),
+        reads: Reads::new(node),
         sources: node.sources().clone(),
     })
 }
@@ -128,7 +129,7 @@ impl EntryService {
 
     /// The entry as it is now, for an answer.
     fn current(&self, id: &EntryId, mask: Option<&types::EntryMask>) -> Option<types::Entry> {
-        self.state.read(|state| state.entry(id)).map(|entry| to_wire(&entry, mask))
+        entry_in(self.reads.applied(), id, mask)
     }
 
     fn created(&self, fate: Fate<EntryDraft>, mask: Option<&types::EntryMask>) -> batch_create_entry_response::Result {
@@ -155,6 +156,11 @@ impl EntryService {
         };
         batch_update_entry_response::Result { status: Some(status), entry }
     }
+}
+
+/// An entry, for an answer.
+fn entry_in(state: &StateReader, id: &EntryId, mask: Option<&types::EntryMask>) -> Option<types::Entry> {
+    state.read(|state| state.entry(id)).map(|entry| to_wire(&entry, mask))
 }
 
 /// Whether an item can join a command that has so many bytes already.
@@ -192,7 +198,7 @@ impl EntryApi for EntryService {
         request: Request<CountEntriesRequest>,
     ) -> Result<Response<CountEntriesResponse>, Status> {
         let filter = request.into_inner().filter.map(WireFilter::from).unwrap_or_default().checked()?;
-        let count = self.state.read(|state| state.count(&filter));
+        let count = self.reads.current().await?.read(|state| state.count(&filter));
         Ok(Response::new(CountEntriesResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }))
     }
 
@@ -200,13 +206,13 @@ impl EntryApi for EntryService {
         &self,
         request: Request<ListEntriesRequest>,
     ) -> Result<Response<ListEntriesResponse>, Status> {
-        listing::list(&self.state, request.into_inner()).map(Response::new)
+        listing::list(self.reads.current().await?, request.into_inner()).map(Response::new)
     }
 
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {
         let GetEntryRequest { id, output_mask } = request.into_inner();
         let id = entry_id(&id)?;
-        self.current(&id, output_mask.as_ref())
+        entry_in(self.reads.current().await?, &id, output_mask.as_ref())
             .map(Response::new)
             .ok_or_else(|| Status::not_found(format!("entry not found: {id}")))
     }
