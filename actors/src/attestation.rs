@@ -1,6 +1,6 @@
 //! Workload attestation: which process is this, and what may it be called?
 //!
-//! The attestor actor is started and restarted by the [`supervisor`](crate::supervisor). It keeps no answers: a
+//! The attestor actor is started and restarted by the supervisor. It keeps no answers: a
 //! connection keeps its own, and looks again before each use, so a restart costs whoever waits one `Unavailable` and
 //! nobody else anything. Looking at a process blocks (files, the system's directory of users), so each request runs as
 //! blocking work, a few at a time, and holds its place in the mailbox until it is answered.

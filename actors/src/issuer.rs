@@ -328,10 +328,12 @@ impl IssuerState {
         let held = core.leases.held().filter(|lease| now.seconds() <= lease.validity.not_after());
         let status = match (member, held) {
             (Err(error), _) => IssuanceStatus::Waiting { reason: error.to_string().into() },
-            (Ok(_), Some(lease)) if core.tokens.active_id().is_some() => {
+            (Ok(_), Some(lease)) if core.tokens.can_sign(now.seconds()) => {
                 IssuanceStatus::Ready { until: lease.validity.not_after() }
             }
-            (Ok(_), Some(_)) => IssuanceStatus::Waiting { reason: self.reason("the token key is being opened") },
+            (Ok(_), Some(_)) => {
+                IssuanceStatus::Waiting { reason: self.reason("the token key is not open yet, or has expired") }
+            }
             (Ok(_), None) => {
                 IssuanceStatus::Waiting { reason: self.reason("an issuing certificate is being asked for") }
             }

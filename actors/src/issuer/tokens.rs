@@ -87,6 +87,11 @@ impl TokenKeys {
         self.active.read().as_ref().map(|key| key.id().clone())
     }
 
+    /// Whether a key is open that can sign tokens at `now`.
+    pub(crate) fn can_sign(&self, now: UnixSeconds) -> bool {
+        self.active.read().as_ref().is_some_and(|key| now < key.not_after)
+    }
+
     /// Puts another key in place; the one before is wiped once nobody signs with it any more.
     pub(crate) fn set(&self, key: Option<Arc<TokenKey>>) {
         *self.active.write() = key;

@@ -1,11 +1,11 @@
 //! Who gets which identities, and when that changes.
 
-use std::sync::Arc;
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::{UnixSeconds, x509::Certificate};
 use quorate_raft_machine::{EntryChange, EntryDraft, Operation, Policy};
-use tokio_stream::StreamExt;
+use tokio_stream::{Stream, StreamExt};
 
 use super::world::{World, caller, draft, id, next, settings, until, within};
 use crate::{IDENTITIES_PER_CALLER_LIMIT, Refusal, Settings};
@@ -191,4 +191,41 @@ async fn bundles_go_to_whoever_has_an_identity_and_name_their_trust_domain() {
     next(&mut stream).await.unwrap();
     world.delete("a").await;
     denied(next(&mut stream).await);
+}
+
+/// Property 5: once a deletion is acknowledged, nothing that is read afterwards has the identity: no open stream,
+/// whatever waited in it, no new stream, no token.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_read_after_an_acknowledged_deletion_has_the_identity() {
+    let world = World::ready().await;
+    world.register("keep", "/keep").await;
+    let caller = caller();
+    let api = world.system.workload_api();
+    let gone = |response: &X509svidResponse| response.svids.iter().all(|svid| svid.spiffe_id.ends_with("/keep"));
+    for round in 0..50 {
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            streams.push(api.x509_svids(&caller).await.unwrap());
+        }
+        let entry = format!("e{round}");
+        world.register(&entry, "/brief").await;
+        // Half of the streams are read, so that the others have an answer with the identity waiting in them.
+        for stream in streams.iter_mut().take(4) {
+            until(stream, |response| !gone(response)).await;
+        }
+        world.delete(&entry).await;
+        for stream in &mut streams {
+            let read_at_once = poll_fn(|context| {
+                Poll::Ready(match Pin::new(&mut *stream).poll_next(context) {
+                    Poll::Ready(Some(Ok(response))) => Some(response),
+                    Poll::Ready(_) | Poll::Pending => None,
+                })
+            });
+            assert!(read_at_once.await.is_none_or(|response| gone(&response)), "round {round}: an open stream");
+        }
+        let fresh = next(&mut api.x509_svids(&caller).await.unwrap()).await.unwrap();
+        assert!(gone(&fresh), "round {round}: a new stream");
+        let tokens = api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap();
+        assert_eq!(tokens.svids.len(), 1, "round {round}: tokens");
+    }
 }
