@@ -99,7 +99,7 @@ pub enum StoredError {
     },
 }
 
-/// What a later upgrade of one form to the next reads and writes: an object of the state and its message.
+/// The canonical bytes of a message: fields in the order of their tags, nothing written that has its default.
 pub(crate) fn to_bytes(message: &impl Message) -> Vec<u8> {
     message.encode_to_vec()
 }
@@ -168,3 +168,6 @@ pub(crate) fn selectors(texts: &[String]) -> Result<SelectorSet, StoredError> {
 pub(crate) fn selector_texts(selectors: &SelectorSet) -> Vec<String> {
     selectors.iter().map(|selector| selector.as_str().to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests;

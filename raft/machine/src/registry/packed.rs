@@ -375,3 +375,47 @@ fn uuid_text(bytes: [u8; 16]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_comes_back_as_it_was_whether_it_is_a_uuid_or_only_looks_like_one() {
+        let uuid = "01234567-89ab-4def-8123-456789abcdef";
+        assert!(matches!(IdKey::of(uuid), IdKey::Uuid(_)));
+        for text in [
+            uuid,
+            "01234567-89AB-4DEF-8123-456789ABCDEF",
+            "01234567-89ab-4def-8123-456789abcdeg",
+            "0123456-789ab-4def-8123-456789abcdef",
+            "0123456789ab4def8123456789abcdef----",
+            "a",
+            "_.-",
+        ] {
+            let key = IdKey::of(text);
+            assert_eq!(key.to_id().map(|id| id.as_str().to_owned()).as_deref(), Some(text));
+            let mut record = Vec::new();
+            put_id(&mut record, key);
+            let mut rest: &[u8] = &record;
+            assert_eq!(take_id(&mut rest), Some(key));
+            assert!(rest.is_empty());
+        }
+    }
+
+    #[test]
+    fn numbers_of_either_sign_come_back_at_the_ends_of_their_ranges() {
+        for number in [0, 1, -1, 63, 64, -64, -65, 1_700_000_000, i64::MAX, i64::MIN] {
+            let mut record = Vec::new();
+            put_signed(&mut record, number);
+            assert_eq!(take_signed(&mut record.as_slice()), Some(number));
+        }
+        for number in [0, 127, 128, u64::from(u32::MAX), u64::MAX] {
+            let mut record = Vec::new();
+            put_number(&mut record, number);
+            assert_eq!(take_number(&mut record.as_slice()), Some(number));
+        }
+        assert_eq!(take_number(&mut [0xff; 9].as_slice()), None, "cut off");
+        assert_eq!(take_number(&mut [0xff; 11].as_slice()), None, "too long");
+    }
+}

@@ -1,11 +1,11 @@
 //! Founding the authority.
 
 use quorate_proto_identity::UnixSeconds;
-use quorate_raft_machine::{AuthorityState, Done, Event, MemberStatus, Operation, RefusalCode, due, invariants};
+use quorate_raft_machine::{AuthorityState, Done, Event, Found, MemberStatus, Operation, RefusalCode, due, invariants};
 
-use crate::world::{World, create, domain, draft, number, sealed_to, short_policy};
+use crate::world::{Change, World, create, domain, draft, number, sealed_to, short_policy};
 
-fn founding_with(change: impl FnOnce(&mut quorate_raft_machine::Found)) -> (World, Operation) {
+fn founding_with(change: Change<Found>) -> (World, Operation) {
     let mut world = World::empty();
     let Operation::Found(mut found) = world.found(short_policy()) else { unreachable!() };
     change(&mut found);
@@ -62,7 +62,7 @@ fn a_second_founding_is_refused_and_names_the_first() {
 
 #[test]
 fn founding_is_refused_whole_when_one_part_is_not_in_order() {
-    let cases: [(&str, fn(&mut quorate_raft_machine::Found)); 9] = [
+    let cases: [(&str, Change<Found>); 9] = [
         ("issuing_lifetime", |found| found.policy.issuing_lifetime = 21),
         ("root_lifetime", |found| found.policy.root_lifetime = 90),
         ("URI name", |found| found.trust_domain = quorate_proto_identity::TrustDomain::new("other.org").unwrap()),

@@ -321,9 +321,9 @@ fn run(steps: &[Vec<Step>]) {
             }
         }
         let wanted: Vec<Operation> = group.iter().flat_map(|step| operations(&mut world, step)).collect();
-        let repeated = group.iter().find_map(|step| match step {
-            Step::Repeat(back) => history.iter().rev().nth(usize::from(*back)).cloned(),
-            _ => None,
+        let repeated = group.iter().find_map(|step| {
+            let Step::Repeat(back) = step else { return None };
+            history.iter().rev().nth(usize::from(*back)).cloned()
         });
         let (before, bundle) = (marks(&world.state), world.state.bundle());
         let entries = world.state.list(&EntryFilter::default(), 0, usize::MAX);

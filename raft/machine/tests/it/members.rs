@@ -1,8 +1,8 @@
 //! Members: numbers, names, keys.
 
-use quorate_raft_machine::{Done, Event, MemberRole, MemberStatus, Operation, RefusalCode};
+use quorate_raft_machine::{Done, Event, MemberDraft, MemberRole, MemberStatus, Operation, RefusalCode};
 
-use crate::world::{World, member, number};
+use crate::world::{Change, World, member, number};
 
 fn admit(name: &str) -> Operation {
     Operation::SetMember { number: None, member: Box::new(member(name)) }
@@ -62,7 +62,7 @@ fn names_and_keys_stay_apart_and_keys_never_change() {
 
 #[test]
 fn records_beyond_a_limit_are_refused() {
-    let cases: [fn(&mut quorate_raft_machine::MemberDraft); 9] = [
+    let cases: [Change<MemberDraft>; 9] = [
         |m| m.sealing_key = bytes::Bytes::new(),
         |m| m.region = "x".repeat(256),
         |m| m.zone = "x".repeat(256),

@@ -3,7 +3,7 @@
 use quorate_proto_identity::KeyType;
 use quorate_raft_machine::{Done, Event, Operation, Policy, RefusalCode};
 
-use crate::world::{World, short_policy};
+use crate::world::{Change, World, short_policy};
 
 #[test]
 fn the_defaults_and_a_policy_of_seconds_agree_with_themselves() {
@@ -13,7 +13,7 @@ fn the_defaults_and_a_policy_of_seconds_agree_with_themselves() {
 
 #[test]
 fn each_contradiction_names_both_values_and_what_would_pass() {
-    let cases: [(fn(&mut Policy), &[&str]); 12] = [
+    let cases: [(Change<Policy>, &[&str]); 12] = [
         (|p| p.issuing_lifetime = 21, &["issuing_lifetime is 21 s", "root_lifetime, which is 120 s", "20 s", "126 s"]),
         (
             |p| p.x509_svid_lifetime = 11,

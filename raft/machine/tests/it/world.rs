@@ -20,6 +20,9 @@ use quorate_raft_machine::{
 /// When every history begins.
 pub(crate) const START: i64 = 1_700_000_000;
 
+/// What makes a value wrong in one way.
+pub(crate) type Change<T> = fn(&mut T);
+
 /// A policy whose lives are seconds, as tests of rotation use them.
 pub(crate) fn short_policy() -> Policy {
     Policy {

@@ -1,0 +1,390 @@
+//! Every field of every object reaches its stored bytes, and so the state hash.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use bytes::Bytes;
+use quorate_proto_identity::{
+    AuthorityId, ClusterId, EntryId, KeyType, MemberNumber, NodeName, Selector, SelectorSet, SerialNumber, SpiffeId,
+    TrustDomain, UnixMillis, UnixSeconds, Validity,
+};
+
+use super::StoredError;
+use crate::authority::{
+    AuthorityState, AuthorityTimes, IssuingCertificate, IssuingKey, JwtAuthority, Recipient, Sealed, SealedFor,
+    X509Authority,
+};
+use crate::entry::{AdditionalAttributes, Entry, EntryDraft};
+use crate::members::{Member, MemberDraft, MemberRole, MemberStatus};
+use crate::objects::Object;
+use crate::origins::{KeptOutcome, OriginRecord};
+use crate::policy::{NetworkProfile, Policy};
+use crate::state::{Cluster, Counters, PolicyRecord};
+
+fn domain() -> TrustDomain {
+    TrustDomain::new("example.org").unwrap()
+}
+
+fn id(path: &str) -> SpiffeId {
+    SpiffeId::from_path(&domain(), path).unwrap()
+}
+
+fn set(texts: &[&str]) -> SelectorSet {
+    texts.iter().map(|text| Selector::parse(text).unwrap()).collect()
+}
+
+fn authority(text: &str) -> AuthorityId {
+    AuthorityId::new(text).unwrap()
+}
+
+fn number(number: u64) -> MemberNumber {
+    MemberNumber::new(number).unwrap()
+}
+
+fn validity(from: i64, to: i64) -> Validity {
+    Validity::new(UnixSeconds(from), UnixSeconds(to)).unwrap()
+}
+
+fn sealed() -> Sealed {
+    Sealed {
+        suite: 1,
+        parts: vec![SealedFor {
+            recipient: Recipient::Member(number(1)),
+            encapsulated_key: Bytes::from_static(b"enc"),
+            ciphertext: Bytes::from_static(b"text"),
+        }],
+    }
+}
+
+/// Checks that an object reads back as it was, and that each change of one field gives other bytes and another hash
+/// than the object and than every other change, and reads back too.
+fn walk<V: Object + Clone + PartialEq + Debug>(
+    object: &V,
+    decode: impl Fn(Bytes) -> Result<V, StoredError>,
+    changes: &[fn(&mut V)],
+) {
+    assert_eq!(decode(object.stored().into()).as_ref(), Ok(object));
+    let mut seen = BTreeSet::from([object.stored()]);
+    let mut hashes = vec![object.object_hash()];
+    for (place, change) in changes.iter().enumerate() {
+        let mut changed = object.clone();
+        change(&mut changed);
+        assert_ne!(&changed, object, "change {place} changes nothing");
+        assert!(seen.insert(changed.stored()), "change {place} of {object:?} does not reach the stored bytes");
+        assert!(!hashes.contains(&changed.object_hash()));
+        hashes.push(changed.object_hash());
+        assert_eq!(decode(changed.stored().into()), Ok(changed), "change {place}");
+    }
+}
+
+#[test]
+fn every_field_of_an_entry_is_stored() {
+    let draft = EntryDraft::new(
+        EntryId::new("e").unwrap(),
+        id("/workload"),
+        id("/spire/nodes"),
+        set(&["unix:uid:1", "unix:gid:1"]),
+    );
+    let entry = draft.into_entry(UnixSeconds(1_700_000_000), 17);
+    let changes: [fn(&mut Entry); 23] = [
+        |e| e.id = EntryId::new("f").unwrap(),
+        |e| e.spiffe_id = id("/other"),
+        |e| e.parent_id = id("/other"),
+        |e| e.selectors = set(&["unix:uid:1"]),
+        |e| e.selectors = set(&["unix:uid:1", "unix:gid:2"]),
+        |e| e.x509_svid_ttl = 1,
+        |e| e.jwt_svid_ttl = 1,
+        |e| e.federates_with = [TrustDomain::new("other.org").unwrap()].into(),
+        |e| e.admin = true,
+        |e| e.downstream = true,
+        |e| e.expires_at = Some(UnixSeconds(0)),
+        |e| e.expires_at = Some(UnixSeconds(-5)),
+        |e| e.dns_names = vec!["a".to_owned()],
+        |e| e.dns_names = vec!["a".to_owned(), "b".to_owned()],
+        |e| e.dns_names = vec!["b".to_owned(), "a".to_owned()],
+        |e| e.revision_number = 1,
+        |e| e.store_svid = true,
+        |e| e.hint = "hint".to_owned(),
+        |e| e.created_at = UnixSeconds(1_700_000_001),
+        |e| e.additional_attributes = Some(AdditionalAttributes::default()),
+        |e| {
+            e.additional_attributes =
+                Some(AdditionalAttributes { disable_x509_svid_prefetch: true, ..AdditionalAttributes::default() });
+        },
+        |e| {
+            e.additional_attributes =
+                Some(AdditionalAttributes { jwt_svid_include_jti: true, ..AdditionalAttributes::default() });
+        },
+        |e| e.creation_number = 18,
+    ];
+    walk(&entry, |bytes| super::entry::decode(bytes, &domain()), &changes);
+}
+
+#[test]
+fn every_field_of_what_was_founded_and_of_the_counters_is_stored() {
+    let cluster = Cluster {
+        id: ClusterId::new([1; 16]),
+        trust_domain: domain(),
+        epoch: 1,
+        version: 1,
+        founded_at: UnixSeconds(5),
+    };
+    walk(
+        &cluster,
+        super::cluster::decode_cluster,
+        &[
+            |c| c.id = ClusterId::new([2; 16]),
+            |c| c.trust_domain = TrustDomain::new("other.org").unwrap(),
+            |c| c.epoch = 2,
+            |c| c.version = 2,
+            |c| c.founded_at = UnixSeconds(6),
+        ],
+    );
+    walk(
+        &Counters::default(),
+        super::cluster::decode_counters,
+        &[
+            |c| c.time = UnixMillis(2),
+            |c| c.next_creation_number = 2,
+            |c| c.next_member_number = 2,
+            |c| c.spiffe_sequence = 2,
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_the_policy_is_stored() {
+    let record = PolicyRecord { revision: 1, policy: Policy::default() };
+    walk(
+        &record,
+        super::policy::decode,
+        &[
+            |r| r.revision = 2,
+            |r| r.policy.root_lifetime = 7,
+            |r| r.policy.issuing_lifetime = 7,
+            |r| r.policy.x509_svid_lifetime = 7,
+            |r| r.policy.jwt_key_lifetime = 7,
+            |r| r.policy.jwt_svid_lifetime = 7,
+            |r| r.policy.refresh_hint = 7,
+            |r| r.policy.root_key_type = KeyType::EcP384,
+            |r| r.policy.issuing_key_type = KeyType::EcP384,
+            |r| r.policy.x509_svid_key_type = KeyType::EcP384,
+            |r| r.policy.jwt_key_type = KeyType::EcP384,
+            |r| r.policy.network = NetworkProfile::Distance,
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_a_member_is_stored() {
+    let member = Member {
+        number: number(1),
+        revision: 0,
+        record: MemberDraft {
+            name: NodeName::new("n").unwrap(),
+            identity_key: Bytes::from_static(b"i"),
+            sealing_key: Bytes::from_static(b"s"),
+            region: String::new(),
+            zone: String::new(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            addresses: vec!["a:1".to_owned()],
+            version: 1,
+            build: String::new(),
+            role: MemberRole::Voter,
+            status: MemberStatus::Admitted,
+        },
+    };
+    walk(
+        &member,
+        super::member::decode,
+        &[
+            |m| m.number = number(2),
+            |m| m.revision = 1,
+            |m| m.record.name = NodeName::new("m").unwrap(),
+            |m| m.record.identity_key = Bytes::from_static(b"x"),
+            |m| m.record.sealing_key = Bytes::from_static(b"x"),
+            |m| m.record.region = "x".to_owned(),
+            |m| m.record.zone = "x".to_owned(),
+            |m| m.record.labels = [("a".to_owned(), "x".to_owned())].into(),
+            |m| m.record.labels = [("x".to_owned(), "b".to_owned())].into(),
+            |m| m.record.addresses = vec!["a:1".to_owned(), "b:1".to_owned()],
+            |m| m.record.addresses = vec!["b:1".to_owned(), "a:1".to_owned()],
+            |m| m.record.version = 2,
+            |m| m.record.build = "x".to_owned(),
+            |m| m.record.role = MemberRole::Learner,
+            |m| m.record.status = MemberStatus::Removed,
+            |m| m.record.status = MemberStatus::Compromised,
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_an_authority_is_stored() {
+    let root = X509Authority {
+        id: authority("a"),
+        certificate: Bytes::from_static(b"c"),
+        crl: Bytes::from_static(b"l"),
+        validity: validity(1, 100),
+        state: AuthorityState::Active,
+        times: AuthorityTimes { prepared_at: UnixSeconds(1), ..AuthorityTimes::default() },
+        sealed: Some(sealed()),
+    };
+    walk(
+        &root,
+        super::authority::decode_x509,
+        &[
+            |r| r.id = authority("b"),
+            |r| r.certificate = Bytes::from_static(b"x"),
+            |r| r.crl = Bytes::from_static(b"x"),
+            |r| r.validity = validity(2, 100),
+            |r| r.validity = validity(1, 101),
+            |r| r.state = AuthorityState::Old,
+            |r| r.times.prepared_at = UnixSeconds(2),
+            |r| r.times.activated_at = Some(UnixSeconds(0)),
+            |r| r.times.retired_at = Some(UnixSeconds(0)),
+            |r| r.times.tainted_at = Some(UnixSeconds(0)),
+            |r| r.times.revoked_at = Some(UnixSeconds(0)),
+            |r| r.sealed = None,
+            |r| r.sealed = Some(Sealed { suite: 2, ..sealed() }),
+            |r| r.sealed = Some(Sealed { parts: vec![], ..sealed() }),
+            |r| r.sealed.as_mut().unwrap().parts[0].recipient = Recipient::Member(number(2)),
+            |r| r.sealed.as_mut().unwrap().parts[0].recipient = Recipient::RecoveryKey("1".to_owned()),
+            |r| r.sealed.as_mut().unwrap().parts[0].encapsulated_key = Bytes::from_static(b"x"),
+            |r| r.sealed.as_mut().unwrap().parts[0].ciphertext = Bytes::from_static(b"x"),
+        ],
+    );
+    let key = JwtAuthority {
+        id: authority("a"),
+        public_key: Bytes::from_static(b"c"),
+        validity: validity(1, 100),
+        state: AuthorityState::Active,
+        times: AuthorityTimes::default(),
+        sealed: Some(sealed()),
+    };
+    walk(
+        &key,
+        super::authority::decode_jwt,
+        &[
+            |k| k.id = authority("b"),
+            |k| k.public_key = Bytes::from_static(b"x"),
+            |k| k.validity = validity(2, 100),
+            |k| k.validity = validity(1, 101),
+            |k| k.state = AuthorityState::Prepared,
+            |k| k.times.prepared_at = UnixSeconds(2),
+            |k| k.times.activated_at = Some(UnixSeconds(2)),
+            |k| k.sealed = None,
+            |k| k.sealed = Some(Sealed { suite: 2, ..sealed() }),
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_issuing_keys_and_certificates_is_stored() {
+    let key = IssuingKey {
+        id: authority("a"),
+        member: number(1),
+        crl: Bytes::from_static(b"l"),
+        crl_next_update: UnixSeconds(9),
+    };
+    walk(
+        &key,
+        super::authority::decode_issuing_key,
+        &[
+            |k| k.id = authority("b"),
+            |k| k.member = number(2),
+            |k| k.crl = Bytes::from_static(b"x"),
+            |k| k.crl_next_update = UnixSeconds(10),
+        ],
+    );
+    let certificate = IssuingCertificate {
+        member: number(1),
+        key_id: authority("a"),
+        serial: SerialNumber::new([1; 16]).unwrap(),
+        issuer: authority("r"),
+        certificate: Bytes::from_static(b"c"),
+        validity: validity(1, 100),
+        recorded_at: UnixSeconds(3),
+        revoked_at: None,
+    };
+    walk(
+        &certificate,
+        super::authority::decode_issuing_certificate,
+        &[
+            |c| c.member = number(2),
+            |c| c.key_id = authority("b"),
+            |c| c.serial = SerialNumber::new([2; 16]).unwrap(),
+            |c| c.issuer = authority("s"),
+            |c| c.certificate = Bytes::from_static(b"x"),
+            |c| c.validity = validity(2, 100),
+            |c| c.validity = validity(1, 101),
+            |c| c.recorded_at = UnixSeconds(4),
+            |c| c.revoked_at = Some(UnixSeconds(0)),
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_origins_and_kept_outcomes_is_stored() {
+    let record = OriginRecord { node: 1, boot: 2, floor: 3, last_used: 4 };
+    walk(
+        &record,
+        super::origin::decode_record,
+        &[|r| r.node = 9, |r| r.boot = 9, |r| r.floor = 9, |r| r.last_used = 9],
+    );
+    let empty = super::outcome::encode(&crate::Outcome::default());
+    let kept = KeptOutcome { node: 1, boot: 2, sequence: 3, outcome: empty };
+    walk(
+        &kept,
+        super::origin::decode_outcome,
+        &[
+            |k| k.node = 9,
+            |k| k.boot = 9,
+            |k| k.sequence = 9,
+            |k| {
+                let results = vec![Ok(crate::Done::PolicySet { revision: 1 })];
+                k.outcome = super::outcome::encode(&crate::Outcome { results });
+            },
+        ],
+    );
+}
+
+#[test]
+fn every_kind_of_outcome_reads_back() {
+    use crate::authority::AuthorityKind;
+    use crate::outcome::{Done, Outcome, Refusal, RefusalCode};
+    let entry = || EntryId::new("e").unwrap();
+    let mut results = vec![
+        Ok(Done::Founded { member: number(1) }),
+        Ok(Done::EntryCreated { id: entry(), creation_number: 2, created_at: UnixSeconds(3) }),
+        Ok(Done::EntryExists { id: entry() }),
+        Ok(Done::EntryUpdated { id: entry(), revision_number: 4 }),
+        Ok(Done::EntryDeleted { id: entry() }),
+        Ok(Done::EntriesPruned { count: 5, more: true }),
+        Ok(Done::PolicySet { revision: 6 }),
+        Ok(Done::AuthoritiesPruned { x509: 1, jwt: 2, issuing: 3 }),
+        Ok(Done::IssuingCertificateRecorded {
+            member: number(1),
+            key_id: authority("a"),
+            serial: SerialNumber::new([1; 16]).unwrap(),
+        }),
+        Ok(Done::IssuingCertificatesRevoked { member: number(1), count: 7 }),
+        Ok(Done::MemberSet { number: number(2) }),
+    ];
+    for kind in [AuthorityKind::X509, AuthorityKind::Jwt] {
+        for state in AuthorityState::ALL {
+            results.push(Ok(Done::AuthorityMoved { kind, id: authority("a"), state }));
+        }
+    }
+    results.extend(RefusalCode::ALL.map(|code| Err(Refusal::new(code, "why"))));
+    let outcome = Outcome { results };
+    assert_eq!(super::outcome::decode(&super::outcome::encode(&outcome)), Ok(outcome));
+}
+
+#[test]
+fn the_message_of_a_refusal_is_cut_at_a_character() {
+    use crate::outcome::{REFUSAL_MESSAGE_LIMIT, Refusal, RefusalCode};
+    let refusal = Refusal::new(RefusalCode::Invalid, "ü".repeat(REFUSAL_MESSAGE_LIMIT));
+    assert_eq!(refusal.message, "ü".repeat(REFUSAL_MESSAGE_LIMIT / 2));
+    let odd = Refusal::new(RefusalCode::Invalid, format!("x{}", "ü".repeat(REFUSAL_MESSAGE_LIMIT)));
+    assert_eq!(odd.message.len(), REFUSAL_MESSAGE_LIMIT - 1);
+}
