@@ -17,6 +17,9 @@ const FIRST_WAIT: i64 = 250;
 /// each of hundreds of nodes is nothing to it.
 const LONGEST_WAIT: i64 = 30_000;
 
+/// No wait is longer than this while none is held: the node serves nobody until it has one.
+const LONGEST_WAIT_WITHOUT: i64 = 2_000;
+
 /// No wait is longer than this part of a certificate's life, so that a short one still leaves room for several tries.
 const LIFE_PART: i64 = 20;
 
@@ -65,7 +68,8 @@ pub(crate) fn next_step(held: Option<&Validity>, asking: &Asking, now: UnixMilli
 }
 
 fn wait(held: Option<&Validity>, failures: u32) -> i64 {
-    let longest = held.map_or(LONGEST_WAIT, |validity| (life(validity) / LIFE_PART).clamp(FIRST_WAIT, LONGEST_WAIT));
+    let longest =
+        held.map_or(LONGEST_WAIT_WITHOUT, |validity| (life(validity) / LIFE_PART).clamp(FIRST_WAIT, LONGEST_WAIT));
     let doublings = failures.saturating_sub(1).min(16);
     FIRST_WAIT.saturating_mul(1_i64 << doublings).min(longest)
 }
@@ -101,7 +105,11 @@ mod tests {
         let failed = |failures| Asking { in_flight: false, failures, failed_at: Some(now) };
         assert_eq!(next_step(None, &failed(1), now), Step::WaitUntil(now.plus(250)));
         assert_eq!(next_step(None, &failed(3), now), Step::WaitUntil(now.plus(1000)));
-        assert_eq!(next_step(None, &failed(60), now), Step::WaitUntil(now.plus(30_000)));
+        assert_eq!(next_step(None, &failed(60), now), Step::WaitUntil(now.plus(LONGEST_WAIT_WITHOUT)));
+        let held = certificate(86_400);
+        let half = renew_at(&held);
+        let failed = Asking { failed_at: Some(half), ..failed(60) };
+        assert_eq!(next_step(Some(&held), &failed, half), Step::WaitUntil(half.plus(LONGEST_WAIT)));
     }
 
     proptest! {
