@@ -170,7 +170,7 @@ async fn serve(config: Config, options: &RunOptions, consensus: &Runtime) -> Res
     metrics::gauge!(START_TIME, "version" => env!("CARGO_PKG_VERSION")).set(started);
     let node = Node::start(config, admin_group, sources, consensus.handle().clone(), stopping).await?;
     let served = answer(&node, options, registry).await;
-    let outcome = match served {
+    match served {
         Ok(serving) => {
             let end = tokio::select! {
                 biased;
@@ -199,11 +199,7 @@ async fn serve(config: Config, options: &RunOptions, consensus: &Runtime) -> Res
             node.shutdown().await;
             Err(error)
         }
-    };
-    if let Err(error) = &outcome {
-        tracing::error!(error = error as &dyn std::error::Error, "the node ends");
     }
-    outcome
 }
 
 /// All that answers.

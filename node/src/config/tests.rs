@@ -172,3 +172,28 @@ fn a_file_that_is_missing_or_no_text_is_told_apart() {
     std::fs::write(&path, vec![b'#'; 1024 * 1024 + 1]).unwrap();
     assert!(matches!(Config::load(&path), Err(ConfigError::TooLarge { .. })));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_check_panic_and_what_is_wrong_has_a_problem(text in "\\PC*") {
+        if let Err(problems) = Config::parse(&text) {
+            proptest::prop_assert!(!problems.is_empty());
+        }
+    }
+
+    #[test]
+    fn any_value_of_any_option_is_taken_or_refused_in_words(
+        number in 0..OPTIONS.len(), value in r#"("\PC{0,120}"|-?[0-9]{1,20}|true|\[("[a-z.]{0,9}",?){0,3}\])"#
+    ) {
+        let option = &OPTIONS[number];
+        let text = if option.section.is_empty() {
+            format!("{} = {value}\n{LEAST}", option.key)
+        } else {
+            format!("{LEAST}[{}]\n{} = {value}\n", option.section, option.key)
+        };
+        match Config::parse(&text) {
+            Ok(config) => proptest::prop_assert!(Config::parse(&show(&config)).is_ok()),
+            Err(problems) => proptest::prop_assert!(problems.iter().all(|problem| !problem.message.is_empty())),
+        }
+    }
+}

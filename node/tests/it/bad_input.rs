@@ -1,16 +1,13 @@
 //! What an operator can get wrong: each refusal says what is wrong and what to do, and changes nothing.
 
 use std::fs::{self, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
-use std::process::Command;
 
-use nix::unistd::geteuid;
 use tonic::Code;
 
 use crate::node::{TestNode, entry};
+use crate::small_disk::SmallDisk;
 
 /// Whether any process has ever written in the data directory.
 fn untouched(node: &TestNode) -> bool {
@@ -144,43 +141,11 @@ async fn another_name_or_trust_domain_than_the_directory_holds_is_refused() {
     node.wait_ready().await;
 }
 
-/// A small file system of its own, where the tests may mount one.
-struct Tmpfs<'p>(&'p Path);
-
-impl<'p> Tmpfs<'p> {
-    fn mount(path: &'p Path, options: &str) -> Option<Self> {
-        fs::create_dir_all(path).unwrap();
-        let mounted = geteuid().is_root()
-            && Command::new("mount")
-                .args(["-t", "tmpfs", "-o", options, "tmpfs"])
-                .arg(path)
-                .status()
-                .is_ok_and(|s| s.success());
-        if !mounted {
-            // Past the test harness, which shows nothing of a test that passes.
-            let said = b"SKIPPED: a test that mounts a file system, which needs root with CAP_SYS_ADMIN\n";
-            std::io::stderr().write_all(said).unwrap();
-        }
-        mounted.then_some(Self(path))
-    }
-
-    fn remount(&self, options: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.0).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Tmpfs<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_read_only_data_directory_is_told() {
     let node = TestNode::prepare();
     let data = node.path("data");
-    let Some(disk) = Tmpfs::mount(&data, "mode=0700,size=1m") else { return };
+    let Some(disk) = SmallDisk::mount(&data, "mode=0700,size=1m") else { return };
     disk.remount("ro");
     let (code, said) = node.refused_start();
     assert_eq!(code, 1, "{said}");
@@ -191,7 +156,7 @@ async fn a_read_only_data_directory_is_told() {
 async fn a_nearly_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
     let mut node = TestNode::prepare();
     let data = node.path("data");
-    let Some(_disk) = Tmpfs::mount(&data, "mode=0700,size=700m") else { return };
+    let Some(_disk) = SmallDisk::mount(&data, "mode=0700,size=700m") else { return };
     node.start().await;
     node.found(Default::default()).await.unwrap();
     node.wait_ready().await;

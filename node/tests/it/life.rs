@@ -9,6 +9,7 @@ use quorate_proto_api::workload::{X509BundlesRequest, X509svidRequest};
 use tonic::{Code, Request};
 
 use crate::node::{TestNode, entry};
+use crate::small_disk::SmallDisk;
 
 #[tokio::test]
 async fn an_authority_is_founded_once() {
@@ -111,4 +112,47 @@ async fn a_founding_that_was_cut_short_can_be_repeated() {
         node.wait_ready().await;
         node.register("/w").await;
     }
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_renew_signs_to_the_end_of_its_lease_and_no_further_sb_04() {
+    let mut node = TestNode::prepare();
+    let data = node.path("data");
+    let Some(_disk) = SmallDisk::mount(&data, "mode=0700,size=700m") else { return };
+    node.start().await;
+    let short = Policy {
+        root_lifetime: 600,
+        issuing_lifetime: 12,
+        x509_svid_lifetime: 6,
+        jwt_key_lifetime: 600,
+        jwt_svid_lifetime: 6,
+        refresh_hint: 5,
+        ..Policy::default()
+    };
+    node.found(short).await.unwrap();
+    node.wait_ready().await;
+    node.register("/w").await;
+    let mut stream = node.workload().fetch_x509svid(X509svidRequest {}).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap();
+
+    // Without room on the disk no command is taken, and a new issuing certificate takes one.
+    std::fs::write(data.join("ballast"), vec![1; 550 << 20]).unwrap();
+    let since = Instant::now();
+    let end = loop {
+        match stream.message().await {
+            Ok(message) => assert_eq!(message.unwrap().svids.len(), 1),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable, "not PermissionDenied: {end}");
+    assert!(since.elapsed() > Duration::from_secs(4), "it went on signing to the end of its lease");
+    let again = node.workload().fetch_x509svid(X509svidRequest {}).await.unwrap_err();
+    assert_eq!(again.code(), Code::Unavailable);
+    let status = node.status().await.unwrap();
+    assert!(!status.ready && !status.reasons.is_empty());
+
+    std::fs::remove_file(data.join("ballast")).unwrap();
+    node.wait_ready().await;
+    let mut stream = node.workload().fetch_x509svid(X509svidRequest {}).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
 }

@@ -19,4 +19,5 @@ mod identities;
 mod life;
 mod node;
 mod operations;
+mod small_disk;
 mod tokens;
