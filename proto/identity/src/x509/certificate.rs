@@ -16,6 +16,9 @@ use crate::validity::Validity;
 /// under 4 KiB; the rest is room for foreign extensions.
 pub const CERTIFICATE_LIMIT: usize = 32 * 1024;
 
+/// Content of OID 2.5.4.5, serialNumber: an attribute of a name, not the serial number of a certificate.
+const SERIAL_NUMBER_ATTRIBUTE: &[u8] = &[0x55, 0x04, 0x05];
+
 /// A version 3 certificate. Cloning costs a reference count; equality is that of the DER bytes.
 ///
 /// Reading one proves its shape only: not who signed it, nor that it is in date.
@@ -151,6 +154,14 @@ impl Certificate {
         extensions.is_ca == Some(true) && extensions.key_usage.is_none_or(super::KeyUsage::key_cert_sign)
     }
 
+    /// Whether the subject is unique to the key: it has one serialNumber attribute, the key's identifier in hexadecimal
+    /// (CRL-01). Consumers find CRLs by their issuer's name, and some take the first that fits.
+    #[must_use]
+    pub fn subject_names_key(&self) -> bool {
+        let id = hex::encode(&self.inner.public_key.subject_key_id());
+        serial_number_attributes(&self.inner.subject).is_some_and(|found| found == [id.as_bytes()])
+    }
+
     /// The ID of the authority whose key this certificate holds: the subject key identifier in hexadecimal, or, where a
     /// foreign certificate has none of 20 bytes, the one we would give it.
     #[must_use]
@@ -170,6 +181,22 @@ impl Certificate {
     pub fn verify_signature(&self, issuer: &PublicKey) -> Result<(), KeyError> {
         Signed::parse(&self.inner.der).ok_or(KeyError::Verify)?.verify(issuer)
     }
+}
+
+/// Values of the serialNumber attributes of a name in DER.
+fn serial_number_attributes(name: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut found = Vec::new();
+    let mut names = Reader::new(name).enter(der::SEQUENCE)?;
+    while !names.is_done() {
+        let mut set = names.enter(der::SET)?;
+        while !set.is_done() {
+            let mut attribute = set.enter(der::SEQUENCE)?;
+            if attribute.read(der::OBJECT_IDENTIFIER)? == SERIAL_NUMBER_ATTRIBUTE {
+                found.push(attribute.read(der::PRINTABLE_STRING)?);
+            }
+        }
+    }
+    Some(found)
 }
 
 impl PartialEq for Certificate {

@@ -355,3 +355,27 @@ fn concatenated_certificates_are_taken_apart() {
     assert_eq!(Certificate::parse_concatenated(&[]).unwrap(), []);
     assert!(Certificate::parse_concatenated(&bytes[..bytes.len() - 1]).is_err());
 }
+
+#[test]
+fn the_subject_of_an_authority_names_its_key_and_no_other_name_does_crl_01() {
+    let (key, other) = (&KEYS[0], &KEYS[1]);
+    let authority = root(key);
+    assert!(authority.subject_names_key());
+    let named = |ids: &[&PrivateKey]| {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.distinguished_name.push(DnType::OrganizationName, "Quorate");
+        for (place, id) in ids.iter().enumerate() {
+            let text: String = id.public_key().subject_key_id().iter().map(|byte| format!("{byte:02x}")).collect();
+            let value = rcgen::DnValue::PrintableString(text.try_into().unwrap());
+            // The second one stands where a country would.
+            let oid = if place == 0 { vec![2, 5, 4, 5] } else { vec![2, 5, 4, 6] };
+            parameters.distinguished_name.push(DnType::CustomDnType(oid), value);
+        }
+        Certificate::parse(parameters.self_signed(key).unwrap().der()).unwrap()
+    };
+    assert!(named(&[key]).subject_names_key());
+    assert!(!named(&[]).subject_names_key(), "no name of a key");
+    assert!(!named(&[other]).subject_names_key(), "another key's name");
+    assert!(!named(&[other, key]).subject_names_key(), "the key's name in another attribute");
+}
