@@ -20,7 +20,7 @@ pub(super) struct Interner {
 impl Interner {
     /// The number of a text that is in use.
     pub(super) fn number(&self, text: &str) -> Option<u32> {
-        self.table.find(hash_of(text), |number| self.text(number) == Some(text))
+        self.table.find(hash_of(text), |number| record(&self.chunks, number) == Some(text.as_bytes()))
     }
 
     /// The text with this number.
@@ -46,7 +46,7 @@ impl Interner {
     /// Counts one more use of a text, and gives it a number if it has none.
     pub(super) fn acquire(&mut self, text: &str) -> u32 {
         let hash = hash_of(text);
-        let known = self.table.find(hash, |number| text_in(&self.chunks, number) == Some(text));
+        let known = self.table.find(hash, |number| record(&self.chunks, number) == Some(text.as_bytes()));
         let number = known.unwrap_or_else(|| self.add(text, hash));
         if let Some(uses) = usize::try_from(number).ok().and_then(|number| self.uses.get_mut(number)) {
             *uses = uses.saturating_add(1);

@@ -12,7 +12,8 @@ use crate::members::MemberDraft;
 pub const NODE_SELECTOR_TYPE: &str = "quorate";
 
 /// What decides which entries a node serves: its own SPIFFE ID, the built-in parent of all nodes, and the selectors
-/// by which it matches aliases. Made from the replicated record of the member, never from what a node says of itself.
+/// by which it matches aliases. Made from the replicated record of the member, never from what a node says of itself;
+/// make it anew when that record changes ([`Event::MemberChanged`](crate::Event::MemberChanged)).
 #[derive(Debug, Clone)]
 pub struct NodeScope {
     own_id: SpiffeId,

@@ -153,7 +153,9 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
         Step::ActivateX509(pick, with_issuing) => {
             let id = pick_root(world, *pick);
             let root = world.root_with(&id);
-            let issuing_certificates = if *with_issuing { vec![world.issuing(&root, 1, 15)] } else { vec![] };
+            let has_ended = root.certificate.validity().not_after() < world.seconds();
+            let issuing_certificates =
+                if *with_issuing && !has_ended { vec![world.issuing(&root, 1, 15)] } else { vec![] };
             vec![Operation::ActivateX509Authority { id, issuing_certificates }]
         }
         Step::TaintX509(pick) => vec![Operation::TaintX509Authority { id: pick_root(world, *pick) }],
