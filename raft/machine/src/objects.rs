@@ -14,9 +14,15 @@ pub(crate) trait Object {
     /// Its canonical stored bytes: equal objects give equal bytes, different objects different ones.
     fn stored(&self) -> Vec<u8>;
 
+    /// What of it enters the state hash: all of its stored bytes, but for words that versions of this program may put
+    /// differently.
+    fn hashed(&self) -> Vec<u8> {
+        self.stored()
+    }
+
     /// Its share of the state hash.
     fn object_hash(&self) -> StateHash {
-        StateHash::of(Self::KIND, &self.stored())
+        StateHash::of(Self::KIND, &self.hashed())
     }
 }
 

@@ -17,14 +17,15 @@ use std::sync::Arc;
 use crate::command::Origin;
 use crate::hash::StateHash;
 use crate::objects::{Object, Objects};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, REFUSAL_MESSAGE_LIMIT};
 use crate::stored;
 
 /// Most outcomes that are kept for an origin above its floor (design section 4).
 pub const OUTCOMES_PER_ORIGIN: usize = 1_024;
 
-/// Most bytes of kept outcomes of an origin. Outcomes of single operations have about 60 bytes, so the count is met
-/// first, unless an origin sends large batches and acknowledges none.
+/// Most bytes of kept outcomes of an origin, the message of a refusal counted as [`REFUSAL_MESSAGE_LIMIT`] bytes however
+/// it is worded: what is evicted must not depend on words. An outcome of a single operation counts about 60 bytes, or
+/// that limit, so the count is met first, unless an origin sends large batches and acknowledges none.
 pub const OUTCOME_BYTES_PER_ORIGIN: usize = 1024 * 1024;
 
 /// Most starts of one node that are remembered. A repeat can only come from a process that still runs, or from a message
@@ -48,6 +49,9 @@ pub(crate) struct OriginRecord {
 }
 
 /// A kept outcome, as stored bytes: a repeat is rare, and bytes are the smallest form.
+///
+/// Messages of refusals stand apart. A later version may word them better while older members still run, so they are no
+/// part of what members must agree on: they enter neither the state hash nor the count of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeptOutcome {
     /// Member number of the node.
@@ -56,8 +60,17 @@ pub(crate) struct KeptOutcome {
     pub(crate) boot: u64,
     /// Which of its commands.
     pub(crate) sequence: u64,
-    /// The stored form of the outcome.
+    /// The stored form of the outcome, without messages.
     pub(crate) outcome: Vec<u8>,
+    /// The messages of its refusals, in order.
+    pub(crate) messages: Vec<String>,
+}
+
+impl KeptOutcome {
+    /// What it counts towards [`OUTCOME_BYTES_PER_ORIGIN`].
+    pub(crate) fn weight(&self) -> usize {
+        self.outcome.len().saturating_add(self.messages.len().saturating_mul(REFUSAL_MESSAGE_LIMIT))
+    }
 }
 
 /// What the state knows of a command before it is carried out.
@@ -96,7 +109,7 @@ impl Origins {
         }
         match self.kept.get(&key).and_then(|kept| kept.outcomes.get(&origin.sequence)) {
             // Bytes that this very program wrote read back; were it not so, saying "forgotten" is the safe answer.
-            Some(kept) => stored::outcome::decode(&kept.outcome).map_or(Seen::Forgotten, Seen::Before),
+            Some(kept) => stored::outcome::decode(&kept.outcome, &kept.messages).map_or(Seen::Forgotten, Seen::Before),
             None => Seen::Never,
         }
     }
@@ -109,12 +122,11 @@ impl Origins {
         }
         let mut floor = self.records.get(&key).map_or(0, |record| record.floor);
         let kept = Arc::make_mut(self.kept.entry(key).or_default());
-        let outcome = stored::outcome::encode(outcome);
-        kept.bytes = kept.bytes.saturating_add(outcome.len());
-        kept.outcomes.put(
-            origin.sequence,
-            KeptOutcome { node: origin.node, boot: origin.boot, sequence: origin.sequence, outcome },
-        );
+        let (outcome, messages) = stored::outcome::encode(outcome);
+        let Origin { node, boot, sequence, acknowledged: _ } = *origin;
+        let outcome = KeptOutcome { node, boot, sequence, outcome, messages };
+        kept.bytes = kept.bytes.saturating_add(outcome.weight());
+        kept.outcomes.put(sequence, outcome);
         // An origin that acknowledges the command it is sending is mistaken; its outcome is kept all the same.
         floor = floor.max(origin.acknowledged.min(origin.sequence.saturating_sub(1)));
         while let Some(lowest) = kept.outcomes.first_key().copied() {
@@ -124,7 +136,7 @@ impl Origins {
             }
             floor = floor.max(lowest);
             if let Some(evicted) = kept.outcomes.remove(&lowest) {
-                kept.bytes = kept.bytes.saturating_sub(evicted.outcome.len());
+                kept.bytes = kept.bytes.saturating_sub(evicted.weight());
             }
         }
         let record = OriginRecord { node: origin.node, boot: origin.boot, floor, last_used: log_index };
@@ -174,7 +186,7 @@ impl Origins {
     /// Puts back a kept outcome from a snapshot; `false` if it is there already.
     pub(crate) fn restore_outcome(&mut self, outcome: KeptOutcome) -> bool {
         let kept = Arc::make_mut(self.kept.entry((outcome.node, outcome.boot)).or_default());
-        kept.bytes = kept.bytes.saturating_add(outcome.outcome.len());
+        kept.bytes = kept.bytes.saturating_add(outcome.weight());
         let is_new = kept.outcomes.get(&outcome.sequence).is_none();
         kept.outcomes.put(outcome.sequence, outcome);
         is_new
@@ -193,6 +205,10 @@ impl Object for KeptOutcome {
     const KIND: u8 = stored::kind::OUTCOME;
 
     fn stored(&self) -> Vec<u8> {
-        stored::origin::encode_outcome(self)
+        stored::origin::encode_outcome(self, &self.messages)
+    }
+
+    fn hashed(&self) -> Vec<u8> {
+        stored::origin::encode_outcome(self, &[])
     }
 }

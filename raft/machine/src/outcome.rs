@@ -8,7 +8,7 @@ use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, SerialNumber, U
 use crate::authority::{AuthorityKind, AuthorityState};
 
 /// Longest message of a refusal, in bytes; what is longer is cut off at a character. Messages are kept with outcomes,
-/// so that their length counts towards each origin's memory.
+/// where each counts as if it were this long.
 pub const REFUSAL_MESSAGE_LIMIT: usize = 512;
 
 /// What came of a command: one result for each of its operations, in order.
@@ -114,7 +114,8 @@ pub enum Done {
 pub struct Refusal {
     /// What kind of refusal; stable, for programs.
     pub code: RefusalCode,
-    /// Why, for people; at most [`REFUSAL_MESSAGE_LIMIT`] bytes.
+    /// Why, for people; at most [`REFUSAL_MESSAGE_LIMIT`] bytes. Members of mixed versions may word it differently, so it
+    /// decides nothing and enters no hash.
     pub message: String,
 }
 

@@ -28,6 +28,8 @@ struct StoredKeptOutcome {
     sequence: u64,
     #[prost(bytes = "vec", tag = "4")]
     outcome: Vec<u8>,
+    #[prost(string, repeated, tag = "5")]
+    messages: Vec<String>,
 }
 
 pub(crate) fn encode_record(record: &OriginRecord) -> Vec<u8> {
@@ -40,13 +42,15 @@ pub(crate) fn decode_record(bytes: Bytes) -> Result<OriginRecord, StoredError> {
     Ok(OriginRecord { node, boot, floor, last_used })
 }
 
-pub(crate) fn encode_outcome(kept: &KeptOutcome) -> Vec<u8> {
-    let KeptOutcome { node, boot, sequence, outcome } = kept.clone();
-    to_bytes(&StoredKeptOutcome { node, boot, sequence, outcome })
+/// The stored bytes of a kept outcome with these messages: its own, or none for what enters the state hash.
+pub(crate) fn encode_outcome(kept: &KeptOutcome, messages: &[String]) -> Vec<u8> {
+    let KeptOutcome { node, boot, sequence, ref outcome, messages: _ } = *kept;
+    let (outcome, messages) = (outcome.clone(), messages.to_vec());
+    to_bytes(&StoredKeptOutcome { node, boot, sequence, outcome, messages })
 }
 
 pub(crate) fn decode_outcome(bytes: Bytes) -> Result<KeptOutcome, StoredError> {
-    let StoredKeptOutcome { node, boot, sequence, outcome } = StoredKeptOutcome::decode(bytes)?;
-    super::outcome::decode(&outcome)?;
-    Ok(KeptOutcome { node, boot, sequence, outcome })
+    let StoredKeptOutcome { node, boot, sequence, outcome, messages } = StoredKeptOutcome::decode(bytes)?;
+    super::outcome::decode(&outcome, &messages)?;
+    Ok(KeptOutcome { node, boot, sequence, outcome, messages })
 }

@@ -1,4 +1,9 @@
 //! Stored form of an outcome. Version 1, 2026-11-23.
+//!
+//! Of a refusal the code is stored here; its message is kept beside, because only the code is the same on members of
+//! every version.
+
+use std::slice::Iter;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -9,7 +14,7 @@ use super::{
 };
 use crate::authority::{AuthorityKind, AuthorityState};
 use crate::command::OPERATIONS_PER_COMMAND;
-use crate::outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
+use crate::outcome::{Done, OperationResult, Outcome, REFUSAL_MESSAGE_LIMIT, Refusal, RefusalCode};
 
 #[derive(Clone, PartialEq, Message)]
 struct StoredOutcome {
@@ -25,8 +30,8 @@ struct StoredResult {
 
 #[derive(Clone, PartialEq, Oneof)]
 enum Kind {
-    #[prost(message, tag = "1")]
-    Refused(StoredRefusal),
+    #[prost(uint32, tag = "1")]
+    Refused(u32),
     #[prost(uint64, tag = "2")]
     Founded(u64),
     #[prost(message, tag = "3")]
@@ -51,14 +56,6 @@ enum Kind {
     IssuingCertificatesRevoked(StoredRevoked),
     #[prost(uint64, tag = "13")]
     MemberSet(u64),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredRefusal {
-    #[prost(uint32, tag = "1")]
-    code: u32,
-    #[prost(string, tag = "2")]
-    message: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -125,21 +122,29 @@ struct StoredRevoked {
     count: u64,
 }
 
-pub(crate) fn encode(outcome: &Outcome) -> Vec<u8> {
-    to_bytes(&StoredOutcome { results: outcome.results.iter().map(from_result).collect() })
+/// The stored bytes of an outcome, and the messages of its refusals in order.
+pub(crate) fn encode(outcome: &Outcome) -> (Vec<u8>, Vec<String>) {
+    let bytes = to_bytes(&StoredOutcome { results: outcome.results.iter().map(from_result).collect() });
+    let messages = outcome.results.iter().filter_map(|result| result.as_ref().err());
+    (bytes, messages.map(|refusal| refusal.message.clone()).collect())
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Outcome, StoredError> {
+/// Reads what [`encode`] wrote.
+pub(crate) fn decode(bytes: &[u8], messages: &[String]) -> Result<Outcome, StoredError> {
     let stored = StoredOutcome::decode(bytes)?;
     at_most(&stored.results, OPERATIONS_PER_COMMAND, "results of a command")?;
-    Ok(Outcome { results: stored.results.into_iter().map(to_result).collect::<Result<_, StoredError>>()? })
+    let mut messages = messages.iter();
+    let mut results = Vec::with_capacity(stored.results.len());
+    for result in stored.results {
+        results.push(to_result(result, &mut messages)?);
+    }
+    at_most(messages.as_slice(), 0, "messages of refusals")?;
+    Ok(Outcome { results })
 }
 
 fn from_result(result: &OperationResult) -> StoredResult {
     let kind = match result {
-        Err(Refusal { code, message }) => {
-            Kind::Refused(StoredRefusal { code: code.number(), message: message.clone() })
-        }
+        Err(Refusal { code, message: _ }) => Kind::Refused(code.number()),
         Ok(done) => from_done(done),
     };
     StoredResult { kind: Some(kind) }
@@ -180,11 +185,13 @@ fn from_done(done: &Done) -> Kind {
     }
 }
 
-fn to_result(stored: StoredResult) -> Result<OperationResult, StoredError> {
+fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<OperationResult, StoredError> {
     let done = match present(stored.kind, "result of an operation")? {
-        Kind::Refused(StoredRefusal { code, message }) => {
+        Kind::Refused(code) => {
             let code = known(RefusalCode::from_number(code), "code of a refusal")?;
-            return Ok(Err(Refusal { code, message }));
+            let message = present(messages.next(), "message of a refusal")?;
+            at_most(message.as_bytes(), REFUSAL_MESSAGE_LIMIT, "bytes of a refusal's message")?;
+            return Ok(Err(Refusal { code, message: message.clone() }));
         }
         Kind::Founded(member) => Done::Founded { member: member_number(member)? },
         Kind::EntryCreated(StoredCreated { id, creation_number, created_at }) => {

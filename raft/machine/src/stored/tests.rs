@@ -331,8 +331,8 @@ fn every_field_of_origins_and_kept_outcomes_is_stored() {
         super::origin::decode_record,
         &[|r| r.node = 9, |r| r.boot = 9, |r| r.floor = 9, |r| r.last_used = 9],
     );
-    let empty = super::outcome::encode(&crate::Outcome::default());
-    let kept = KeptOutcome { node: 1, boot: 2, sequence: 3, outcome: empty };
+    let (empty, messages) = super::outcome::encode(&crate::Outcome::default());
+    let kept = KeptOutcome { node: 1, boot: 2, sequence: 3, outcome: empty, messages };
     walk(
         &kept,
         super::origin::decode_outcome,
@@ -342,7 +342,15 @@ fn every_field_of_origins_and_kept_outcomes_is_stored() {
             |k| k.sequence = 9,
             |k| {
                 let results = vec![Ok(crate::Done::PolicySet { revision: 1 })];
-                k.outcome = super::outcome::encode(&crate::Outcome { results });
+                k.outcome = super::outcome::encode(&crate::Outcome { results }).0;
+            },
+            |k| {
+                let results = vec![Err(crate::Refusal::new(crate::RefusalCode::Conflict, "why"))];
+                (k.outcome, k.messages) = super::outcome::encode(&crate::Outcome { results });
+            },
+            |k| {
+                let results = vec![Err(crate::Refusal::new(crate::RefusalCode::NotFound, "why"))];
+                (k.outcome, k.messages) = super::outcome::encode(&crate::Outcome { results });
             },
         ],
     );
@@ -377,7 +385,25 @@ fn every_kind_of_outcome_reads_back() {
     }
     results.extend(RefusalCode::ALL.map(|code| Err(Refusal::new(code, "why"))));
     let outcome = Outcome { results };
-    assert_eq!(super::outcome::decode(&super::outcome::encode(&outcome)), Ok(outcome));
+    let (bytes, messages) = super::outcome::encode(&outcome);
+    assert_eq!(super::outcome::decode(&bytes, &messages).as_ref(), Ok(&outcome));
+    assert!(super::outcome::decode(&bytes, &messages[1..]).is_err(), "a refusal without its message");
+    assert!(super::outcome::decode(&bytes, &[messages, vec![String::new()]].concat()).is_err());
+}
+
+#[test]
+fn members_that_word_a_refusal_differently_agree_on_hash_and_memory() {
+    use crate::outcome::{Outcome, Refusal, RefusalCode};
+    let kept = |message: &str| {
+        let results =
+            vec![Ok(crate::Done::PolicySet { revision: 1 }), Err(Refusal::new(RefusalCode::Invalid, message))];
+        let (outcome, messages) = super::outcome::encode(&Outcome { results });
+        KeptOutcome { node: 1, boot: 2, sequence: 3, outcome, messages }
+    };
+    let (short, long) = (kept("no"), kept(&"because of the other thing ".repeat(20)));
+    assert_ne!(short.stored(), long.stored(), "each member gives its own words to a repeat");
+    assert_eq!(short.object_hash(), long.object_hash());
+    assert_eq!(short.weight(), long.weight(), "and neither forgets it before the other does");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A command that is sent again gets the outcome of the first time.
 
-use quorate_raft_machine::origins::{BOOTS_PER_NODE, OUTCOMES_PER_ORIGIN};
+use quorate_raft_machine::command::OPERATIONS_PER_COMMAND;
+use quorate_raft_machine::origins::{BOOTS_PER_NODE, ORIGINS_LIMIT, OUTCOME_BYTES_PER_ORIGIN, OUTCOMES_PER_ORIGIN};
+use quorate_raft_machine::outcome::REFUSAL_MESSAGE_LIMIT;
 use quorate_raft_machine::{Command, Operation, Outcome, RefusalCode};
 
-use crate::world::{World, create, draft, entry_id};
+use crate::world::{World, create, draft, entry_id, short_policy};
 
 fn codes(outcome: &Outcome) -> Vec<Option<RefusalCode>> {
     outcome.results.iter().map(|result| result.as_ref().err().map(|refusal| refusal.code)).collect()
@@ -99,4 +101,39 @@ fn the_start_of_a_node_that_was_unused_for_longest_goes_first() {
     let mut new = command_of(2, 1);
     new.operations = vec![create(draft("a", "/a", &["unix:uid:1"]))];
     assert_eq!(codes(&world.apply(&new)), [None]);
+}
+
+#[test]
+fn outcomes_beyond_their_bytes_are_forgotten_the_oldest_first_however_refusals_are_worded() {
+    let mut world = World::founded();
+    let many = vec![Operation::DeleteEntry { id: entry_id("none") }; OPERATIONS_PER_COMMAND];
+    let fit = OUTCOME_BYTES_PER_ORIGIN / (OPERATIONS_PER_COMMAND * REFUSAL_MESSAGE_LIMIT);
+    let commands: Vec<Command> = (0..=fit).map(|_| unacknowledged(&mut world, many.clone())).collect();
+    let outcomes: Vec<Outcome> = commands.iter().map(|command| world.apply(command)).collect();
+    assert_eq!(world.apply(&commands[fit]), outcomes[fit]);
+    assert_eq!(world.apply(&commands[1]), outcomes[1]);
+    assert_eq!(codes(&world.apply(&commands[0]))[0], Some(RefusalCode::OutcomeForgotten));
+}
+
+#[test]
+fn when_there_are_too_many_origins_the_one_unused_for_longest_is_forgotten() {
+    let mut world = World::empty();
+    let found = world.found(short_policy());
+    let found = world.command(vec![found]);
+    let first = world.apply(&found);
+    let mut events = Vec::new();
+    let mut send = |world: &mut World, node: u64| {
+        let mut command = found.clone();
+        command.origin = quorate_raft_machine::Origin { node, boot: 1, sequence: 1, acknowledged: 0 };
+        world.log_index += 1;
+        codes(&world.state.apply(world.log_index, &command, &mut events))
+    };
+    let others = u64::try_from(ORIGINS_LIMIT).unwrap() - 1;
+    for node in 2..others + 2 {
+        assert_eq!(send(&mut world, node), [Some(RefusalCode::AlreadyFounded)]);
+    }
+    assert_eq!(codes(&first), [None]);
+    assert_eq!(send(&mut world, 1), [None], "its outcome is still kept");
+    send(&mut world, others + 2);
+    assert_eq!(send(&mut world, 1), [Some(RefusalCode::AlreadyFounded)], "it was forgotten, so it is carried out anew");
 }
