@@ -27,7 +27,8 @@ pub struct Cluster {
     pub trust_domain: TrustDomain,
     /// Raised by a recovery after lost quorum; peers of another epoch are refused (design section 4, lost quorum).
     pub epoch: u64,
-    /// Which behaviour of `apply` is switched on: raised by a command in the log, when every member can do it.
+    /// Which behaviour of `apply` is switched on: 1 at the founding, raised by a command in the log when every member can
+    /// do it.
     pub version: u32,
     /// When it was founded, in the log's time.
     pub founded_at: UnixSeconds,

@@ -3,12 +3,15 @@
 use quorate_proto_identity::{MemberNumber, UnixSeconds};
 
 use super::{certificates, members};
-use crate::COMMAND_VERSION;
 use crate::authority::{AuthorityState, AuthorityTimes, JwtAuthority, X509Authority};
 use crate::command::Found;
 use crate::event::Event;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::state::{Cluster, PolicyRecord, State};
+
+/// The behaviour of `apply` that every authority begins with, whichever version of the program founds it or replays the
+/// founding. Were it the program's own version, members that replay the same log after an upgrade would differ.
+const FIRST_BEHAVIOUR: u32 = 1;
 
 impl State {
     /// Founds the authority: everything is checked before anything is changed.
@@ -35,7 +38,7 @@ impl State {
                 id: found.cluster_id,
                 trust_domain: found.trust_domain.clone(),
                 epoch: 1,
-                version: COMMAND_VERSION,
+                version: FIRST_BEHAVIOUR,
                 founded_at: now,
             },
         );

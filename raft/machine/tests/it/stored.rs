@@ -13,10 +13,10 @@ use quorate_raft_machine::command::{COMMAND_BYTES_LIMIT, COMMANDS_PER_BATCH, OPE
 use quorate_raft_machine::{
     AdditionalAttributes, COMMAND_VERSION, Caller, CallerIdentity, Command, CommandBatch, EntryChange, EntryDraft,
     Found, MemberDraft, MemberRole, MemberStatus, NetworkProfile, NewIssuingCertificate, NewJwtAuthority,
-    NewX509Authority, Operation, Origin, Policy, Recipient, Sealed, SealedFor, SnapshotReader, StoredError,
+    NewX509Authority, Operation, Origin, Policy, Recipient, Sealed, SealedFor, SnapshotReader, State, StoredError,
 };
 
-use crate::world::{domain, draft, entry_id, id, number, selectors, serial};
+use crate::world::{World, create, domain, draft, entry_id, id, jwt_key, number, selectors, serial};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -191,6 +191,7 @@ fn callers() -> CommandBatch {
 
 const EVERY_OPERATION_V1: &str = include_str!("../stored/command-v1.hex");
 const CALLERS_V1: &str = include_str!("../stored/batch-v1.hex");
+const HISTORY_V1: &str = include_str!("../stored/history-v1.hex");
 const SNAPSHOT_V1: &str = include_str!("../stored/snapshot-v1.hex");
 
 #[test]
@@ -218,6 +219,64 @@ fn version_1_of_snapshots_is_read_and_gives_the_hash_it_had() {
     assert_eq!(hex(&written), hex(&stored));
 }
 
+/// A history in which nearly everything happens, with refusals in between.
+fn eventful() -> World {
+    let mut world = crate::snapshots::rich();
+    let (first, next) = (world.roots[0].clone(), world.roots[1].clone());
+    let issuing = world.issuing(&next, 1, 15);
+    let policy = Policy { refresh_hint: 12, ..crate::world::short_policy() };
+    let hint = EntryChange { hint: Some("other".to_owned()), ..EntryChange::default() };
+    let results = world.all(vec![
+        Operation::PrepareJwtAuthority(Box::new(jwt_key("jwt-2", world.now, 120))),
+        Operation::ActivateJwtAuthority { id: AuthorityId::new("jwt-2").unwrap() },
+        Operation::TaintJwtAuthority { id: AuthorityId::new("jwt-1").unwrap() },
+        Operation::RevokeJwtAuthority { id: AuthorityId::new("jwt-1").unwrap() },
+        Operation::TaintX509Authority { id: first.id() },
+        Operation::ActivateX509Authority { id: next.id(), issuing_certificates: vec![issuing] },
+        Operation::TaintX509Authority { id: first.id() },
+        Operation::RevokeX509Authority { id: first.id() },
+        Operation::SetPolicy { policy, expected_revision: 7 },
+        Operation::SetPolicy { policy, expected_revision: 1 },
+    ]);
+    let refused: Vec<usize> = (0..results.len()).filter(|place| results[*place].is_err()).collect();
+    assert_eq!(refused, [4, 8], "{results:?}");
+    world.now += 3;
+    world.all(vec![
+        create(draft("full", "/taken", &["unix:uid:9"])),
+        create(draft("again", "/full", &["unix:gid:2", "unix:uid:1"])),
+        create(draft("spire", "/spire/x", &["unix:uid:9"])),
+        Operation::UpdateEntry { id: entry_id("child"), change: Box::new(hint) },
+        Operation::DeleteEntry { id: entry_id("alias") },
+        Operation::RevokeIssuingCertificate { member: number(1), serial: None },
+    ]);
+    world.now += 60;
+    world.one(Operation::PruneExpiredEntries).unwrap();
+    world.now -= 30;
+    world.one(create(draft("late", "/late", &["unix:uid:9"]))).unwrap();
+    world.now += 300;
+    world.one(Operation::PruneAuthorities).unwrap();
+    world
+}
+
+/// What every version must make of the history that version 1 wrote: its state hash after each command. A change that
+/// breaks this would make members of mixed versions differ; new behaviour of `apply` is for a command in the log to
+/// switch on.
+#[test]
+fn the_history_that_version_1_wrote_comes_to_the_hashes_it_came_to() {
+    let mut state = State::new();
+    // A command and a hash in turn, with an empty line after each.
+    let mut parts = HISTORY_V1.split("\n\n");
+    let mut log_index = 0;
+    while let (Some(command), Some(hash)) = (parts.next(), parts.next()) {
+        log_index += 1;
+        let command = Command::decode(unhex(command)).unwrap();
+        state.apply(log_index, &command, &mut Vec::new());
+        assert_eq!(state.state_hash().to_string(), hash.trim(), "after command {log_index}");
+    }
+    assert_eq!(log_index, 7);
+    assert_eq!(quorate_raft_machine::invariants::violations(&state), []);
+}
+
 /// Prints what goes into the files of a new version: `cargo test -p quorate-raft-machine print_ -- --ignored
 /// --nocapture`.
 #[test]
@@ -227,6 +286,11 @@ fn print_what_this_version_writes() {
     println!("batch {}", hex(&callers().encode()));
     let world = crate::snapshots::rich();
     println!("snapshot {}", hex(&world.state.view().chunks().flatten().collect::<Vec<u8>>()));
+    let mut state = State::new();
+    for (log_index, command) in (1..).zip(eventful().applied) {
+        state.apply(log_index, &Command::decode(command.clone()).unwrap(), &mut Vec::new());
+        println!("history {}\nhistory {}", hex(&command), state.state_hash());
+    }
 }
 
 #[test]

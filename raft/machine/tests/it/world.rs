@@ -164,6 +164,8 @@ pub(crate) struct World {
     pub(crate) serial: u64,
     pub(crate) roots: Vec<TestRoot>,
     pub(crate) events: Vec<Event>,
+    /// Every command that was applied, in its stored form.
+    pub(crate) applied: Vec<Bytes>,
 }
 
 impl World {
@@ -177,6 +179,7 @@ impl World {
             serial: 0,
             roots: Vec::new(),
             events: Vec::new(),
+            applied: Vec::new(),
         }
     }
 
@@ -264,7 +267,9 @@ impl World {
 
     /// Applies a command in its stored form, and checks that no invariant is broken.
     pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
-        let command = Command::decode(command.encode()).unwrap();
+        let stored = command.encode();
+        let command = Command::decode(stored.clone()).unwrap();
+        self.applied.push(stored);
         self.log_index += 1;
         let mut events = Vec::new();
         let outcome = self.state.apply(self.log_index, &command, &mut events);
