@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use quorate_proto_identity::{EntryId, UnixSeconds};
 use quorate_raft_machine::{
-    AuthorityState, Command, EntryChange, EntryDraft, EntryFilter, Event, MemberRole, MemberStatus, Operation, Policy,
-    SnapshotReader, State, due,
+    AuthorityState, Command, EntryChange, EntryDraft, EntryFilter, Event, MemberRole, MemberStatus, NodeScope,
+    Operation, Policy, SnapshotReader, State, due,
 };
 
 use crate::world::{
@@ -25,6 +25,10 @@ const PARENTS: [&str; 7] = [
 ];
 const SELECTORS: [&str; 7] =
     ["unix:uid:1", "unix:uid:2", "unix:gid:1", "unix:gid:2", "unix:path:/x", "quorate:name:node-1", "quorate:zone:a"];
+
+/// What workloads hold that are asked about after each step.
+const HELD: [&[&str]; 4] =
+    [&SELECTORS, &["unix:uid:1"], &["unix:uid:2", "unix:gid:1", "unix:gid:2"], &["unix:uid:2", "unix:none:1"]];
 
 /// One step, in terms of choices; what it becomes depends on the state that it meets.
 #[derive(Debug, Clone)]
@@ -272,20 +276,31 @@ fn check_bundle(before: &quorate_raft_machine::BundleContent, state: &State) {
     assert_eq!(content(before) == content(&after), before.sequence == after.sequence);
 }
 
-/// That lookups say what reading every entry says.
-fn check_lookups(world: &World) {
-    let scope = world.scope(1);
-    for held in [&SELECTORS[..], &SELECTORS[..1], &SELECTORS[1..4], &["unix:uid:2", "unix:none:1"]] {
+/// That lookups say what reading every entry says, for a scope that is asked for the first time as for one that is kept
+/// from the first step to the last.
+fn check_lookups(world: &World, kept: &NodeScope) {
+    let fresh = world.scope(1);
+    for (scope, held) in [kept, &fresh].into_iter().flat_map(|scope| HELD.map(|held| (scope, held))) {
         let held = selectors(held);
-        let entitled = world.state.entitled(&scope, &held, world.seconds(), usize::MAX).entitlements;
+        let entitled = world.state.entitled(scope, &held, world.seconds(), usize::MAX).entitlements;
         let found: Vec<EntryId> = entitled.into_iter().map(|entitlement| entitlement.entry_id).collect();
-        assert_eq!(found, entitled_by_reading(&world.state, &scope, &held, world.seconds()));
+        assert_eq!(found, entitled_by_reading(&world.state, scope, &held, world.seconds()));
     }
     for path in ["/a", "/spire/nodes", "/spire/server"] {
         let filter = EntryFilter { parent_id: Some(id(path)), ..EntryFilter::default() };
         let all = world.state.list(&EntryFilter::default(), 0, usize::MAX);
         let expected: Vec<_> = all.into_iter().filter(|entry| filter.lets_through(entry)).collect();
         assert_eq!(world.state.list(&filter, 0, usize::MAX), expected);
+    }
+}
+
+/// That whatever came into the node's scope or left it, and was not changed itself, was announced.
+fn check_scopes(before: &[EntryId], after: &[EntryId], events: &[Event]) {
+    let changed =
+        |id: &EntryId| events.iter().any(|event| matches!(event, Event::EntryChanged { id: of, .. } if of == id));
+    let differs = |one: &[EntryId], other: &[EntryId]| one.iter().any(|id| !other.contains(id) && !changed(id));
+    if differs(before, after) || differs(after, before) {
+        assert!(events.contains(&Event::ScopesChanged), "{before:?} became {after:?}: {events:?}");
     }
 }
 
@@ -311,6 +326,7 @@ fn check_events(before: &[std::sync::Arc<quorate_raft_machine::Entry>], state: &
 fn run(steps: &[Vec<Step>]) {
     let mut world = World::founded();
     let mut other = restored(&world.state);
+    let scope = world.scope(1);
     let mut history: Vec<(Command, quorate_raft_machine::Outcome)> = Vec::new();
     let mut revoked = BTreeSet::new();
     for group in steps {
@@ -330,6 +346,9 @@ fn run(steps: &[Vec<Step>]) {
         let (before, bundle) = (marks(&world.state), world.state.bundle());
         let entries = world.state.list(&EntryFilter::default(), 0, usize::MAX);
         world.take_events();
+        // Every selector that an entry can have is held: what entitles is what is in scope.
+        let all = selectors(&SELECTORS);
+        let in_scope = entitled_by_reading(&world.state, &scope, &all, world.seconds());
         let command = match &repeated {
             Some((command, _)) => command.clone(),
             None => {
@@ -351,8 +370,9 @@ fn run(steps: &[Vec<Step>]) {
         assert_eq!(other.state_hash(), world.state.state_hash(), "and comes to the same hash");
         check_progress(&before, &marks(&world.state));
         check_bundle(&bundle, &world.state);
-        check_lookups(&world);
+        check_lookups(&world, &scope);
         check_events(&entries, &world.state, &world.events);
+        check_scopes(&in_scope, &entitled_by_reading(&world.state, &scope, &all, world.seconds()), &world.events);
         revoked.extend(
             world
                 .state
