@@ -13,12 +13,14 @@ use crate::entry::Entry;
 /// for each and needs no sorting.
 const INDEX_PART: usize = 16;
 
-/// A filter in terms of numbers: what can be decided without making the entry.
-struct Numbered {
+/// A filter in terms of numbers: what can be decided without making the entry, which takes twenty times as long.
+struct Numbered<'a> {
     spiffe_id: Option<u32>,
     parent: Option<u32>,
     selectors: Option<(Vec<u32>, MatchMode)>,
     downstream: Option<bool>,
+    hint: Option<&'a str>,
+    is_federated: bool,
 }
 
 impl Registry {
@@ -58,13 +60,12 @@ impl Registry {
         let Some(numbered) = self.numbered(filter) else {
             return;
         };
-        let needs_entry = filter.hint.is_some() || filter.federates_with.is_some();
         let mut visit_one = |slot: u32, head: &Head<'_>| {
             if !numbered.lets_through(head) {
                 return true;
             }
             let entry = || self.entry_in(slot);
-            if needs_entry && !entry().is_some_and(|entry| filter.lets_through(&entry)) {
+            if numbered.is_federated && !entry().is_some_and(|entry| filter.lets_through(&entry)) {
                 return true;
             }
             each(head, &entry)
@@ -94,7 +95,7 @@ impl Registry {
     }
 
     /// The filter in numbers; `None` when it asks for a text that no entry has, so that nothing can pass.
-    fn numbered(&self, filter: &EntryFilter) -> Option<Numbered> {
+    fn numbered<'a>(&self, filter: &'a EntryFilter) -> Option<Numbered<'a>> {
         let path = |id: &Option<SpiffeId>| match id {
             Some(id) => self.path_number(id).map(Some),
             None => Some(None),
@@ -108,6 +109,8 @@ impl Registry {
             parent: path(&filter.parent_id)?,
             selectors,
             downstream: filter.downstream,
+            hint: filter.hint.as_deref(),
+            is_federated: filter.federates_with.is_some(),
         })
     }
 
@@ -127,7 +130,7 @@ impl Registry {
     }
 
     /// Slots among which everything is that the filter lets through, if an index leads to few enough of them.
-    fn narrow(&self, filter: &Numbered) -> Option<Vec<u32>> {
+    fn narrow(&self, filter: &Numbered<'_>) -> Option<Vec<u32>> {
         let most = self.len() / INDEX_PART;
         let mut narrowest: Option<Vec<u32>> = None;
         let mut offer = |slots: Vec<u32>| {
@@ -155,11 +158,13 @@ impl Registry {
     }
 }
 
-impl Numbered {
+impl Numbered<'_> {
     fn lets_through(&self, head: &Head<'_>) -> bool {
         self.spiffe_id.is_none_or(|wanted| wanted == head.spiffe_id)
             && self.parent.is_none_or(|wanted| wanted == head.parent)
             && self.downstream.is_none_or(|wanted| wanted == head.is_downstream())
+            && (!self.is_federated || head.is_federated())
+            && self.hint.is_none_or(|wanted| head.hint() == Some(wanted))
             && self.selectors.as_ref().is_none_or(|(given, mode)| mode.holds_for(head, given))
     }
 }

@@ -96,6 +96,29 @@ impl<'a> Head<'a> {
         self.flags & DOWNSTREAM != 0
     }
 
+    /// Whether the entry federates with anybody.
+    pub(super) const fn is_federated(&self) -> bool {
+        self.flags & FEDERATES_WITH != 0
+    }
+
+    /// The hint, empty if the entry has none.
+    pub(super) fn hint(&self) -> Option<&'a str> {
+        if self.flags & HINT == 0 {
+            return Some("");
+        }
+        let mut body = self.body()?;
+        let bytes = &mut body;
+        take_id(bytes)?;
+        take_signed(bytes)?;
+        take_number(bytes)?;
+        for ttl in [X509_SVID_TTL, JWT_SVID_TTL] {
+            if self.flags & ttl != 0 {
+                take_number(bytes)?;
+            }
+        }
+        take_text(bytes)
+    }
+
     /// How many selectors the entry has.
     pub(super) fn selector_count(&self) -> usize {
         usize::try_from(self.selector_count).unwrap_or(usize::MAX)

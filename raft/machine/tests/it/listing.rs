@@ -12,6 +12,10 @@ fn filled() -> World {
         let gid = format!("unix:gid:{}", n % 5);
         let mut drafted = draft_under(parent, &format!("e{n}"), &format!("/w{}", n % 10), &[&uid, &gid]);
         drafted.downstream = n % 2 == 0;
+        // What stands before the hint in a record, there and not there.
+        drafted.x509_svid_ttl = u32::try_from(n % 3).unwrap() * 600;
+        drafted.jwt_svid_ttl = u32::try_from(n % 4).unwrap() * 60;
+        drafted.expires_at = (n % 7 == 0).then(|| world.seconds().plus(1_000));
         drafted.hint = if n % 10 == 0 { "tenth".to_owned() } else { String::new() };
         world.one(create(drafted)).unwrap();
     }
@@ -83,6 +87,8 @@ fn hint_and_downstream_are_matched_exactly() {
     assert_eq!(ids(&world, &hint).len(), 6);
     let downstream = EntryFilter { downstream: Some(true), ..EntryFilter::default() };
     assert_eq!(ids(&world, &downstream).len(), 30);
+    let without = EntryFilter { hint: Some(String::new()), ..EntryFilter::default() };
+    assert_eq!(ids(&world, &without).len(), 57);
     let both = EntryFilter { hint: Some("tenth".to_owned()), downstream: Some(false), ..EntryFilter::default() };
     assert_eq!(ids(&world, &both), Vec::<String>::new());
 }
