@@ -1,5 +1,7 @@
 //! Issuing certificates: record, revoke, prune.
 
+use std::collections::BTreeSet;
+
 use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixSeconds};
 
 use super::certificates;
@@ -221,12 +223,20 @@ impl State {
             .map(|issuing| (issuing.key_id.clone(), issuing.serial, issuing.member))
             .collect();
         let count = u64::try_from(stale.len()).unwrap_or(u64::MAX);
+        let mut unused: BTreeSet<AuthorityId> = BTreeSet::new();
         for (key_id, serial, member) in stale {
             self.issuing.remove(&(key_id.clone(), serial));
-            if !self.issuing_certificates().any(|issuing| issuing.key_id == key_id) {
-                self.issuing_keys.remove(&key_id);
-            }
+            unused.insert(key_id.clone());
             events.push(Event::IssuingCertificateChanged { member, key_id });
+        }
+        if !unused.is_empty() {
+            // One look at what is left, however many certificates went: all of a cluster that was off have ended.
+            self.issuing_certificates().for_each(|issuing| {
+                unused.remove(&issuing.key_id);
+            });
+        }
+        for key_id in unused {
+            self.issuing_keys.remove(&key_id);
         }
         count
     }
