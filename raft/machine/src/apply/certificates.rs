@@ -57,7 +57,8 @@ pub(super) fn parse(what: &str, der: &[u8]) -> Result<Certificate, Refusal> {
 }
 
 /// Checks what roots and issuing certificates have in common: CA with keyCertSign and cRLSign, the trust domain's ID as
-/// the only URI name, a key of a type that signs for others, and that key's own identifier as SKI.
+/// the only URI name, a key of a type that signs for others, and that key's own identifier as SKI and in the subject
+/// (CRL-01).
 pub(super) fn check_authority(
     what: &str,
     certificate: &Certificate,
@@ -73,6 +74,9 @@ pub(super) fn check_authority(
         || extensions.uri_names.first().is_none_or(|name| *name != trust_domain_id.as_str())
     {
         return Err(Refusal::invalid(format!("{what} does not have {trust_domain_id} as its only URI name")));
+    }
+    if !certificate.subject_names_key() {
+        return Err(Refusal::invalid(format!("{what} has a subject that is not unique to its key (CRL-01)")));
     }
     let key = certificate.public_key();
     if !key.key_type().is_some_and(KeyType::is_for_authorities) {

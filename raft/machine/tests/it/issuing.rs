@@ -87,6 +87,36 @@ fn what_is_not_in_order_is_refused() {
     world.refused_with(record(good), RefusalCode::AlreadyExists);
 }
 
+/// The certificate with its key's identifier in the subject changed into another, signed anew.
+fn renamed(certificate: &Bytes, signer: &quorate_proto_identity::PrivateKey) -> Bytes {
+    let element = |tag: u8, content: &[u8]| {
+        let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
+        let header = if content.len() < 128 { vec![tag, low] } else { vec![tag, 0x82, high, low] };
+        [header.as_slice(), content].concat()
+    };
+    let parsed = Certificate::parse(certificate).unwrap();
+    let name = parsed.authority_id();
+    // The whole and the signed part have headers of four bytes each.
+    let signed_length = usize::from(u16::from_be_bytes([certificate[6], certificate[7]])) + 4;
+    let mut signed = certificate[4..4 + signed_length].to_vec();
+    let last = signed.windows(name.as_str().len()).rposition(|window| window == name.as_str().as_bytes()).unwrap();
+    signed[last] = if signed[last] == b'0' { b'1' } else { b'0' };
+    let rest = &certificate[4 + signed_length..];
+    let algorithm = &rest[..usize::from(rest[1]) + 2];
+    let signature = element(0x03, &[vec![0], signer.sign(&signed).unwrap()].concat());
+    element(0x30, &[&signed, algorithm, &signature].concat()).into()
+}
+
+#[test]
+fn a_subject_that_is_not_unique_to_its_key_is_refused_crl_01() {
+    let mut world = World::founded();
+    let root = world.active_root();
+    let mut issuing = world.issuing(&root, 1, 20);
+    issuing.certificate = renamed(&issuing.certificate, &root.key);
+    let message = world.refused_with(record(issuing), RefusalCode::Invalid);
+    assert!(message.contains("CRL-01"), "{message}");
+}
+
 #[test]
 fn one_flipped_bit_anywhere_in_certificate_or_crl_is_refused() {
     let mut world = World::founded();
