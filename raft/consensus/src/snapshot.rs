@@ -102,12 +102,20 @@ impl Snapshots {
         Ok(Some(Snapshot { meta, snapshot: Box::new(SnapshotData::stored(stored)) }))
     }
 
-    /// A newer snapshot is durable: it is the one that counts, and older files go.
+    /// Another snapshot is durable: the newest is the one that counts, and older files go. It need not be this one: while
+    /// it was being built, a leader may have sent one that reaches further, and the log may be purged up to there.
     fn take_over(&self, stored: StoredSnapshot) {
-        if let Err(error) = self.store.prune(&stored) {
+        let keep = {
+            let mut newest = self.newest.lock();
+            let reached = |snapshot: &StoredSnapshot| snapshot.meta().last_log_id;
+            match newest.as_ref() {
+                Some(known) if reached(known) > reached(&stored) => known.clone(),
+                Some(_) | None => newest.insert(stored).clone(),
+            }
+        };
+        if let Err(error) = self.store.prune(&keep) {
             tracing::warn!(error = %with_causes(&error), "older snapshots were not removed; the next one tries again");
         }
-        *self.newest.lock() = Some(stored);
     }
 }
 

@@ -72,6 +72,29 @@ async fn an_installed_snapshot_replaces_state_and_index_together_and_subscribers
 }
 
 #[tokio::test]
+async fn a_snapshot_that_one_from_the_leader_overtook_does_not_take_its_place() {
+    let mut leader = parts(Drive::Inline).adapter;
+    for index in 0..20 {
+        leader.apply([commands(index)]).await.unwrap();
+    }
+    let sent = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    let mut follower = parts(Drive::Inline);
+    follower.adapter.apply([commands(0)]).await.unwrap();
+    let mut builder = follower.adapter.get_snapshot_builder().await;
+    let received = follower.adapter.snapshots.receive_for_test(&sent);
+    follower.adapter.install_snapshot(&sent.meta, Box::new(received)).await.unwrap();
+    assert_eq!(builder.build_snapshot().await.unwrap().meta.last_log_id, Some(id(0)));
+    let current = follower.adapter.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(current.meta.last_log_id, Some(id(19)));
+    // Nothing else stays on the disk, and a start finds it.
+    follower.wal.close().unwrap();
+    let mut again = parts_on(follower.disk.restart(), Drive::Inline, false);
+    assert_eq!(again.adapter.applied_state().await.unwrap().0, Some(id(19)));
+    let files = quorate_raft_store::disk::Disk::list(&again.disk, "/disk/snapshots".as_ref()).unwrap();
+    assert_eq!(files.len(), 1, "{files:?}");
+}
+
+#[tokio::test]
 async fn a_snapshot_for_which_there_is_no_room_is_given_up_and_ends_nothing() {
     let mut parts = parts(Drive::Inline);
     for index in 0..20 {
