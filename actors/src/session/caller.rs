@@ -3,7 +3,10 @@
 //! Made once a connection. Attestation happens when the caller first asks for something; afterwards a handful of system
 //! calls tell whether the process is still what it was (ATK-16).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 
@@ -21,6 +24,8 @@ pub struct Caller {
     standing: Mutex<Option<Standing>>,
     /// Held while the caller is attested, so that many calls at once on a new connection attest it once.
     attesting: tokio::sync::Mutex<()>,
+    /// Whether the log has a refusal of this caller.
+    told: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -43,7 +48,12 @@ impl Caller {
     /// The caller behind a connection that this process opened.
     #[must_use]
     pub fn new(process: PeerProcess) -> Arc<Self> {
-        Arc::new(Self { process, standing: Mutex::new(None), attesting: tokio::sync::Mutex::new(()) })
+        Arc::new(Self {
+            process,
+            standing: Mutex::new(None),
+            attesting: tokio::sync::Mutex::new(()),
+            told: AtomicBool::new(false),
+        })
     }
 
     /// The process.
@@ -94,12 +104,15 @@ impl Caller {
     /// Counts a refusal, and records one that says that this caller may not have what it asked for.
     pub(crate) fn refused(&self, refusal: Refusal) -> Refusal {
         if let Refusal::PermissionDenied(reason) = &refusal {
-            let credentials = self.process.credentials();
-            tracing::info!(
-                target: "quorate::security",
-                pid = credentials.pid, uid = credentials.uid, gid = credentials.gid, reason = %reason,
-                "a workload was refused"
-            );
+            // Once a connection: a client that asks again and again must not fill the log (ATK-20).
+            if !self.told.swap(true, Ordering::Relaxed) {
+                let credentials = self.process.credentials();
+                tracing::info!(
+                    target: "quorate::security",
+                    pid = credentials.pid, uid = credentials.uid, gid = credentials.gid, reason = %reason,
+                    "a workload was refused"
+                );
+            }
         }
         refusal.counted()
     }
