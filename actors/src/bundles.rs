@@ -28,8 +28,8 @@ pub(crate) struct BundleAnswers {
     pub(crate) jwt: JwtBundlesResponse,
     /// What tokens are verified with.
     pub(crate) verification: Bundle,
-    /// Roots under which everything is replaced.
-    tainted: Vec<AuthorityId>,
+    /// Roots under which SVIDs may be given out: those in the bundle that are not tainted.
+    good_roots: Vec<AuthorityId>,
 }
 
 /// The bundle in the state cannot be read. `apply` checked every part of it, so this is a fault of the program.
@@ -42,9 +42,10 @@ enum BundleUnusable {
 }
 
 impl BundleAnswers {
-    /// Whether what stands under this root is to be replaced.
-    pub(crate) fn is_tainted(&self, root: &AuthorityId) -> bool {
-        self.tainted.contains(root)
+    /// Whether what stands under this root is to be replaced: it is tainted, or is not in this bundle, so that nobody
+    /// who has the bundle would accept it (design section 2, property 3).
+    pub(crate) fn replaces(&self, root: &AuthorityId) -> bool {
+        !self.good_roots.contains(root)
     }
 
     fn new(trust_domain: &TrustDomain, content: &BundleContent) -> Result<Self, BundleUnusable> {
@@ -62,8 +63,9 @@ impl BundleAnswers {
         let id = trust_domain.id().to_string();
         let x509 = X509BundlesResponse { crl: Vec::new(), bundles: BTreeMap::from([(id.clone(), roots.clone())]) };
         let jwt = JwtBundlesResponse { bundles: BTreeMap::from([(id, keys)]) };
-        let tainted = content.x509_authorities.iter().filter(|root| root.tainted).map(|root| root.id.clone()).collect();
-        Ok(Self { sequence: content.sequence, roots, x509, jwt, verification: bundle, tainted })
+        let untainted = content.x509_authorities.iter().filter(|root| !root.tainted);
+        let good_roots = untainted.map(|root| root.id.clone()).collect();
+        Ok(Self { sequence: content.sequence, roots, x509, jwt, verification: bundle, good_roots })
     }
 
     /// A bundle of which only the number counts.

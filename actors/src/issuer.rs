@@ -20,9 +20,13 @@ pub(crate) mod svid;
 pub(crate) mod svids;
 pub(crate) mod tokens;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
-use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, UnixMillis};
+use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis};
 use quorate_raft_consensus::Handle;
 use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -105,6 +109,8 @@ pub(crate) struct IssuerState {
     /// Why the last thing failed that must succeed before this node can sign.
     trouble: Option<Arc<str>>,
     opening: Option<AuthorityId>,
+    /// Revoked certificates of this node whose SVIDs were withdrawn.
+    withdrawn: BTreeSet<(AuthorityId, SerialNumber)>,
     /// When opening the token key failed last.
     open_failed_at: Option<UnixMillis>,
     swept_at: UnixMillis,
@@ -137,6 +143,7 @@ impl Actor for IssuerActor {
             asked: None,
             trouble: None,
             opening: None,
+            withdrawn: BTreeSet::new(),
             open_failed_at: None,
             swept_at,
             alarm: None,
@@ -197,13 +204,16 @@ impl IssuerState {
     fn go_on(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>) {
         let now = self.arguments.core.sources.now();
         let member = self.take_up_certificate(now);
+        let withdrawn = self.withdraw_revoked(&member);
         self.take_up_token_key(myself, now);
-        self.say_status(&member, now);
+        self.say_status(&member, now, withdrawn);
         let lease = self.arguments.core.leases.held();
         let held = lease.as_ref().map(|lease| &lease.validity);
         let mut next = held.map_or(UnixMillis(i64::MAX), |validity| validity.not_after().plus(1).millis());
         if member.is_ok() {
-            match next_step(held, &self.asking, now) {
+            // Under a root that is tainted or gone the node signs on, for what it must, and has another certificate soon.
+            let kept = lease.as_ref().filter(|lease| self.has_good_root(lease)).map(|lease| &lease.validity);
+            match next_step(kept, &self.asking, now) {
                 Step::Ask => self.prepare(myself),
                 Step::WaitUntil(at) => next = next.min(at),
                 Step::WaitForAnswer => {}
@@ -232,12 +242,6 @@ impl IssuerState {
             Err(error) => (Err(error), None),
         };
         let held = core.leases.held();
-        if let Some(held) = &held
-            && core.state.read(|state| is_revoked(state, held))
-        {
-            // What it signed is replaced at once, not when its time has come.
-            core.svids.withdraw(held);
-        }
         match (&held, best) {
             (Some(held), Some(best)) if held.is(&best) => {}
             (_, Some(best)) => self.hold(&best),
@@ -253,6 +257,31 @@ impl IssuerState {
         self.keys
             .retain(|id, _| current.as_ref().is_some_and(|lease| lease.key_id == *id) || asked.as_ref() == Some(id));
         number
+    }
+
+    /// Has replaced at once, and not when its time has come, what this node signed with a certificate that was revoked
+    /// since. Says whether there was one.
+    fn withdraw_revoked(&mut self, member: &Result<MemberNumber, NotAMember>) -> bool {
+        let Ok(member) = member else { return false };
+        let core = &self.arguments.core;
+        let revoked: BTreeSet<(AuthorityId, SerialNumber)> = core.state.read(|state| {
+            let own = state.issuing_certificates().filter(|issuing| issuing.member == *member);
+            let revoked = own.filter(|issuing| issuing.revoked_at.is_some());
+            revoked.map(|issuing| (issuing.key_id.clone(), issuing.serial)).collect()
+        });
+        let mut new = revoked.difference(&self.withdrawn).peekable();
+        let any = new.peek().is_some();
+        for (key_id, serial) in new {
+            core.svids.withdraw(key_id, *serial);
+        }
+        self.withdrawn = revoked;
+        any
+    }
+
+    /// Whether the root of a lease is one that SVIDs may be signed under.
+    fn has_good_root(&self, lease: &Lease) -> bool {
+        let state = self.arguments.core.state.read(|state| state.x509_authority(&lease.root).map(|root| root.state));
+        matches!(state, Some(AuthorityState::Prepared | AuthorityState::Active | AuthorityState::Old))
     }
 
     fn hold(&mut self, recorded: &IssuingCertificate) {
@@ -278,6 +307,12 @@ impl IssuerState {
     /// user.
     fn take_up_token_key(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis) {
         let core = &self.arguments.core;
+        if let Some(open) = core.tokens.active_id()
+            && !core.state.read(|state| state.jwt_authority(&open).is_some_and(|key| signs_tokens(key.state)))
+        {
+            // Tainted, revoked or gone: whatever becomes of its successor, this one signs nothing any more.
+            core.tokens.set(None);
+        }
         let found = core.state.read(|state| {
             let own = core.own.member(state).ok()?;
             let active = state.active_jwt_authority()?;
@@ -323,7 +358,7 @@ impl IssuerState {
         }
     }
 
-    fn say_status(&self, member: &Result<MemberNumber, NotAMember>, now: UnixMillis) {
+    fn say_status(&self, member: &Result<MemberNumber, NotAMember>, now: UnixMillis, again: bool) {
         let core = &self.arguments.core;
         let held = core.leases.held().filter(|lease| now.seconds() <= lease.validity.not_after());
         let status = match (member, held) {
@@ -338,7 +373,7 @@ impl IssuerState {
                 IssuanceStatus::Waiting { reason: self.reason("an issuing certificate is being asked for") }
             }
         };
-        core.leases.say(status);
+        core.leases.say(status, again);
     }
 
     fn reason(&self, otherwise: &str) -> Arc<str> {
@@ -391,6 +426,15 @@ impl IssuerState {
     }
 }
 
+/// Whether a token key that was opened may be used: an old one until its successor is open, because every bundle still
+/// has it; a tainted one never.
+fn signs_tokens(state: AuthorityState) -> bool {
+    match state {
+        AuthorityState::Active | AuthorityState::Old => true,
+        AuthorityState::Prepared | AuthorityState::Tainted | AuthorityState::Revoked => false,
+    }
+}
+
 /// The certificate to sign with: of those that are good and whose key this process has, one under the root that signs,
 /// and of these the one that ends last.
 fn best_certificate<'a>(
@@ -408,9 +452,4 @@ fn best_certificate<'a>(
             issuing.member == member && issuing.is_live(now.seconds()) && keys.contains_key(&issuing.key_id)
         })
         .max_by_key(|issuing| (under_active(issuing), issuing.validity.not_after(), issuing.recorded_at))
-}
-
-fn is_revoked(state: &State, lease: &Lease) -> bool {
-    let recorded = state.issuing_certificate(&lease.key_id, lease.serial);
-    recorded.is_some_and(|recorded| recorded.revoked_at.is_some())
 }

@@ -31,10 +31,11 @@ pub(crate) const LEDGER_MAILBOX_LIMIT: usize = 1;
 /// of a stuck disk; at some 200 bytes each, 13 MiB.
 const QUEUE_LIMIT: usize = 65_536;
 
-/// How many records are written at once.
-const BATCH_LIMIT: usize = 1024;
+/// How many records are gathered before they are written without waiting for the next flush: a block of some hundred
+/// kilobytes.
+const BLOCK_LIMIT: usize = 1024;
 
-/// How often what was written is flushed: what a crash may lose of the ledger.
+/// How often what was gathered is written and flushed: what a crash may lose of the ledger.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// How often records of what has expired are removed.
@@ -199,32 +200,41 @@ async fn work_off(sources: &Sources, store: Arc<Store>, queue: &mut mpsc::Receiv
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unflushed = false;
     let mut pruned_at = Instant::now();
-    let mut batch = Vec::with_capacity(BATCH_LIMIT);
+    // Requests that wait for their block, at most BLOCK_LIMIT.
+    let mut gathered = Vec::with_capacity(BLOCK_LIMIT);
     loop {
-        let result = tokio::select! {
+        let room = BLOCK_LIMIT.saturating_sub(gathered.len());
+        let (requests, tick) = tokio::select! {
             biased;
-            _ = flush.tick() => {
-                let prune = pruned_at.elapsed() >= PRUNE_EVERY;
-                if prune {
-                    pruned_at = Instant::now();
-                }
-                let (flush, now) = (std::mem::take(&mut unflushed), sources.now().seconds());
-                tend(sources, &store, flush, prune.then_some(now)).await
-            }
-            taken = queue.recv_many(&mut batch, BATCH_LIMIT) => {
+            _ = flush.tick() => (std::mem::take(&mut gathered), true),
+            taken = queue.recv_many(&mut gathered, room) => {
                 if taken == 0 {
                     // Every handle is gone, so the node is ending.
                     return std::future::pending().await;
                 }
-                unflushed = true;
-                let requests = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_LIMIT));
-                let store = Arc::clone(&store);
-                match sources.run_blocking(move || serve(&store, requests)).await {
-                    Ok(result) => result,
-                    Err(lost) => Err(lost.into()),
+                // Records can wait; whoever asks something does not.
+                let only_records = gathered.iter().all(|request| matches!(request, Request::Record(_)));
+                if only_records && gathered.len() < BLOCK_LIMIT {
+                    continue;
                 }
+                (std::mem::replace(&mut gathered, Vec::with_capacity(BLOCK_LIMIT)), false)
             }
         };
+        let mut result = Ok(());
+        if !requests.is_empty() {
+            unflushed = true;
+            let store = Arc::clone(&store);
+            result =
+                sources.run_blocking(move || serve(&store, requests)).await.unwrap_or_else(|lost| Err(lost.into()));
+        }
+        if tick && result.is_ok() {
+            let prune = pruned_at.elapsed() >= PRUNE_EVERY;
+            if prune {
+                pruned_at = Instant::now();
+            }
+            let (flush, now) = (std::mem::take(&mut unflushed), sources.now().seconds());
+            result = tend(sources, &store, flush, prune.then_some(now)).await;
+        }
         if let Err(error) = result {
             tracing::warn!(error = &error as &dyn std::error::Error, "the ledger failed and is opened again");
             return;

@@ -206,7 +206,7 @@ impl System {
 
     /// Stops all actors, in order: streams end with `Unavailable`, the ledger is flushed. Called again, it does nothing.
     pub async fn stop(&self) {
-        self.core.leases.say(IssuanceStatus::Ended { reason: "the node is stopping".into() });
+        self.core.leases.say(IssuanceStatus::Ended { reason: "the node is stopping".into() }, false);
         self.core.leases.set(None);
         if tokio::time::timeout(LEDGER_FLUSH_LIMIT, self.ledger.flush()).await.is_err() {
             tracing::warn!("the ledger could not be flushed in time");

@@ -121,12 +121,12 @@ impl Leases {
         *self.current.write() = lease;
     }
 
-    /// Says how things stand; listeners hear of changes only.
-    pub(crate) fn say(&self, status: IssuanceStatus) {
+    /// Says how things stand; listeners hear of changes only, unless they are to look again in any case.
+    pub(crate) fn say(&self, status: IssuanceStatus, again: bool) {
         self.status.send_if_modified(|said| {
             let changed = *said != status;
             *said = status;
-            changed
+            changed || again
         });
     }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_proto_identity::{EntryId, UnixMillis};
+use quorate_proto_identity::{AuthorityId, EntryId, SerialNumber, UnixMillis};
 use quorate_raft_consensus::sources::Sources;
 use quorate_raft_machine::{Policy, entry::Entry};
 use tokio::sync::OnceCell;
@@ -57,14 +57,21 @@ struct Flight {
 impl Flight {
     /// Whether whoever wants the SVID of this version now may have this one. One that is still being made is as new
     /// as any.
-    fn serves(&self, version: &EntryVersion, now: UnixMillis, lease: &Lease, ttl: u32, tainted: &Tainted<'_>) -> bool {
+    fn serves(
+        &self,
+        version: &EntryVersion,
+        now: UnixMillis,
+        lease: &Lease,
+        ttl: u32,
+        replaced: &Replaced<'_>,
+    ) -> bool {
         self.version == *version
-            && self.svid.get().is_none_or(|svid| !svid.is_due(now, lease, ttl) && !tainted(&svid.root))
+            && self.svid.get().is_none_or(|svid| !svid.is_due(now, lease, ttl) && !replaced(&svid.root))
     }
 }
 
-/// Whether a root is tainted, so that what stands under it is replaced at once.
-pub(crate) type Tainted<'a> = dyn Fn(&quorate_proto_identity::AuthorityId) -> bool + Send + Sync + 'a;
+/// Whether what stands under a root is replaced at once: the root is tainted, or has left the bundle.
+pub(crate) type Replaced<'a> = dyn Fn(&AuthorityId) -> bool + Send + Sync + 'a;
 
 impl Svids {
     pub(crate) fn new(sources: Sources, keys: Arc<dyn KeySource>, ledger: Ledger) -> Self {
@@ -78,7 +85,7 @@ impl Svids {
         entry: &Arc<Entry>,
         lease: &Arc<Lease>,
         policy: &Policy,
-        tainted: &Tainted<'_>,
+        replaced: &Replaced<'_>,
     ) -> Result<Arc<Svid>, IssueError> {
         let now = self.sources.now();
         let version = EntryVersion::of(entry);
@@ -86,7 +93,7 @@ impl Svids {
         let flight = {
             let mut shard = self.shard(&entry.id).lock();
             match shard.get(&entry.id) {
-                Some(flight) if flight.serves(&version, now, lease, ttl, tainted) => Arc::clone(flight),
+                Some(flight) if flight.serves(&version, now, lease, ttl, replaced) => Arc::clone(flight),
                 Some(_) | None => {
                     let flight = Arc::new(Flight { version, svid: OnceCell::new(), used_at: AtomicI64::new(0) });
                     shard.insert(entry.id.clone(), Arc::clone(&flight));
@@ -126,10 +133,10 @@ impl Svids {
     }
 
     /// Forgets what an issuing certificate has signed, because it was revoked: nobody is given that any more.
-    pub(crate) fn withdraw(&self, lease: &Lease) {
+    pub(crate) fn withdraw(&self, key_id: &AuthorityId, serial: SerialNumber) {
         // First the number: whoever puts an answer together now must see that it may hold what is forgotten.
         self.withdrawals.fetch_add(1, Ordering::AcqRel);
-        let of_another = |svid: &Arc<Svid>| svid.issuing_serial != lease.serial || svid.issuing_key != lease.key_id;
+        let of_another = |svid: &Arc<Svid>| svid.issuing_serial != serial || svid.issuing_key != *key_id;
         for shard in &self.shards {
             // What is still being made may be made with it.
             shard.lock().retain(|_, flight| flight.svid.get().is_some_and(of_another));

@@ -78,11 +78,12 @@ impl X509Answer {
         Self { response, due: AtomicI64::new(i64::MAX), svids, sequence: bundle.sequence, identities, withdrawals }
     }
 
-    /// Notes, at `now`, when the SVIDs are next to be looked at: the first renewal to come. One whose renewal has come
-    /// and was not worth it, because the issuer nears its own end, waits for another issuer, or for its own end.
-    pub(crate) fn look_ahead(&self, now: UnixMillis) {
+    /// Notes when the SVIDs are next to be looked at: the first renewal after `looked_at`, the instant since when all of
+    /// them were found not to be due. One whose renewal had come then was not worth it, because the issuer nears its own
+    /// end: it waits for another issuer, or for its own end.
+    pub(crate) fn look_ahead(&self, looked_at: UnixMillis) {
         let next = |svid: &Arc<Svid>| {
-            if svid.renew_at > now { svid.renew_at } else { svid.granted.validity.not_after().plus(1).millis() }
+            if svid.renew_at > looked_at { svid.renew_at } else { svid.granted.validity.not_after().plus(1).millis() }
         };
         let due = self.svids.iter().map(next).min().unwrap_or(UnixMillis(i64::MAX));
         self.due.store(due.0, Ordering::Release);

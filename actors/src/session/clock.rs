@@ -42,9 +42,10 @@ impl ShardClock {
         self.earliest.store(i64::MAX, Ordering::Release);
     }
 
-    /// Something is due at this instant.
+    /// Something is due at this instant. When that is the earliest one, the clock looks at the time of day again, even if
+    /// it knew: that may have been set since it went to sleep.
     pub(crate) fn lower(&self, at: UnixMillis) {
-        if self.earliest.fetch_min(at.0, Ordering::AcqRel) > at.0 {
+        if at.0 < i64::MAX && self.earliest.fetch_min(at.0, Ordering::AcqRel) >= at.0 {
             self.lowered.notify_one();
         }
     }

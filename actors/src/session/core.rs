@@ -54,10 +54,10 @@ impl Core {
     ) -> Result<Vec<Arc<Svid>>, Refusal> {
         let policy = self.state.read(|state| state.policy().copied());
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
-        let tainted = |root: &_| bundles.is_tainted(root);
+        let replaced = |root: &_| bundles.replaces(root);
         let mut svids = Vec::with_capacity(identities.entries.len());
         for entry in &identities.entries {
-            let made = self.svids.get(entry, lease, &policy, &tainted).await;
+            let made = self.svids.get(entry, lease, &policy, &replaced).await;
             svids.push(made.map_err(|error| {
                 tracing::error!(entry_id = %entry.id, error = &error as &dyn std::error::Error, "an X509-SVID could not be made");
                 Refusal::unavailable("an SVID could not be signed")
@@ -84,13 +84,16 @@ impl Core {
 
     /// Whether an answer that waited in a slot may still go out (design section 2, properties 4 and 5). If not, a newer
     /// one is on its way: the event that spoiled it refreshes the group.
-    pub(crate) fn may_go_out(&self, answer: &X509Answer) -> bool {
-        let now = self.sources.now().seconds();
-        if answer.withdrawals != self.svids.withdrawals() {
-            return false;
-        }
-        answer.identities.hold_at(self.state.applied_index(), now)
-            || self.state.read(|state| answer.identities.still_stand(state, now))
+    pub(crate) fn may_go_out(&self, answer: &X509Answer, selectors: &SelectorSet) -> bool {
+        answer.withdrawals == self.svids.withdrawals() && self.still_stand(&answer.identities, selectors)
+    }
+
+    /// Whether what was made for these identities may be given to who has these selectors (design section 2, property
+    /// 5): signing takes its time, and what was deleted meanwhile must not go out.
+    pub(crate) fn still_stand(&self, identities: &Identities, selectors: &SelectorSet) -> bool {
+        let (now, limit) = (self.sources.now().seconds(), self.identities_limit);
+        identities.hold_at(self.state.applied_index(), now)
+            || self.state.read(|state| identities.still_stand(&self.own, state, selectors, now, limit))
     }
 }
 

@@ -150,7 +150,7 @@ impl Group {
         let now = core.sources.now();
         self.used_at.store(now.0, Ordering::Relaxed);
         let slot = Slot::new();
-        let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let number = self.sessions.fetch_add(1, Ordering::SeqCst);
         let ready = {
             let mut inner = self.inner.lock();
             if let Some(refusal) = &inner.closed {
@@ -175,6 +175,10 @@ impl Group {
         match ready {
             Some((version, answer)) if core.is_good(&answer, &self.selectors, now) => {
                 membership.slot.put(version, || Answer::X509Svids(answer));
+                if self.inner.lock().x509_version != version {
+                    // A newer one came before this one was in its place, and passed the empty slot over.
+                    self.refresh(core).await;
+                }
             }
             Some(_) | None => self.refresh(core).await,
         }
@@ -190,14 +194,17 @@ impl Group {
         // If this task is dropped in the middle, the next one must not find the group busy for ever.
         let mut computing = Computing { group: self, core, done: false };
         loop {
-            let (x509_wanted, before) = {
+            let (served, x509_wanted, before) = {
                 let mut inner = self.inner.lock();
                 inner.again = false;
                 let wanted = inner.slots.values().any(|(kind, _)| *kind == Kind::X509Svids);
-                (wanted, (inner.identities.clone(), inner.x509.clone()))
+                // What is read from here on is new enough for the sessions that have a number by now. One that comes
+                // later may have been opened because of a change that this misses: it asks for a computation itself.
+                let served = self.sessions.load(Ordering::SeqCst);
+                (served, wanted, (inner.identities.clone(), inner.x509.clone()))
             };
             let computed = compute(core, &self.selectors, x509_wanted, before).await;
-            if self.publish(computed, x509_wanted) {
+            if self.publish(computed, served, x509_wanted) {
                 break;
             }
         }
@@ -205,17 +212,19 @@ impl Group {
         metrics::refreshed(started.elapsed().as_secs_f64());
     }
 
-    /// Hands out what was computed. Says whether that was all: if somebody asked again meanwhile, it was not.
-    fn publish(&self, computed: Result<Computed, Refusal>, x509_wanted: bool) -> bool {
+    /// Hands what was computed to the sessions with lower numbers than `served`. Says whether that was all: if somebody
+    /// asked again meanwhile, it was not.
+    fn publish(&self, computed: Result<Computed, Refusal>, served: u64, x509_wanted: bool) -> bool {
         let mut ended = Vec::new();
         let finished = {
             let mut inner = self.inner.lock();
             let due = match computed {
-                Ok(computed) => inner.take_up(computed),
+                Ok(computed) => inner.take_up(computed, served),
                 Err(refusal) => {
                     inner.x509 = None;
                     inner.identities = None;
-                    let taken = std::mem::take(&mut inner.slots);
+                    let later = inner.slots.split_off(&served);
+                    let taken = std::mem::replace(&mut inner.slots, later);
                     ended.extend(taken.into_values().map(|(_, slot)| (slot, refusal.clone())));
                     // Whoever is still there opens a new stream; until then nothing is due.
                     UnixMillis(i64::MAX)
@@ -261,8 +270,9 @@ impl Inner {
         }
     }
 
-    /// Takes a new state over and fills the slots whose answer changed. Gives the next instant at which to look again.
-    fn take_up(&mut self, computed: Computed) -> UnixMillis {
+    /// Takes a new state over and fills the slots whose answer changed; of those from `served` on, only the ones that had
+    /// an answer. Gives the next instant at which to look again.
+    fn take_up(&mut self, computed: Computed, served: u64) -> UnixMillis {
         let ends_at = computed.identities.ends_at.map_or(UnixMillis(i64::MAX), |end| end.plus(1).millis());
         self.identities = Some(computed.identities);
         let unchanged = match (&self.x509, &computed.x509) {
@@ -278,7 +288,10 @@ impl Inner {
         }
         let (x509, version, bundles) = (&self.x509, self.x509_version, &computed.bundles);
         let mut pushed = 0_usize;
-        for (kind, slot) in self.slots.values() {
+        for (number, (kind, slot)) in &self.slots {
+            if *number >= served && slot.is_new() {
+                continue;
+            }
             let filled = match kind {
                 Kind::X509Svids => {
                     x509.as_ref().is_some_and(|answer| slot.put(version, || Answer::X509Svids(Arc::clone(answer))))
@@ -311,12 +324,13 @@ async fn compute(
         let bundles = core.bundles.current(&core.state)?;
         let mut x509 = None;
         if x509_wanted {
+            // Before the SVIDs are looked at: one whose renewal comes due while others are made is not passed over.
+            let looked_at = core.sources.now();
             let withdrawals = core.svids.withdrawals();
             let svids = core.x509_svids(&identities, &lease, &bundles).await?;
             // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5).
-            let now = core.sources.now().seconds();
             let withdrawn = withdrawals != core.svids.withdrawals();
-            if withdrawn || !core.state.read(|state| identities.still_stand(state, now)) {
+            if withdrawn || !core.still_stand(&identities, selectors) {
                 identities_before = Some(identities);
                 continue;
             }
@@ -324,7 +338,7 @@ async fn compute(
                 Some(before) if before.is_made_of(&identities, &svids, &bundles, withdrawals) => Arc::clone(before),
                 Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles, withdrawals)),
             };
-            answer.look_ahead(core.sources.now());
+            answer.look_ahead(looked_at);
             x509 = Some(answer);
         }
         return Ok(Computed { identities, x509, bundles });
@@ -366,6 +380,11 @@ impl Membership {
         &self.slot
     }
 
+    /// What the session's caller was attested as.
+    pub(crate) fn selectors(&self) -> &SelectorSet {
+        &self.group.selectors
+    }
+
     pub(crate) fn is_in(&self, group: &Arc<Group>) -> bool {
         Arc::ptr_eq(&self.group, group)
     }
@@ -379,5 +398,49 @@ impl Drop for Membership {
     fn drop(&mut self) {
         self.group.leave(self.number);
         metrics::streams(self.kind.name(), -1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    /// Why a slot's stream ends, if it does.
+    fn end(slot: &Slot) -> Option<Refusal> {
+        match slot.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(refusal)) => Some(refusal),
+            Poll::Ready(Ok(_)) | Poll::Pending => None,
+        }
+    }
+
+    fn group() -> Arc<Group> {
+        Group::new(1, SelectorSet::default(), Arc::default(), UnixMillis(0))
+    }
+
+    fn join(group: &Group) -> Arc<Slot> {
+        let slot = Slot::new();
+        let number = group.sessions.fetch_add(1, Ordering::SeqCst);
+        group.inner.lock().slots.insert(number, (Kind::X509Bundles, Arc::clone(&slot)));
+        slot
+    }
+
+    #[test]
+    fn a_session_that_was_opened_after_the_state_was_read_is_not_refused_by_what_was_found() {
+        let group = group();
+        let earlier = join(&group);
+        let served = group.sessions.load(Ordering::SeqCst);
+        // Its entry may have been created after the read: it waits for the next computation, which it asked for.
+        let later = join(&group);
+        assert!(group.inner.lock().begin());
+        assert!(!group.inner.lock().begin(), "it is being computed already");
+        assert!(!group.publish(Err(Refusal::no_identity()), served, true), "another computation follows");
+        assert_eq!(end(&earlier), Some(Refusal::no_identity()));
+        assert_eq!(end(&later), None);
+        group.inner.lock().again = false;
+        let served = group.sessions.load(Ordering::SeqCst);
+        assert!(group.publish(Err(Refusal::no_identity()), served, true));
+        assert_eq!(end(&later), Some(Refusal::no_identity()));
     }
 }

@@ -73,12 +73,22 @@ impl Identities {
         self.holds_at.load(Ordering::Relaxed) == index && self.ends_at.is_none_or(|end| now <= end)
     }
 
-    /// Whether every entry is still what it was: the check of a signature in flight (design section 2, property 5).
-    pub(crate) fn still_stand(&self, state: &State, now: UnixSeconds) -> bool {
-        self.ends_at.is_none_or(|end| now <= end)
-            && self.entitlements.iter().all(|entitled| {
-                state.entry(&entitled.entry_id).is_some_and(|entry| Entitlement::of(&entry) == *entitled)
-            })
+    /// Whether the selectors are still entitled to all of these, unchanged: the check of a signature in flight (design
+    /// section 2, property 5). It is read afresh and not entry by entry, because an entry also goes out of reach when
+    /// another one between it and this node does.
+    pub(crate) fn still_stand(
+        &self,
+        own: &Own,
+        state: &State,
+        selectors: &SelectorSet,
+        now: UnixSeconds,
+        limit: usize,
+    ) -> bool {
+        let Ok(member) = own.member(state) else { return false };
+        let found = state.entitled(&member.scope, selectors, now, limit).entitlements;
+        // Both are in the order of creation, so one pass finds each of ours among those of now.
+        let mut found = found.iter();
+        self.entitlements.iter().all(|entitled| found.any(|now| now == entitled))
     }
 }
 

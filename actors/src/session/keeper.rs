@@ -286,9 +286,12 @@ impl KeeperState {
     }
 
     fn lease(&mut self, status: &IssuanceStatus) {
+        let core = &self.arguments.core;
         match status {
             IssuanceStatus::Ready { .. } => self.want_all(),
             IssuanceStatus::Starting => {}
+            // What is missing is the token key, of which no stream knows.
+            IssuanceStatus::Waiting { .. } if core.leases.current(core.sources.now()).is_ok() => self.want_all(),
             IssuanceStatus::Waiting { reason } | IssuanceStatus::Ended { reason } => {
                 let refusal = Refusal::unavailable(format!("this node cannot issue SVIDs now: {reason}"));
                 for group in self.groups.values() {

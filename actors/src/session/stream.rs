@@ -103,8 +103,10 @@ impl<T> Stream for AnswerStream<T> {
                     if let Err(refusal) = this.shared.core.leases.current(this.shared.core.sources.now()) {
                         return this.end(refusal);
                     }
+                    let State::Open(membership) = &this.state else { continue };
+                    let selectors = membership.selectors();
                     let good = match &answer {
-                        Answer::X509Svids(answer) => this.shared.core.may_go_out(answer),
+                        Answer::X509Svids(answer) => this.shared.core.may_go_out(answer, selectors),
                         Answer::X509Bundles(_) | Answer::JwtBundles(_) => true,
                     };
                     if !good {

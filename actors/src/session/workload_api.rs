@@ -176,11 +176,9 @@ impl WorkloadApi {
             if svids.is_empty() {
                 return Err(Refusal::no_identity());
             }
-            // Signing takes its time; what was deleted meanwhile must not go out (design section 2, property 5).
-            let now = core.sources.now().seconds();
-            if identities.hold_at(core.state.applied_index(), now)
-                || core.state.read(|state| identities.still_stand(state, now))
-            {
+            // And neither may the lease have ended while this waited or signed (design section 2, property 4).
+            core.leases.current(core.sources.now())?;
+            if core.still_stand(&identities, &group.selectors) {
                 return Ok(JwtsvidResponse { svids });
             }
         }
@@ -200,7 +198,10 @@ impl WorkloadApi {
         let core = &self.shared.core;
         self.shared.group(caller).await?;
         let bundles = core.bundles.current(&core.state)?;
-        let now = core.sources.now().seconds();
+        let now = core.sources.now();
+        // Attestation may have taken long.
+        core.leases.current(now)?;
+        let now = now.seconds();
         verify_jwt_svid(token, audience, &bundles.verification, now).map_err(|error| {
             tracing::debug!(
                 target: "quorate::security",

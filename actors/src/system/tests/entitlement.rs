@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll};
 
 use quorate_proto_api::workload::X509svidResponse;
-use quorate_proto_identity::{UnixSeconds, x509::Certificate};
+use quorate_proto_identity::{Selector, SelectorSet, UnixSeconds, x509::Certificate};
 use quorate_raft_machine::{EntryChange, EntryDraft, Operation, Policy};
 use tokio_stream::{Stream, StreamExt};
 
@@ -70,8 +70,7 @@ async fn an_entry_that_does_not_concern_a_session_does_not_reach_it() {
     world.register("a", "/a").await;
     let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
     next(&mut stream).await.unwrap();
-    let foreign =
-        quorate_proto_identity::SelectorSet::new([quorate_proto_identity::Selector::parse("unix:uid:1").unwrap()]);
+    let foreign = SelectorSet::new([Selector::parse("unix:uid:1").unwrap()]);
     world.register_draft(EntryDraft { selectors: foreign, ..draft("b", "/b") }).await;
     world.register("c", "/c").await;
     // The next message is that of the entry that does concern it.
@@ -228,4 +227,57 @@ async fn nothing_that_is_read_after_an_acknowledged_deletion_has_the_identity() 
         let tokens = api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap();
         assert_eq!(tokens.svids.len(), 1, "round {round}: tokens");
     }
+}
+
+/// Property 1: who has created an entry and then opens a stream finds its identity in the first answer, though an answer
+/// was being made from before.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_answer_is_not_older_than_the_call() {
+    let world = Arc::new(World::ready().await);
+    world.register("a", "/a").await;
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    *world.keys.hook.lock() = Some(Box::new(move || {
+        entered.send(()).unwrap();
+        wait.recv().unwrap();
+    }));
+    let (asking, first) = (Arc::clone(&world), caller());
+    let asked = tokio::spawn(async move { asking.system.workload_api().x509_svids(&first).await });
+    // The first session's SVID is being signed; meanwhile a second identity is acknowledged, and asked for.
+    within(has_entered.recv()).await.unwrap();
+    world.register("b", "/b").await;
+    let mut second = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    go_on.send(()).unwrap();
+    within(has_entered.recv()).await.unwrap();
+    let early = poll_fn(|context| Poll::Ready(Pin::new(&mut second).poll_next(context).is_ready()));
+    assert!(!early.await, "what was read before the second entry is no answer to it");
+    go_on.send(()).unwrap();
+    assert_eq!(ids(&next(&mut second).await.unwrap()).len(), 2);
+    drop(within(asked).await.unwrap().unwrap());
+}
+
+/// Property 5: an entry goes out of reach with the one between it and the node, also for what is being signed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_loses_its_parent_while_it_is_signed_does_not_go_out() {
+    let world = Arc::new(World::ready().await);
+    world.register("parent", "/parent").await;
+    let change = EntryChange {
+        selectors: Some(SelectorSet::new([Selector::parse("unix:uid:4242").unwrap()])),
+        ..EntryChange::default()
+    };
+    let parent = draft("parent", "/parent").id;
+    world.propose(Operation::UpdateEntry { id: parent, change: Box::new(change) }).await;
+    world.register_draft(EntryDraft { parent_id: id("/parent"), ..draft("child", "/child") }).await;
+    let (entered, mut has_entered) = tokio::sync::mpsc::unbounded_channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    *world.keys.hook.lock() = Some(Box::new(move || {
+        entered.send(()).unwrap();
+        wait.recv().unwrap();
+    }));
+    let asking = Arc::clone(&world);
+    let asked = tokio::spawn(async move { asking.system.workload_api().x509_svids(&caller()).await.map(|_| ()) });
+    within(has_entered.recv()).await.unwrap();
+    world.delete("parent").await;
+    go_on.send(()).unwrap();
+    denied(within(asked).await.unwrap());
 }

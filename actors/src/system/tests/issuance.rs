@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::{
-    Bundle, KeyType,
+    AuthorityId, Bundle, KeyType,
     x509::{Certificate, Purpose, verify_x509_svid},
 };
 use quorate_raft_machine::{AuthorityState, EntryDraft, Operation, Policy};
 use tokio_stream::StreamExt;
 
 use super::world::{World, caller, draft, id, next, settings, trust_domain, until, within};
-use crate::{IssuanceStatus, Refusal};
+use crate::{AnswerStream, IssuanceStatus, Refusal};
 
 /// The leaf, after a check of everything that SB-11 asks for.
 fn leaf(world: &World, response: &X509svidResponse) -> Certificate {
@@ -28,6 +28,10 @@ fn leaf(world: &World, response: &X509svidResponse) -> Certificate {
     let verified = verify_x509_svid(&ders, &bundle, world.sources.now().seconds(), Purpose::Client).unwrap();
     assert_eq!(verified.spiffe_id().as_str(), svid.spiffe_id);
     chain[0].clone()
+}
+
+fn leaf_of(response: &X509svidResponse) -> Certificate {
+    Certificate::parse_concatenated(&response.svids[0].x509_svid).unwrap().remove(0)
 }
 
 fn unavailable<T: std::fmt::Debug>(result: Result<T, Refusal>) {
@@ -360,26 +364,32 @@ async fn a_renewal_that_would_gain_nothing_is_not_tried_again_and_again() {
     assert_eq!(world.keys.made.lock().len(), made);
 }
 
-/// Design section 3: activation moves nobody, taint replaces at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_stands_under_a_tainted_root_is_replaced_at_once() {
+/// A world whose second root has become active after an SVID was signed under the first one: that answer, the stream it
+/// came by, and the ID of the first root, which is old.
+async fn with_an_old_root() -> (World, AnswerStream<X509svidResponse>, X509svidResponse, AuthorityId) {
     const DAY: u32 = 24 * 3600;
     let policy = Policy { issuing_lifetime: 5 * DAY, x509_svid_lifetime: 2 * DAY + DAY / 2, ..Policy::default() };
     let world = World::with(policy, settings()).await;
     world.register("a", "/a").await;
-    let roots = |world: &World| {
-        world
-            .handle
-            .state()
-            .read(|state| state.x509_authorities().map(|root| (root.state, root.id.clone())).collect::<Vec<_>>())
-    };
     let first = roots(&world).remove(0).1;
     // The successor is prepared; a few hours before its activation an SVID is made.
     world.clock.advance(Duration::from_secs(u64::from(24 * DAY + DAY * 9 / 10)));
     poke_until(&world, |world| roots(world).len() == 2).await;
     world.until_ready().await;
+    let (stream, answer) = opened(&world).await;
+    world.clock.advance(Duration::from_secs(u64::from(DAY / 5)));
+    poke_until(&world, |world| roots(world).contains(&(AuthorityState::Old, first.clone()))).await;
+    (world, stream, answer, first)
+}
+
+fn roots(world: &World) -> Vec<(AuthorityState, AuthorityId)> {
+    world.handle.state().read(|state| state.x509_authorities().map(|root| (root.state, root.id.clone())).collect())
+}
+
+/// A stream with its first answer, as soon as there is one.
+async fn opened(world: &World) -> (AnswerStream<X509svidResponse>, X509svidResponse) {
     let caller = caller();
-    let mut stream = within(async {
+    within(async {
         loop {
             if let Ok(mut stream) = world.system.workload_api().x509_svids(&caller).await
                 && let Ok(answer) = next(&mut stream).await
@@ -389,17 +399,70 @@ async fn what_stands_under_a_tainted_root_is_replaced_at_once() {
             tokio::task::yield_now().await;
         }
     })
-    .await;
-    let before = leaf(&world, &stream.1);
-    world.clock.advance(Duration::from_secs(u64::from(DAY / 5)));
-    poke_until(&world, |world| roots(world).contains(&(AuthorityState::Old, first.clone()))).await;
+    .await
+}
 
-    world.propose(Operation::TaintX509Authority { id: first.clone() }).await;
-    let issued_under = |answer: &X509svidResponse| {
-        let issuing = Certificate::parse_concatenated(&answer.svids[0].x509_svid).unwrap().remove(1);
-        issuing.extensions().authority_key_id.clone().unwrap()
-    };
-    let old = issued_under(&stream.1);
-    let after = until(&mut stream.0, |answer| issued_under(answer) != old).await;
-    assert_ne!(leaf(&world, &after).serial(), before.serial());
+/// Which key signed the issuing certificate of an answer.
+fn issued_under(answer: &X509svidResponse) -> Vec<u8> {
+    let issuing = Certificate::parse_concatenated(&answer.svids[0].x509_svid).unwrap().remove(1);
+    issuing.extensions().authority_key_id.clone().unwrap().to_vec()
+}
+
+/// Design section 3: activation moves nobody, taint replaces at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_under_a_tainted_root_is_replaced_at_once() {
+    let (world, mut stream, before, first) = with_an_old_root().await;
+    world.propose(Operation::TaintX509Authority { id: first }).await;
+    let old = issued_under(&before);
+    let after = until(&mut stream, |answer| issued_under(answer) != old).await;
+    assert_ne!(leaf(&world, &after).serial(), leaf_of(&before).serial());
+}
+
+/// Property 3: an SVID that was kept is not given out once its root has left the bundle, though nobody saw the taint.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_under_a_root_that_left_the_bundle_goes_to_nobody() {
+    let (world, stream, before, first) = with_an_old_root().await;
+    drop(stream);
+    for operation in [Operation::TaintX509Authority { id: first.clone() }, Operation::RevokeX509Authority { id: first }]
+    {
+        world.propose(operation).await;
+    }
+    let (_stream, after) = opened(&world).await;
+    assert_ne!(issued_under(&after), issued_under(&before));
+    leaf(&world, &after);
+}
+
+/// A renewal that comes due while another SVID of the same caller is being made is made as soon as that one is, and not
+/// when the old one has expired.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_comes_due_during_a_computation_is_not_passed_over() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let before = next(&mut stream).await.unwrap();
+    // An hour's SVID is renewed between 27 and 33 minutes.
+    world.clock.advance(Duration::from_secs(26 * 60));
+    let clock = world.clock.clone();
+    let mut once = Some(Duration::from_secs(8 * 60));
+    *world.keys.hook.lock() = Some(Box::new(move || clock.advance(once.take().unwrap_or_default())));
+    world.register("b", "/b").await;
+    until(&mut stream, |answer| answer.svids[0].x509_svid != before.svids[0].x509_svid).await;
+}
+
+/// Property 4: the lease lets a node sign X509-SVIDs; that it has no token key concerns tokens alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_key_streams_of_x509_svids_go_on() {
+    const DAY: u32 = 24 * 3600;
+    let policy = Policy { issuing_lifetime: 5 * DAY, jwt_key_lifetime: DAY, ..Policy::default() };
+    let world = World::with(policy, settings()).await;
+    world.register("a", "/a").await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let before = next(&mut stream).await.unwrap();
+    // Cut off, the node cannot make another token key, and holds its issuing certificate for some days more.
+    world.handle.shutdown().await;
+    world.clock.advance(Duration::from_secs(2 * u64::from(DAY)));
+    world.system.child("issuer").await.unwrap().kill();
+    world.until(|status| matches!(status, IssuanceStatus::Waiting { .. })).await;
+    until(&mut stream, |answer| answer.svids[0].x509_svid != before.svids[0].x509_svid).await;
+    unavailable(world.system.workload_api().fetch_jwt_svids(&caller(), vec!["a".into()], None, None).await);
 }
