@@ -213,7 +213,8 @@ async fn work_off(sources: &Sources, store: Arc<Store>, queue: &mut mpsc::Receiv
                     return std::future::pending().await;
                 }
                 // Records can wait; whoever asks something does not.
-                let only_records = gathered.iter().all(|request| matches!(request, Request::Record(_)));
+                let only_records =
+                    gathered.iter().rev().take(taken).all(|request| matches!(request, Request::Record(_)));
                 if only_records && gathered.len() < BLOCK_LIMIT {
                     continue;
                 }
