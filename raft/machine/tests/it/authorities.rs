@@ -1,9 +1,10 @@
 //! The life cycle of authorities, and what is due when (design section 3).
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds};
-use quorate_raft_machine::authority::{AUTHORITIES_LIMIT, EXPIRY_GRACE};
+use quorate_raft_machine::authority::{AUTHORITIES_LIMIT, EXPIRY_GRACE, SEALED_BYTES_LIMIT};
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, Operation, RefusalCode, due,
+    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, NewJwtAuthority, Operation, Recipient,
+    RefusalCode, Sealed, SealedFor, due,
 };
 
 use crate::world::{TestRoot, World, jwt_key, life, number, sealed_to};
@@ -184,6 +185,34 @@ fn a_token_key_that_is_not_in_order_is_refused() {
     let mut backdated = jwt_key("jwt-2", world.now - 30, 150);
     backdated.sealed = sealed_to(&[1]);
     world.one(Operation::PrepareJwtAuthority(Box::new(backdated))).unwrap();
+}
+
+#[test]
+fn a_private_key_that_is_sealed_wrongly_is_refused() {
+    let recovery =
+        |id: &str| SealedFor { recipient: Recipient::RecoveryKey(id.to_owned()), ..sealed_to(&[1]).parts.remove(0) };
+    let with = |part: SealedFor| Sealed { suite: 1, parts: vec![part] };
+    let part = || sealed_to(&[1]).parts.remove(0);
+    let cases = [
+        (sealed_to(&[]), "sealed to nobody"),
+        (sealed_to(&[1, 1]), "sealed twice to member 1"),
+        (with(SealedFor { ciphertext: bytes::Bytes::new(), ..part() }), "is empty or has more than"),
+        (with(SealedFor { ciphertext: vec![0; SEALED_BYTES_LIMIT + 1].into(), ..part() }), "is empty or has more than"),
+        (with(SealedFor { encapsulated_key: vec![0; SEALED_BYTES_LIMIT + 1].into(), ..part() }), "more than"),
+        (with(recovery("")), "without a usable ID"),
+        (with(recovery(&"x".repeat(256))), "without a usable ID"),
+    ];
+    let mut world = World::founded();
+    for (sealed, expected) in cases {
+        let new = NewJwtAuthority { sealed, ..jwt_key("jwt-2", world.now, 120) };
+        let message = world.refused_with(Operation::PrepareJwtAuthority(Box::new(new)), RefusalCode::Invalid);
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+    }
+    let mut both = sealed_to(&[1]);
+    both.parts.push(recovery("recovery-2026"));
+    let new = NewJwtAuthority { sealed: both.clone(), ..jwt_key("jwt-2", world.now, 120) };
+    world.one(Operation::PrepareJwtAuthority(Box::new(new))).unwrap();
+    assert_eq!(world.state.jwt_authority(&jwt("jwt-2")).unwrap().sealed, Some(both));
 }
 
 #[test]

@@ -226,6 +226,28 @@ fn certificates_that_ended_are_pruned_with_the_next_one_and_keys_go_with_their_l
 }
 
 #[test]
+fn all_certificates_of_a_cluster_that_was_off_go_at_once_and_keys_stay_that_have_one_left() {
+    let mut world = World::founded();
+    let root = world.active_root();
+    let key = key();
+    let kept = world.issuing_for(&root, &key, 1, 10, 60);
+    world.one(record(kept)).unwrap();
+    for _ in 0..5 {
+        let issuing = world.issuing(&root, 1, 10);
+        world.one(record(issuing)).unwrap();
+    }
+    world.now += 10;
+    let again = world.issuing_for(&root, &key, 1, 20, 60);
+    world.one(record(again)).unwrap();
+    world.now += EXPIRY_GRACE + 1;
+    let pruned = world.one(Operation::PruneAuthorities);
+    assert_eq!(pruned, Ok(Done::AuthoritiesPruned { x509: 0, jwt: 0, issuing: 6 }));
+    let keys: Vec<_> = world.state.issuing_keys().map(|known| known.id.clone()).collect();
+    let id = quorate_proto_identity::AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
+    assert_eq!(keys, [id]);
+}
+
+#[test]
 fn a_removed_member_gets_no_certificate() {
     let mut world = World::founded();
     let mut removed = world.state.member(number(1)).unwrap().record.clone();

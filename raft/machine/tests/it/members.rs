@@ -1,5 +1,6 @@
 //! Members: numbers, names, keys.
 
+use quorate_raft_machine::members::MEMBERS_LIMIT;
 use quorate_raft_machine::{Done, Event, MemberDraft, MemberRole, MemberStatus, Operation, RefusalCode};
 
 use crate::world::{Change, World, member, number};
@@ -58,6 +59,24 @@ fn names_and_keys_stay_apart_and_keys_never_change() {
 
     let unknown = Operation::SetMember { number: Some(number(9)), member: Box::new(member("node-9")) };
     world.refused_with(unknown, RefusalCode::NotFound);
+}
+
+#[test]
+fn there_are_at_most_so_many_members_and_a_removal_makes_room() {
+    let mut world = World::founded();
+    let mut events = Vec::new();
+    for n in 1..MEMBERS_LIMIT {
+        let command = world.command(vec![admit(&format!("node-{}", n + 1))]);
+        world.log_index += 1;
+        let outcome = world.state.apply(world.log_index, &command, &mut events);
+        assert!(outcome.results[0].is_ok(), "{outcome:?}");
+    }
+    world.refused_with(admit("one-too-many"), RefusalCode::LimitReached);
+    let mut removed = world.state.member(number(2)).unwrap().record.clone();
+    removed.status = MemberStatus::Removed;
+    world.one(Operation::SetMember { number: Some(number(2)), member: Box::new(removed) }).unwrap();
+    let next = number(u64::try_from(MEMBERS_LIMIT).unwrap() + 1);
+    assert_eq!(world.one(admit("in-its-place")), Ok(Done::MemberSet { number: next }), "numbers are not given again");
 }
 
 #[test]
