@@ -256,12 +256,16 @@ pub(crate) async fn install(adapter: &Adapter, meta: &SnapshotMeta, data: Snapsh
         Err(lost) => return Err(failed(adapter, "installed", &lost.to_string())),
     };
     let index = loaded.last_applied.map_or(0, |id| id.index);
-    // The old state is dropped after the lock is free: a million entries take a while to go.
     let old = std::mem::replace(&mut *adapter.shared.applied.write(), loaded);
-    drop(old);
     adapter.shared.publish(index, Vec::new(), true);
     let (snapshots, keep) = (adapter.snapshots.clone(), stored.clone());
-    if adapter.sources.run_blocking(move || snapshots.take_over(keep)).await.is_err() {
+    // A million entries take a while to go: the old state is dropped when the lock is free, and not on this thread,
+    // which heartbeats share.
+    let settle = move || {
+        drop(old);
+        snapshots.take_over(keep);
+    };
+    if adapter.sources.run_blocking(settle).await.is_err() {
         tracing::warn!("older snapshots were not removed; the next one tries again");
     }
     telemetry::snapshot("installed", started.elapsed().as_secs_f64(), stored.bytes());
