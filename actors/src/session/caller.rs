@@ -3,12 +3,16 @@
 //! Made once a connection. Attestation happens when the caller first asks for something; afterwards a handful of system
 //! calls tell whether the process is still what it was (ATK-16).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{group::Group, keeper::Keepers};
 use crate::{
@@ -16,6 +20,12 @@ use crate::{
     metrics,
     refusal::Refusal,
 };
+
+/// How long one look at a caller serves the calls that follow it on the same connection. A look costs as much as all the
+/// rest of a call that finds its answer ready, and within this time it could tell of nothing that matters: what the
+/// process may have now it could have asked for at the time of the look, and have left to whatever it is now. An update
+/// that is pushed into a stream is always preceded by a look of its own (ATK-16).
+const LOOK_SERVES: Duration = Duration::from_millis(10);
 
 /// The caller behind one connection.
 #[derive(Debug)]
@@ -32,6 +42,8 @@ pub struct Caller {
 struct Standing {
     attested: Arc<Attested>,
     group: Arc<Group>,
+    /// When the caller was last looked at; none when that look found it changed or gone.
+    looked_at: Option<Instant>,
 }
 
 /// What a look at a caller found, without waiting for anything.
@@ -65,7 +77,14 @@ impl Caller {
     /// Looks at the caller without waiting.
     pub(crate) fn glance(&self) -> Glance {
         let Some(standing) = self.standing.lock().clone() else { return Glance::Unknown };
-        match look_again(&self.process, &standing.attested) {
+        let now = Instant::now();
+        let look = look_again(&self.process, &standing.attested);
+        if let Some(current) = self.standing.lock().as_mut()
+            && Arc::ptr_eq(&current.attested, &standing.attested)
+        {
+            current.looked_at = matches!(look, SecondLook::Same).then_some(now);
+        }
+        match look {
             SecondLook::Same if !standing.group.is_closed() => Glance::Stands(standing.group),
             SecondLook::Same | SecondLook::Changed => Glance::Unknown,
             SecondLook::Gone(gone) => {
@@ -77,6 +96,9 @@ impl Caller {
 
     /// The group of the caller; attests it if that was not done yet, or if its process has changed.
     pub(crate) async fn group(&self, attestor: &Attestor, keepers: &Keepers) -> Result<Arc<Group>, Refusal> {
+        if let Some(group) = self.just_looked() {
+            return Ok(group);
+        }
         match self.glance() {
             Glance::Stands(group) => return Ok(group),
             Glance::Gone(refusal) => return Err(refusal),
@@ -89,6 +111,7 @@ impl Caller {
             Glance::Gone(refusal) => return Err(refusal),
             Glance::Unknown => {}
         }
+        let looked_at = Instant::now();
         let before = self.standing.lock().as_ref().map(|standing| Arc::clone(&standing.attested));
         let known = before.as_ref().filter(|before| matches!(look_again(&self.process, before), SecondLook::Same));
         let attested = match known {
@@ -97,8 +120,16 @@ impl Caller {
             None => self.attest(attestor, before).await?,
         };
         let group = keepers.group(attested.selectors())?;
-        *self.standing.lock() = Some(Standing { attested, group: Arc::clone(&group) });
+        *self.standing.lock() = Some(Standing { attested, group: Arc::clone(&group), looked_at: Some(looked_at) });
         Ok(group)
+    }
+
+    /// The group of the caller, if it was looked at just now.
+    fn just_looked(&self) -> Option<Arc<Group>> {
+        let standing = self.standing.lock();
+        let standing = standing.as_ref()?;
+        let recent = standing.looked_at.is_some_and(|looked_at| looked_at.elapsed() < LOOK_SERVES);
+        (recent && !standing.group.is_closed()).then(|| Arc::clone(&standing.group))
     }
 
     /// Counts a refusal, and records one that says that this caller may not have what it asked for.

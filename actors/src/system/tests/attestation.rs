@@ -117,6 +117,26 @@ async fn atk_16_another_program_keeps_only_what_both_are() {
     assert_eq!(fresh, ["spiffe://example.org/sleep", both[0], both[1]]);
 }
 
+/// ATK-16: calls in quick succession share a look at the caller, and no later one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn atk_16_a_call_sees_what_the_caller_has_become_within_moments() {
+    let world = World::ready().await;
+    let mut workload = Workload::start();
+    world.register_draft(by_path("shell", &workload.path())).await;
+    world.register("user", "/user").await;
+    let (caller, api) = (workload.caller(), world.system.workload_api());
+    assert_eq!(api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap().svids.len(), 2);
+
+    workload.become_sleep().await;
+
+    within(async {
+        while api.fetch_jwt_svids(&caller, vec!["x".into()], None, None).await.unwrap().svids.len() != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// SB-27: two processes with different registrations get their own identities each.
 #[tokio::test(flavor = "multi_thread")]
 async fn sb_27_each_process_gets_its_own() {
