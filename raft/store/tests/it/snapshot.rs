@@ -57,6 +57,20 @@ fn a_snapshot_is_read_back_chunk_by_chunk_with_what_it_is_of() {
 }
 
 #[test]
+fn a_large_snapshot_is_synced_in_parts_so_that_the_log_never_waits_behind_the_whole() {
+    let disk = SimulatedDisk::new(ROOT);
+    let store = open(&disk);
+    let before = disk.syncs();
+    let mut writer = store.begin(&meta(1)).unwrap();
+    for _ in 0..10 {
+        writer.write(&vec![9; MAX_CHUNK_BYTES]).unwrap();
+    }
+    assert_eq!(disk.syncs() - before, 2, "one for each 4 MiB");
+    writer.finish(None).unwrap();
+    assert_eq!(disk.syncs() - before, 3);
+}
+
+#[test]
 fn content_of_any_size_is_cut_into_bounded_chunks_and_has_one_digest() {
     let disk = SimulatedDisk::new(ROOT);
     let store = open(&disk);
