@@ -97,10 +97,18 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// As [`propose`](Self::propose).
+    /// Only [`ProposeError::OutcomeUnknown`]: that a repeat came to nothing says nothing of the first try.
     pub async fn repeat(&self, unresolved: Unresolved, proposal: Proposal) -> Result<Applied, ProposeError> {
-        unresolved.ticket.renew();
-        self.send(unresolved.ticket, proposal).await
+        let Unresolved { ticket } = unresolved;
+        ticket.renew();
+        match self.send(Arc::clone(&ticket), proposal).await {
+            Ok(applied) => Ok(applied),
+            Err(unknown @ ProposeError::OutcomeUnknown { .. }) => Err(unknown),
+            Err(error) => {
+                let cause = Uncertainty::NotRepeated { reason: with_causes(&error).into() };
+                Err(ProposeError::OutcomeUnknown { cause, unresolved: Unresolved { ticket } })
+            }
+        }
     }
 
     async fn send(&self, ticket: Arc<Ticket>, proposal: Proposal) -> Result<Applied, ProposeError> {

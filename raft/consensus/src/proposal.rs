@@ -60,6 +60,12 @@ pub enum Uncertainty {
     /// Another member took the lead meanwhile; the entry may survive under it or not.
     #[error("leadership moved while the command was on its way")]
     LeadershipMoved,
+    /// The command was sent before, and sending it again came to nothing. It may be repeated once more.
+    #[error("it was not known before, and the repeat was not taken: {reason}")]
+    NotRepeated {
+        /// Why not, with causes.
+        reason: Arc<str>,
+    },
     /// Consensus ended on this node while the command was on its way.
     #[error("consensus ended on this node: {reason}")]
     Stopped {

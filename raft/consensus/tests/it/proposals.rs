@@ -146,6 +146,28 @@ async fn a_full_queue_refuses_as_overloaded_and_nothing_of_it_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_that_comes_to_nothing_never_says_that_nothing_was_done_ele_08() {
+    let node = TestNode::founded().await;
+    node.disk.set_slowness(Some(Slowness::Real(Duration::from_millis(300))));
+    let impatient = Proposal::new(Caller::node(), vec![create("a")]).within(Duration::from_millis(50));
+    let unknown = node.handle.propose(impatient).await.unwrap_err();
+    let ProposeError::OutcomeUnknown { cause: Uncertainty::Deadline, unresolved } = unknown else {
+        panic!("{unknown}")
+    };
+    node.disk.set_slowness(None);
+    node.handle.shutdown().await;
+    assert!(node.has("a"), "the first try was carried out");
+    let mut again = node.handle.repeat(unresolved, proposal(vec![create("a")])).await.unwrap_err();
+    for _ in 0..2 {
+        let ProposeError::OutcomeUnknown { cause: Uncertainty::NotRepeated { reason }, unresolved } = again else {
+            panic!("{again}")
+        };
+        assert!(reason.contains("shut down"), "{reason}");
+        again = node.handle.repeat(unresolved, proposal(vec![create("a")])).await.unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn past_its_deadline_a_write_has_an_unknown_outcome_and_its_origin_repeats_it_ele_08() {
     let node = TestNode::founded().await;
     node.disk.set_slowness(Some(Slowness::Real(Duration::from_millis(300))));
