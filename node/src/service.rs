@@ -36,9 +36,8 @@ pub use reflection::BrokenDescriptors;
 /// When the descriptors compiled into the program are broken.
 pub fn workload(node: &Node) -> Result<Gate, BrokenDescriptors> {
     let mut services = RoutesBuilder::default();
-    services.add_service(workload::service(node));
     reflection::add(&mut services)?;
-    Ok(Gate::new("workload", services.routes()).with_workload_header())
+    Ok(Gate::new("workload", services.routes()).with_workload_api(workload::service(node)))
 }
 
 /// What is served on the admin socket. Every call passes the authorization first.

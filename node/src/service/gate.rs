@@ -23,19 +23,28 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service as _;
 
+use super::workload::WorkloadServer;
 use crate::listeners::connection::{Connection, InFlight};
 use crate::metrics::{CALLS_REFUSED, HANDLER_PANICS};
 
 /// Paths that need the security header: the Workload API and reflection.
-const HEADER_PATHS: [&str; 2] = ["/SpiffeWorkloadAPI/", "/grpc.reflection."];
+const HEADER_PATHS: [&str; 2] = [WORKLOAD_PATH, "/grpc.reflection."];
+
+/// Where the Workload API's methods are.
+const WORKLOAD_PATH: &str = "/SpiffeWorkloadAPI/";
 
 /// The services of one socket, and the rules in front of them. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
     name: &'static str,
     routes: Routes,
+    /// Called without a router in between, which costs a workload's call more than all the rest of this file.
+    workload: Option<WorkloadServer>,
     header_rule: bool,
 }
+
+/// The answer of a service, to be.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,14 +56,17 @@ impl Gate {
     /// A gate before these services; `name` is the socket's, for metrics and logs.
     #[must_use]
     pub fn new(name: &'static str, routes: Routes) -> Self {
-        Self { name, routes: routes.prepare(), header_rule: false }
+        Self { name, routes: routes.prepare(), workload: None, header_rule: false }
     }
 
-    /// Asks for the header `workload.spiffe.io: true` on the Workload API and on reflection
+    /// Puts the Workload API beside these services, and asks for its security header.
+    ///
+    /// The header `workload.spiffe.io: true` is asked for on the Workload API and on reflection
     /// (EP-08, EP-09): a browser or a confused server can be made to send a request to a local
     /// socket, but not with this header (ATK-19).
     #[must_use]
-    pub fn with_workload_header(mut self) -> Self {
+    pub(super) fn with_workload_api(mut self, server: WorkloadServer) -> Self {
+        self.workload = Some(server);
         self.header_rule = true;
         self
     }
@@ -74,10 +86,16 @@ impl Gate {
             return self.refuse("calls", &Status::unavailable("this user has too many calls and streams open"));
         };
         request.extensions_mut().insert(Arc::clone(connection));
-        let mut routes = self.routes.clone();
-        match catch_unwind(AssertUnwindSafe(move || routes.call(request))) {
-            Ok(future) => GatedFuture(State::Running(self.name, Box::pin(future), Some(in_flight))),
+        match catch_unwind(AssertUnwindSafe(|| self.call(request))) {
+            Ok(future) => GatedFuture(State::Running(self.name, future, Some(in_flight))),
             Err(_) => GatedFuture(State::Done(Some(after_panic(self.name)))),
+        }
+    }
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        match &self.workload {
+            Some(server) if request.uri().path().starts_with(WORKLOAD_PATH) => server.clone().call(request),
+            Some(_) | None => Box::pin(self.routes.clone().call(request)),
         }
     }
 
@@ -116,7 +134,7 @@ pub(crate) struct GatedFuture(State);
 
 enum State {
     Done(Option<Response<GatedBody>>),
-    Running(&'static str, Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>, Option<InFlight>),
+    Running(&'static str, Answering, Option<InFlight>),
 }
 
 impl Future for GatedFuture {

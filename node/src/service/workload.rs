@@ -42,8 +42,11 @@ pub(super) struct WorkloadService {
     node: Node,
 }
 
+/// The service, ready to be called.
+pub(super) type WorkloadServer = SpiffeWorkloadApiServer<WorkloadService>;
+
 /// Puts the service together.
-pub(super) fn service(node: &Node) -> SpiffeWorkloadApiServer<WorkloadService> {
+pub(super) fn service(node: &Node) -> WorkloadServer {
     SpiffeWorkloadApiServer::new(WorkloadService { node: node.clone() }).max_decoding_message_size(MAX_REQUEST_BYTES)
 }
 
