@@ -32,8 +32,8 @@ pub(crate) fn is_copy(name: &str) -> bool {
 fn parse(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?.strip_suffix(suffix)?;
     let number: u64 = digits.parse().ok()?;
-    // One name for each number: no leading zeros or signs.
-    (number > 0 && number.to_string() == digits).then_some(number)
+    // One name for each number: no leading zeros or signs. The largest number has none after it, so it is no segment's.
+    ((1..u64::MAX).contains(&number) && number.to_string() == digits).then_some(number)
 }
 
 #[cfg(test)]
@@ -43,7 +43,17 @@ mod tests {
     #[test]
     fn wal_01_a_segment_has_one_name_and_nothing_else_is_one() {
         assert_eq!(number("s-12.wal"), Some(12));
-        for name in ["s-012.wal", "s-+1.wal", "s-0.wal", "s-.wal", "s-1.tmp", "mark", "LOCK", "s-1"] {
+        for name in [
+            "s-012.wal",
+            "s-+1.wal",
+            "s-0.wal",
+            "s-.wal",
+            "s-1.tmp",
+            "mark",
+            "LOCK",
+            "s-1",
+            "s-18446744073709551615.wal",
+        ] {
             assert_eq!(number(name), None, "{name}");
         }
         assert!(is_copy("s-3.tmp"));

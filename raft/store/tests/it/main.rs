@@ -6,4 +6,5 @@ mod crash;
 mod directory;
 mod log;
 mod snapshot;
+mod stored_forms;
 mod support;
