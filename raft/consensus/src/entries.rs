@@ -95,6 +95,12 @@ mod tests {
         }
     }
 
+    /// What the numbers stand for never changes: they are in every log.
+    #[test]
+    fn the_kinds_of_version_1_are_what_they_were() {
+        assert_eq!((BLANK, COMMANDS, MEMBERSHIP), (0, 1, 2));
+    }
+
     #[test]
     fn a_kind_from_the_future_is_refused_with_what_to_do() {
         let error = from_record(record(77, Bytes::new())).unwrap_err();

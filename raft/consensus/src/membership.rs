@@ -205,6 +205,15 @@ mod tests {
         let membership = Membership::new(vec![BTreeSet::from([1])], BTreeMap::from([(1, node("a"))]));
         let hex: String = encode(&membership).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "080112030a01011a19080112016".to_owned() + "11a12612e6578616d706c652e6f72673a38303832");
+        let log_id = to_raft(quorate_raft_store::LogId { term: 3, node: 2, index: 17 });
+        let hex: String = encode_stored(&StoredMembership::new(Some(log_id), membership))
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "080112030a01011a19080112016".to_owned() + "11a12612e6578616d706c652e6f72673a38303832" + "2206080310021811"
+        );
     }
 
     #[test]
