@@ -13,12 +13,9 @@ pub enum Refusal {
     /// The caller has no identity here, or not the one it asked for (EP-21).
     #[error("{0}")]
     PermissionDenied(Arc<str>),
-    /// This node cannot answer now (EP-19, design section 2, property 4).
+    /// This node cannot answer now, or has as much to do as it may (EP-19, design section 2, property 4).
     #[error("{0}")]
     Unavailable(Arc<str>),
-    /// A named limit is reached.
-    #[error("{0}")]
-    ResourceExhausted(Arc<str>),
 }
 
 impl Refusal {
@@ -52,7 +49,6 @@ impl Refusal {
             Self::InvalidArgument(_) => "invalid_argument",
             Self::PermissionDenied(_) => "permission_denied",
             Self::Unavailable(_) => "unavailable",
-            Self::ResourceExhausted(_) => "resource_exhausted",
         }
     }
 }

@@ -62,6 +62,8 @@ impl Core {
                 tracing::error!(entry_id = %entry.id, error = &error as &dyn std::error::Error, "an X509-SVID could not be made");
                 Refusal::unavailable("an SVID could not be signed")
             })?);
+            // A caller of a thousand identities must not hold a thread for as many signatures.
+            tokio::task::coop::consume_budget().await;
         }
         Ok(svids)
     }

@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -38,6 +38,10 @@ use crate::{bundles::BundleAnswers, metrics, refusal::Refusal};
 /// at some 10 KiB a stream this is 640 MiB, for one user and program (ATK-20).
 pub(crate) const STREAMS_PER_GROUP_LIMIT: usize = 65_536;
 
+/// How many unary calls a group may have in work at once. They share no answer: each is a signature, or a check of one,
+/// and an RSA signature takes a millisecond of a thread (ATK-20).
+const CALLS_PER_GROUP_LIMIT: usize = 1024;
+
 /// How often a computation is repeated because the state changed under it, before its caller is told to come again.
 const TRIES: usize = 8;
 
@@ -53,6 +57,7 @@ pub(crate) struct Group {
     /// When it was last asked for anything, in Unix milliseconds.
     used_at: AtomicI64,
     sessions: AtomicU64,
+    calls: AtomicUsize,
     inner: Mutex<Inner>,
     shard: Arc<ShardClock>,
 }
@@ -83,6 +88,7 @@ impl Group {
             due: AtomicI64::new(i64::MAX),
             used_at: AtomicI64::new(now.0),
             sessions: AtomicU64::new(0),
+            calls: AtomicUsize::new(0),
             inner: Mutex::default(),
             shard,
         })
@@ -127,6 +133,17 @@ impl Group {
         self.used_at.load(Ordering::Relaxed) < instant.0 && self.inner.lock().slots.is_empty()
     }
 
+    /// Counts a unary call until the answer is dropped; refuses one too many.
+    pub(crate) fn call(&self) -> Result<Call<'_>, Refusal> {
+        let call = Call { calls: &self.calls };
+        if self.calls.fetch_add(1, Ordering::Relaxed) < CALLS_PER_GROUP_LIMIT {
+            return Ok(call);
+        }
+        Err(Refusal::unavailable(format!(
+            "callers of one kind may have {CALLS_PER_GROUP_LIMIT} calls in work, and they do"
+        )))
+    }
+
     /// What its callers are entitled to now; for calls that make something of it at once.
     pub(crate) fn identities(&self, core: &Core) -> Result<Arc<Identities>, Refusal> {
         let now = core.sources.now();
@@ -157,9 +174,9 @@ impl Group {
                 return Err(refusal.clone());
             }
             if inner.slots.len() >= STREAMS_PER_GROUP_LIMIT {
-                return Err(Refusal::ResourceExhausted(
-                    format!("callers of one kind may have {STREAMS_PER_GROUP_LIMIT} streams, and they are open").into(),
-                ));
+                return Err(Refusal::unavailable(format!(
+                    "callers of one kind may have {STREAMS_PER_GROUP_LIMIT} streams, and they are open"
+                )));
             }
             inner.slots.insert(number, (kind, Arc::clone(&slot)));
             let ready = inner.ready(kind);
@@ -366,6 +383,18 @@ impl Drop for Computing<'_> {
     }
 }
 
+/// A unary call in work.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    calls: &'a AtomicUsize,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A session's place in its group; gives it up when dropped.
 #[derive(Debug)]
 pub(crate) struct Membership {
@@ -424,6 +453,16 @@ mod tests {
         let number = group.sessions.fetch_add(1, Ordering::SeqCst);
         group.inner.lock().slots.insert(number, (Kind::X509Bundles, Arc::clone(&slot)));
         slot
+    }
+
+    #[test]
+    fn atk_20_calls_in_work_are_limited_for_each_kind_of_caller() {
+        let (flooded, other) = (group(), group());
+        let calls: Vec<_> = (0..CALLS_PER_GROUP_LIMIT).map(|_| flooded.call().unwrap()).collect();
+        assert!(matches!(flooded.call(), Err(Refusal::Unavailable(_))));
+        other.call().unwrap();
+        drop(calls);
+        flooded.call().unwrap();
     }
 
     #[test]

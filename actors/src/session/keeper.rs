@@ -108,9 +108,9 @@ impl Keepers {
             return Ok(Arc::clone(group));
         }
         if groups.len() >= GROUPS_LIMIT {
-            return Err(Refusal::ResourceExhausted(
-                format!("callers of {GROUPS_LIMIT} different kinds are connected, which is the limit").into(),
-            ));
+            return Err(Refusal::unavailable(format!(
+                "callers of {GROUPS_LIMIT} different kinds are connected, which is the limit"
+            )));
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let group = Group::new(number, selectors.clone(), Arc::clone(&shard.clock), self.core.sources.now());

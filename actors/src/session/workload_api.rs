@@ -154,6 +154,7 @@ impl WorkloadApi {
         }
         let core = &self.shared.core;
         let group = self.shared.group(caller).await?;
+        let _call = group.call()?;
         let audiences: Arc<[String]> = audiences.into();
         let policy = core.state.read(|state| state.policy().copied());
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
@@ -172,6 +173,8 @@ impl WorkloadApi {
                     svid: token.text,
                     hint: entry.hint.clone(),
                 });
+                // A caller of a thousand identities must not hold a thread for as many signatures.
+                tokio::task::coop::consume_budget().await;
             }
             if svids.is_empty() {
                 return Err(Refusal::no_identity());
@@ -196,7 +199,8 @@ impl WorkloadApi {
             return Err(Refusal::invalid("svid must be specified"));
         }
         let core = &self.shared.core;
-        self.shared.group(caller).await?;
+        let group = self.shared.group(caller).await?;
+        let _call = group.call()?;
         let bundles = core.bundles.current(&core.state)?;
         let now = core.sources.now();
         // Attestation may have taken long.

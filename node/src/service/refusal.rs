@@ -10,6 +10,5 @@ pub(super) fn status(refusal: &Refusal) -> Status {
         Refusal::InvalidArgument(_) => Status::invalid_argument(text),
         Refusal::PermissionDenied(_) => Status::permission_denied(text),
         Refusal::Unavailable(_) => Status::unavailable(text),
-        Refusal::ResourceExhausted(_) => Status::resource_exhausted(text),
     }
 }
