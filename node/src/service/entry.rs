@@ -206,7 +206,7 @@ impl EntryApi for EntryService {
         &self,
         request: Request<ListEntriesRequest>,
     ) -> Result<Response<ListEntriesResponse>, Status> {
-        listing::list(self.reads.current().await?, request.into_inner()).map(Response::new)
+        listing::list(self.reads.current().await?, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {

@@ -26,17 +26,17 @@ const READ_AT_ONCE: usize = 500;
 /// # Errors
 ///
 /// When the filter, the size or the token is malformed, or everything is too much for one answer.
-pub(super) fn list(state: &StateReader, request: ListEntriesRequest) -> Result<ListEntriesResponse, Status> {
+pub(super) async fn list(state: &StateReader, request: ListEntriesRequest) -> Result<ListEntriesResponse, Status> {
     let ListEntriesRequest { filter, output_mask, page_size, page_token } = request;
     let filter = filter.map(WireFilter::from).unwrap_or_default().checked()?;
     let page_size = usize::try_from(page_size)
         .map_err(|_| Status::invalid_argument(format!("page_size: {page_size} is negative")))?;
     let mask = output_mask.as_ref();
     if page_size == 0 {
-        let entries = whole(state, &filter, mask)?;
+        let entries = whole(state, &filter, mask).await?;
         return Ok(ListEntriesResponse { entries, next_page_token: String::new() });
     }
-    Ok(page(state, &filter, mask, page_size, after(&page_token)?))
+    Ok(page(state, &filter, mask, page_size, after(&page_token)?).await)
 }
 
 /// The creation number that a token stands for. It is opaque to callers, and is the same on every node.
@@ -52,7 +52,7 @@ fn after(token: &str) -> Result<u64, Status> {
         .ok_or_else(|| Status::invalid_argument("page_token: not a token that a listing gave"))
 }
 
-fn whole(
+async fn whole(
     state: &StateReader,
     filter: &EntryFilter,
     mask: Option<&types::EntryMask>,
@@ -75,10 +75,12 @@ fn whole(
             }
             entries.push(entry);
         }
+        // A list of hundreds of thousands takes long: other calls of this thread come in between.
+        tokio::task::yield_now().await;
     }
 }
 
-fn page(
+async fn page(
     state: &StateReader,
     filter: &EntryFilter,
     mask: Option<&types::EntryMask>,
@@ -101,6 +103,7 @@ fn page(
                 break;
             }
         }
+        tokio::task::yield_now().await;
     }
     let next_page_token = if entries.is_empty() { String::new() } else { after.to_string() };
     ListEntriesResponse { entries, next_page_token }
