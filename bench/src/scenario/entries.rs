@@ -24,10 +24,10 @@ const ONE_WRITER: f64 = 0.35;
 const MANY_WRITERS: f64 = 12.0;
 
 /// Entries made to see what one holds of memory.
-const MEMORY_ENTRIES: usize = 50_000;
+const MEMORY_ENTRIES: usize = 200_000;
 
-/// Bytes an entry may hold with all indexes.
-const ENTRY_BYTES: f64 = 256.0;
+/// Bytes of resident memory that an entry may add: a million add less than 300 MB.
+const ENTRY_BYTES: f64 = 300.0;
 
 /// Writers in turn, beside the disk's own rate.
 pub(crate) async fn run(options: &Options) -> Result<Report, Trouble> {
