@@ -1,11 +1,15 @@
 //! A disk that fails ends consensus for good, and a full one is noticed before.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use quorate_raft_consensus::{ProposeError, Role, Uncertainty};
-use quorate_raft_store::disk::{Fault, FaultKind};
+use quorate_raft_consensus::{Consensus, ProposeError, Role, Uncertainty};
+use quorate_raft_store::{
+    LogId, Record, WalIdentity,
+    disk::{Fault, FaultKind},
+    log::{Drive, Wal, WalOptions},
+};
 
-use crate::support::{PATIENCE, TestNode, config, create, eventually, proposal};
+use crate::support::{DATA_DIR, PATIENCE, TestNode, config, create, eventually, proposal, sources, with_causes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_ends_consensus_for_good_and_health_says_why() {
@@ -54,12 +58,34 @@ async fn proposals_are_refused_below_the_reserve_before_the_disk_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_cannot_apply_a_command_stops_instead_of_diverging() {
+async fn a_stopped_node_says_so_to_whoever_asks_for_a_linearizable_read() {
     let node = TestNode::founded().await;
     node.handle.shutdown().await;
-    // Nothing in this version can write a command that it cannot read; the log of a newer version is played by the unit
-    // tests of the adapter. What is tested here: a stopped node says so to whoever asks for a linearizable read.
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
     let refused = node.handle.ensure_linearizable(deadline).await.unwrap_err();
     assert!(refused.to_string().contains("shut down"), "{refused}");
+}
+
+/// A command of a newer version, committed by members that know it: this one must neither skip it nor guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_apply_a_command_stops_instead_of_diverging() {
+    let node = TestNode::founded().await;
+    let cluster = node.handle.cluster().unwrap();
+    node.handle.shutdown().await;
+    let disk = node.disk.restart();
+    let identity = WalIdentity { cluster: *cluster.as_bytes(), member: 1 };
+    let log = std::path::Path::new(DATA_DIR).join("log");
+    let options = WalOptions { drive: Drive::Inline, ..WalOptions::default() };
+    let (wal, recovered) = Wal::open(Arc::new(disk.clone()), &log, identity, options).unwrap();
+    let last = recovered.last.unwrap();
+    let log_id = LogId { index: last.index + 1, ..last };
+    // A batch of one command of format 99.
+    let body = bytes::Bytes::from_static(&[0x0a, 0x04, 0x08, 99, 0x10, 1]);
+    wal.append(vec![Record { log_id, kind: 1, body }], Box::new(|result| result.unwrap())).unwrap();
+    wal.save_committed(log_id).unwrap();
+    wal.close().unwrap();
+    let refused = Consensus::start(config(), sources(&node.clock), Arc::new(disk)).await.unwrap_err();
+    let text = with_causes(&refused);
+    assert!(text.contains(&format!("log index {}", log_id.index)), "{text}");
+    assert!(text.contains("upgrade this node"), "{text}");
 }

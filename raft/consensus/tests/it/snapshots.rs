@@ -3,7 +3,7 @@
 use quorate_raft_consensus::{Config, SnapshotLimits};
 use quorate_raft_store::disk::PowerLoss;
 
-use crate::support::{DATA_DIR, TestNode, config, create_with_hint, eventually};
+use crate::support::{DATA_DIR, TestNode, config, create_with_hint, eventually, with_causes};
 
 /// Snapshots every 64 KiB of log.
 fn often() -> Config {
@@ -97,15 +97,4 @@ async fn a_start_is_refused_when_the_snapshot_that_the_log_needs_is_gone() {
     let refused = started.await.unwrap_err();
     let text = with_causes(&refused);
     assert!(text.contains("join it again"), "{text}");
-}
-
-/// An error with its causes.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -282,3 +282,14 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     };
     assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never came about: {what}");
 }
+
+/// An error with its causes.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
