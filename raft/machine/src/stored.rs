@@ -87,6 +87,12 @@ pub enum StoredError {
         /// The version of this program.
         have: u32,
     },
+    /// There is more in it than this version understands: a newer one wrote it. Upgrade this node.
+    #[error("the stored {what} holds something that this version does not know: upgrade this node")]
+    NotUnderstood {
+        /// What it is.
+        what: &'static str,
+    },
     /// More than the named limit.
     #[error("stored {what}: {length}, the most is {limit}")]
     TooMuch {

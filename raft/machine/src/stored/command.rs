@@ -96,10 +96,11 @@ impl Command {
         from_command(self).encode_to_vec().into()
     }
 
-    /// Reads the stored form, and checks all of it.
+    /// Reads the stored form, and checks all of it: nothing in it is passed over.
     ///
     /// # Errors
-    /// When the bytes are damaged, hold a value that cannot be, or were written for a newer version.
+    /// When the bytes are damaged, hold a value that cannot be or a field that is not known here, or were written for a
+    /// newer version.
     pub fn decode(bytes: Bytes) -> Result<Self, StoredError> {
         if bytes.len() > COMMAND_BYTES_LIMIT {
             return Err(StoredError::TooMuch {
@@ -118,7 +119,14 @@ impl Command {
         if format == 0 || min_version == 0 {
             return Err(StoredError::Missing { what: "version of a command" });
         }
-        to_command(StoredCommand::decode(bytes)?)
+        let command = to_command(StoredCommand::decode(bytes.clone())?)?;
+        // Protobuf passes over fields that it does not know. Here that would be to apply something else than the others
+        // do, if a newer version ever forgot to raise the least version of a command to which it added something.
+        let known = StoredCommand { format, min_version, ..from_command(&command) };
+        if known.encoded_len() != bytes.len() || known.encode_to_vec() != bytes {
+            return Err(StoredError::NotUnderstood { what: "command" });
+        }
+        Ok(command)
     }
 }
 
@@ -141,7 +149,12 @@ impl CommandBatch {
     /// As [`Command::decode`], for the first command at fault; and when there are more than
     /// [`COMMANDS_PER_BATCH`] of them.
     pub fn decode(bytes: Bytes) -> Result<Self, StoredError> {
-        let StoredBatch { commands } = StoredBatch::decode(bytes)?;
+        let length = bytes.len();
+        let stored = StoredBatch::decode(bytes)?;
+        if stored.encoded_len() != length {
+            return Err(StoredError::NotUnderstood { what: "batch of commands" });
+        }
+        let StoredBatch { commands } = stored;
         at_most(&commands, COMMANDS_PER_BATCH, "commands of a batch")?;
         Ok(Self { commands: commands.into_iter().map(Command::decode).collect::<Result<_, _>>()? })
     }

@@ -325,6 +325,24 @@ fn what_a_newer_version_wrote_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn a_field_that_is_not_known_here_is_never_passed_over() {
+    let stored = envelope(vec![Operation::DeleteEntry { id: entry_id("entry-1") }]).encode();
+    assert!(Command::decode(stored.clone()).is_ok());
+    // A field of the envelope, and one of the operation: number 30, the number 1.
+    let added = [0xf0, 0x01, 0x01];
+    let with_field = [&stored[..], &added].concat();
+    assert_eq!(Command::decode(with_field.into()), Err(StoredError::NotUnderstood { what: "command" }));
+    let batch = [&callers().encode()[..], &added].concat();
+    assert_eq!(CommandBatch::decode(batch.into()), Err(StoredError::NotUnderstood { what: "batch of commands" }));
+    let mut within = stored.to_vec();
+    let length = within.len() - 10;
+    assert_eq!(within[length..length + 2], [9, 0x22], "the operation is last: its length, then its only field");
+    within[length] += 3;
+    within.extend(added);
+    assert_eq!(Command::decode(within.into()), Err(StoredError::NotUnderstood { what: "command" }));
+}
+
+#[test]
 fn more_than_the_limits_is_refused() {
     let many = envelope(vec![Operation::PruneAuthorities; OPERATIONS_PER_COMMAND]);
     assert!(Command::decode(many.encode()).is_ok());
