@@ -35,7 +35,7 @@ pub(crate) use issuing::{IssuingError, IssuingRequest, Requests, sign_and_record
 
 use crate::{
     events,
-    mailbox::{Address, Envelope},
+    mailbox::{Address, Envelope, Outcome},
     own::Own,
 };
 
@@ -163,10 +163,11 @@ impl AuthorityState {
             return;
         }
         self.rotating = true;
-        let (arguments, myself) = (self.arguments.clone(), myself.clone());
+        let arguments = self.arguments.clone();
+        let outcome = Outcome::new(myself, AuthorityMessage::Rotated(Err(rotation::RotationError::Lost)));
         self.tasks.spawn(async move {
             let result = rotation::do_what_is_due(&arguments).await;
-            drop(myself.send_message(Envelope::own(AuthorityMessage::Rotated(result))));
+            outcome.say(AuthorityMessage::Rotated(result));
         });
     }
 

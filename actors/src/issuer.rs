@@ -42,7 +42,7 @@ use crate::{
     authority::{AuthorityMessage, Workshop, own_context},
     events::{self, News},
     keys::{CustodyError, open_key},
-    mailbox::{Address, Envelope},
+    mailbox::{Address, Envelope, Outcome},
     metrics,
     own::NotAMember,
     session::core::Core,
@@ -83,6 +83,8 @@ pub(crate) enum OpenError {
     Custody(#[from] CustodyError),
     #[error("it cannot sign tokens")]
     Unusable(#[from] quorate_proto_identity::jwt_svid::JwtSignError),
+    #[error("the task that opened it was lost")]
+    Lost,
 }
 
 /// The actor.
@@ -324,7 +326,8 @@ impl IssuerState {
             return;
         }
         self.opening = Some(active.id.clone());
-        let (custody, myself) = (Arc::clone(&self.arguments.workshop.custody), myself.clone());
+        let custody = Arc::clone(&self.arguments.workshop.custody);
+        let outcome = Outcome::new(myself, IssuerMessage::Opened(active.id.clone(), Err(OpenError::Lost)));
         self.tasks.spawn(async move {
             let opened = async {
                 let sealed = active.sealed.as_ref().ok_or(OpenError::Erased)?;
@@ -332,8 +335,8 @@ impl IssuerState {
                 let key = open_key(custody.as_ref(), sealed, &context).await?;
                 Ok(Arc::new(TokenKey::new(active.id.clone(), key, &active.validity)?))
             };
-            let message = IssuerMessage::Opened(active.id.clone(), opened.await);
-            drop(myself.send_message(Envelope::own(message)));
+            let opened = opened.await;
+            outcome.say(IssuerMessage::Opened(active.id, opened));
         });
     }
 
@@ -383,10 +386,11 @@ impl IssuerState {
     /// Makes a key, and what is to be sent for it.
     fn prepare(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>) {
         self.asking.in_flight = true;
-        let (arguments, myself) = (self.arguments.clone(), myself.clone());
+        let arguments = self.arguments.clone();
+        let outcome = Outcome::new(myself, IssuerMessage::Prepared(Err(PrepareError::Lost)));
         self.tasks.spawn(async move {
             let prepared = asking::prepare(&arguments).await;
-            drop(myself.send_message(Envelope::own(IssuerMessage::Prepared(prepared))));
+            outcome.say(IssuerMessage::Prepared(prepared));
         });
     }
 
@@ -396,10 +400,11 @@ impl IssuerState {
         let id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
         self.keys.insert(id.clone(), key);
         self.asked = Some(id);
-        let (arguments, myself) = (self.arguments.clone(), myself.clone());
+        let arguments = self.arguments.clone();
+        let outcome = Outcome::new(myself, IssuerMessage::Answered(Err(AskError::Lost)));
         self.tasks.spawn(async move {
             let answer = asking::ask(&arguments, request).await;
-            drop(myself.send_message(Envelope::own(IssuerMessage::Answered(answer))));
+            outcome.say(IssuerMessage::Answered(answer));
         });
     }
 

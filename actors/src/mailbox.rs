@@ -37,6 +37,34 @@ impl<M> Envelope<M> {
     }
 }
 
+/// What a task of an actor came to, on its way to that actor. A task that panics, or is dropped before its end, brings
+/// what it was given for that case: an actor that waits for it would otherwise wait for ever.
+pub(crate) struct Outcome<M: Send + 'static> {
+    to: ActorRef<Envelope<M>>,
+    message: Option<M>,
+}
+
+impl<M: Send + 'static> Outcome<M> {
+    /// To this actor; `lost` is what it hears if nothing else is said.
+    pub(crate) fn new(to: &ActorRef<Envelope<M>>, lost: M) -> Self {
+        Self { to: to.clone(), message: Some(lost) }
+    }
+
+    /// Says what came of it.
+    pub(crate) fn say(mut self, message: M) {
+        self.message = Some(message);
+    }
+}
+
+impl<M: Send + 'static> Drop for Outcome<M> {
+    fn drop(&mut self) {
+        if let Some(message) = self.message.take() {
+            // Fails only when the actor is gone, and its tasks go with it.
+            drop(self.to.send_message(Envelope::own(message)));
+        }
+    }
+}
+
 /// Why a message was not delivered, or not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MailboxError {

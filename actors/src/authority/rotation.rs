@@ -26,6 +26,9 @@ pub(crate) enum RotationError {
         /// Which member.
         member: MemberNumber,
     },
+    /// The task ended without a word: a fault of the program, which the log tells of.
+    #[error("the task that took the step was lost")]
+    Lost,
 }
 
 /// Does everything that is due now, in order.

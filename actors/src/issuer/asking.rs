@@ -41,6 +41,8 @@ pub(crate) enum PrepareError {
     Csr(#[from] CsrError),
     #[error("the first CRL could not be made")]
     Crl(#[from] CrlError),
+    #[error("the task that made the request was lost")]
+    Lost,
 }
 
 /// Why a request had no success.
@@ -52,6 +54,8 @@ pub(crate) enum AskError {
     Mailbox(#[from] MailboxError),
     #[error("the certificate is recorded and not applied on this node yet")]
     NotApplied(#[from] NotApplied),
+    #[error("the task that sent the request was lost")]
+    Lost,
 }
 
 /// Makes a key, and what is to be sent for it.

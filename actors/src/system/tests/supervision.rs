@@ -1,5 +1,11 @@
 //! Actors are killed, and service goes on or comes back.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use quorate_raft_machine::Operation;
 use tokio_stream::StreamExt;
 
 use super::world::{World, caller, next, within};
@@ -123,4 +129,21 @@ async fn a_stopped_system_ends_its_streams_with_unavailable() {
     assert!(matches!(refused, Err(Refusal::Unavailable(_))));
     assert_eq!(*world.system.status().borrow(), SystemStatus::Stopped);
     world.system.stop().await;
+}
+
+/// A fault in the making of an issuing key is a failure like any other: the issuer asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_the_issuer_that_panics_is_not_waited_for() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let faults = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&faults);
+    *world.keys.hook.lock() = Some(Box::new(move || {
+        assert!(counted.fetch_add(1, Ordering::SeqCst) > 0, "the first key is a fault");
+    }));
+    let member = world.handle.member().unwrap();
+    world.propose(Operation::RevokeIssuingCertificate { member, serial: None }).await;
+    until_served(&world).await;
+    assert!(faults.load(Ordering::SeqCst) > 1);
+    assert_eq!(*world.system.status().borrow(), SystemStatus::Running);
 }
