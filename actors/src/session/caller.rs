@@ -3,13 +3,7 @@
 //! Made once a connection. Attestation happens when the caller first asks for something; afterwards a handful of system
 //! calls tell whether the process is still what it was (ATK-16).
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -34,8 +28,6 @@ pub struct Caller {
     standing: Mutex<Option<Standing>>,
     /// Held while the caller is attested, so that many calls at once on a new connection attest it once.
     attesting: tokio::sync::Mutex<()>,
-    /// Whether the log has a refusal of this caller.
-    told: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
@@ -60,12 +52,7 @@ impl Caller {
     /// The caller behind a connection that this process opened.
     #[must_use]
     pub fn new(process: PeerProcess) -> Arc<Self> {
-        Arc::new(Self {
-            process,
-            standing: Mutex::new(None),
-            attesting: tokio::sync::Mutex::new(()),
-            told: AtomicBool::new(false),
-        })
+        Arc::new(Self { process, standing: Mutex::new(None), attesting: tokio::sync::Mutex::new(()) })
     }
 
     /// The process.
@@ -135,8 +122,8 @@ impl Caller {
     /// Counts a refusal, and records one that says that this caller may not have what it asked for.
     pub(crate) fn refused(&self, refusal: Refusal) -> Refusal {
         if let Refusal::PermissionDenied(reason) = &refusal {
-            // Once a connection: a client that asks again and again must not fill the log (ATK-20).
-            if !self.told.swap(true, Ordering::Relaxed) {
+            let first = self.standing.lock().as_ref().is_none_or(|standing| standing.group.first_refusal());
+            if first {
                 let credentials = self.process.credentials();
                 tracing::info!(
                     target: "quorate::security",
@@ -154,7 +141,8 @@ impl Caller {
             Ok(attested) => {
                 metrics::attestation("attested");
                 let credentials = self.process.credentials();
-                tracing::info!(
+                // What anybody can bring about at will is told at debug: a loop of connections must not fill the log.
+                tracing::debug!(
                     target: "quorate::security",
                     pid = credentials.pid, uid = credentials.uid, gid = credentials.gid, again,
                     selectors = attested.selectors().len(),

@@ -17,7 +17,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -58,6 +58,8 @@ pub(crate) struct Group {
     used_at: AtomicI64,
     sessions: AtomicU64,
     calls: AtomicUsize,
+    /// Whether the log has a refusal of its callers since they last had an identity.
+    told: AtomicBool,
     inner: Mutex<Inner>,
     shard: Arc<ShardClock>,
 }
@@ -89,6 +91,7 @@ impl Group {
             used_at: AtomicI64::new(now.0),
             sessions: AtomicU64::new(0),
             calls: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
             inner: Mutex::default(),
             shard,
         })
@@ -142,6 +145,12 @@ impl Group {
         Err(Refusal::unavailable(format!(
             "callers of one kind may have {CALLS_PER_GROUP_LIMIT} calls in work, and they do"
         )))
+    }
+
+    /// Whether a refusal of a caller is to be told in the log: once for all callers of a kind, until they have an identity
+    /// again. Clients without one ask again and again, and must not fill the log (ATK-20).
+    pub(crate) fn first_refusal(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
     }
 
     /// What its callers are entitled to now; for calls that make something of it at once.
@@ -236,7 +245,10 @@ impl Group {
         let finished = {
             let mut inner = self.inner.lock();
             let due = match computed {
-                Ok(computed) => inner.take_up(computed, served),
+                Ok(computed) => {
+                    self.told.store(false, Ordering::Relaxed);
+                    inner.take_up(computed, served)
+                }
                 Err(refusal) => {
                     inner.x509 = None;
                     inner.identities = None;
@@ -453,6 +465,13 @@ mod tests {
         let number = group.sessions.fetch_add(1, Ordering::SeqCst);
         group.inner.lock().slots.insert(number, (Kind::X509Bundles, Arc::clone(&slot)));
         slot
+    }
+
+    #[test]
+    fn atk_20_refusals_are_told_once_for_all_callers_of_a_kind() {
+        let group = group();
+        assert!(group.first_refusal());
+        assert!(!group.first_refusal());
     }
 
     #[test]
