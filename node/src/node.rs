@@ -223,7 +223,9 @@ impl Node {
         }
         let Some(system) = self.system() else { return Some("the node is starting".to_owned()) };
         match &*system.issuance().borrow() {
-            IssuanceStatus::Ready { .. } => None,
+            IssuanceStatus::Ready { until } if self.inner.sources.now().seconds() <= *until => None,
+            // The actor that says so looks at the clock now and then; this looks now.
+            IssuanceStatus::Ready { .. } => Some("the node's issuing certificate has expired".to_owned()),
             IssuanceStatus::Starting => Some("the node has not asked for its issuing certificate yet".to_owned()),
             IssuanceStatus::Waiting { reason } => Some(format!("the node may not sign yet: {reason}")),
             IssuanceStatus::Ended { reason } => Some(format!("the node signs no more: {reason}")),
