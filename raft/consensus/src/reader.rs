@@ -71,7 +71,8 @@ impl StateReader {
         Self { shared }
     }
 
-    /// Looks at the state as it is now. `look` holds the applier up, so it takes what it needs and goes.
+    /// Looks at the state as it is now. `look` holds the applier up, so it takes what it needs and goes. It must not look
+    /// again from within: when the applier waits between the two looks, each of them waits for the other.
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.shared.applied.read().state)
     }
