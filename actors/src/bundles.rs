@@ -20,6 +20,10 @@ use crate::refusal::Refusal;
 pub(crate) struct BundleAnswers {
     /// Its sequence number; every node gives the same contents the same number.
     pub(crate) sequence: u64,
+    /// The sequence number since which the roots are these: a stream of them hears of no other change.
+    pub(crate) roots_since: u64,
+    /// The sequence number since which the token keys are these.
+    pub(crate) token_keys_since: u64,
     /// The roots, DER, one after the other (WAPI-19).
     pub(crate) roots: Bytes,
     /// The answer of FetchX509Bundles (WAPI-26).
@@ -65,7 +69,20 @@ impl BundleAnswers {
         let jwt = JwtBundlesResponse { bundles: BTreeMap::from([(id, keys)]) };
         let untainted = content.x509_authorities.iter().filter(|root| !root.tainted);
         let good_roots = untainted.map(|root| root.id.clone()).collect();
-        Ok(Self { sequence: content.sequence, roots, x509, jwt, verification: bundle, good_roots })
+        let sequence = content.sequence;
+        let (roots_since, token_keys_since) = (sequence, sequence);
+        Ok(Self { sequence, roots_since, token_keys_since, roots, x509, jwt, verification: bundle, good_roots })
+    }
+
+    /// This version as the one that follows `before`: what did not change is as old as it was.
+    fn following(mut self, before: &Self) -> Self {
+        if self.x509 == before.x509 {
+            self.roots_since = before.roots_since;
+        }
+        if self.jwt == before.jwt {
+            self.token_keys_since = before.token_keys_since;
+        }
+        self
     }
 
     /// A bundle of which only the number counts.
@@ -97,12 +114,51 @@ impl Bundles {
             tracing::error!(error = &error as &dyn std::error::Error, "the bundle cannot be read");
             Refusal::unavailable("the bundle cannot be read")
         })?;
-        let made = Arc::new(made);
         let mut newest = self.newest.write();
-        // Another caller may have made a newer one meanwhile; theirs stays.
-        if newest.as_ref().is_none_or(|newest| newest.sequence <= made.sequence) {
-            *newest = Some(Arc::clone(&made));
-        }
+        let made = Arc::new(match &*newest {
+            // Another caller has made it meanwhile, or a newer one. Versions are given out in order and no other way, so
+            // that each can be compared with the one before.
+            Some(newest) if newest.sequence >= made.sequence => return Ok(Arc::clone(newest)),
+            Some(newest) => made.following(newest),
+            None => made,
+        });
+        *newest = Some(Arc::clone(&made));
         Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto_identity::{KeyType, PrivateKey, UnixSeconds};
+    use quorate_raft_machine::BundleJwtAuthority;
+
+    use super::*;
+
+    fn version(sequence: u64, key_ids: &[&str]) -> BundleAnswers {
+        let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+        let key_of = |id: &&str| BundleJwtAuthority {
+            id: AuthorityId::new(id).unwrap(),
+            public_key: Bytes::copy_from_slice(key.public_key().spki_der()),
+            expires_at: UnixSeconds(9),
+            tainted: false,
+        };
+        let jwt_authorities = key_ids.iter().map(key_of).collect();
+        let content = BundleContent { sequence, jwt_authorities, ..BundleContent::default() };
+        BundleAnswers::new(&TrustDomain::new("example.org").unwrap(), &content).unwrap()
+    }
+
+    #[test]
+    fn what_did_not_change_is_as_old_as_it_was() {
+        let first = version(3, &["a"]);
+        assert_eq!((first.roots_since, first.token_keys_since), (3, 3));
+        let second = version(4, &["a", "b"]).following(&first);
+        assert_eq!((second.roots_since, second.token_keys_since), (3, 4));
+        let third = version(7, &[]).following(&second);
+        assert_eq!((third.roots_since, third.token_keys_since), (3, 7));
+    }
+
+    #[test]
+    fn nothing_is_good_under_a_root_that_is_not_in_the_bundle() {
+        assert!(version(1, &[]).replaces(&AuthorityId::new("aa").unwrap()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use quorate_proto_api::workload::{X509svid, X509svidResponse};
@@ -51,7 +51,9 @@ pub(crate) struct X509Answer {
     /// When something about the SVIDs may next be due, in Unix milliseconds.
     due: AtomicI64,
     svids: Vec<Arc<Svid>>,
-    sequence: u64,
+    /// The newest version of the bundle that it was found to be right beside.
+    sequence: AtomicU64,
+    roots_since: u64,
     /// How often SVIDs had been withdrawn before these were read.
     pub(crate) withdrawals: u64,
 }
@@ -75,13 +77,15 @@ impl X509Answer {
             svids: identities.entries.iter().zip(&svids).map(of).collect(),
             ..X509svidResponse::default()
         };
-        Self { response, due: AtomicI64::new(i64::MAX), svids, sequence: bundle.sequence, identities, withdrawals }
+        let (due, sequence) = (AtomicI64::new(i64::MAX), AtomicU64::new(bundle.sequence));
+        Self { response, due, svids, sequence, roots_since: bundle.roots_since, identities, withdrawals }
     }
 
     /// Notes when the SVIDs are next to be looked at: the first renewal after `looked_at`, the instant since when all of
     /// them were found not to be due. One whose renewal had come then was not worth it, because the issuer nears its own
-    /// end: it waits for another issuer, or for its own end.
-    pub(crate) fn look_ahead(&self, looked_at: UnixMillis) {
+    /// end: it waits for another issuer, or for its own end. And notes the bundle beside which all of them may stand.
+    pub(crate) fn look_ahead(&self, looked_at: UnixMillis, bundle: &BundleAnswers) {
+        self.sequence.fetch_max(bundle.sequence, Ordering::AcqRel);
         let next = |svid: &Arc<Svid>| {
             if svid.renew_at > looked_at { svid.renew_at } else { svid.granted.validity.not_after().plus(1).millis() }
         };
@@ -94,9 +98,9 @@ impl X509Answer {
         UnixMillis(self.due.load(Ordering::Acquire))
     }
 
-    /// The version of the bundle in it.
+    /// The newest version of the bundle that it was found to be right beside.
     pub(crate) fn sequence(&self) -> u64 {
-        self.sequence
+        self.sequence.load(Ordering::Acquire)
     }
 
     /// Whether it was made of the same parts.
@@ -108,7 +112,7 @@ impl X509Answer {
         withdrawals: u64,
     ) -> bool {
         self.withdrawals == withdrawals
-            && self.sequence == bundle.sequence
+            && self.roots_since == bundle.roots_since
             && Arc::ptr_eq(&self.identities, identities)
             && self.svids.len() == svids.len()
             && self.svids.iter().zip(svids).all(|(a, b)| Arc::ptr_eq(a, b))

@@ -325,8 +325,8 @@ impl Inner {
                 Kind::X509Svids => {
                     x509.as_ref().is_some_and(|answer| slot.put(version, || Answer::X509Svids(Arc::clone(answer))))
                 }
-                Kind::X509Bundles => slot.put(bundles.sequence, || Answer::X509Bundles(Arc::clone(bundles))),
-                Kind::JwtBundles => slot.put(bundles.sequence, || Answer::JwtBundles(Arc::clone(bundles))),
+                Kind::X509Bundles => slot.put(bundles.roots_since, || Answer::X509Bundles(Arc::clone(bundles))),
+                Kind::JwtBundles => slot.put(bundles.token_keys_since, || Answer::JwtBundles(Arc::clone(bundles))),
             };
             pushed = pushed.saturating_add(usize::from(filled));
         }
@@ -367,7 +367,7 @@ async fn compute(
                 Some(before) if before.is_made_of(&identities, &svids, &bundles, withdrawals) => Arc::clone(before),
                 Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles, withdrawals)),
             };
-            answer.look_ahead(looked_at);
+            answer.look_ahead(looked_at, &bundles);
             x509 = Some(answer);
         }
         return Ok(Computed { identities, x509, bundles });

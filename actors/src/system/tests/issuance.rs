@@ -1,14 +1,14 @@
 //! The lease, renewal, rotation, and where keys are.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::{
-    AuthorityId, Bundle, KeyType,
+    AuthorityId, Bundle, KeyType, PrivateKey, Validity,
     x509::{Certificate, Purpose, verify_x509_svid},
 };
-use quorate_raft_machine::{AuthorityState, EntryDraft, Operation, Policy};
-use tokio_stream::StreamExt;
+use quorate_raft_machine::{AuthorityState, EntryDraft, NewJwtAuthority, Operation, Policy};
+use tokio_stream::{Stream, StreamExt};
 
 use super::world::{World, caller, draft, id, next, settings, trust_domain, until, within};
 use crate::{AnswerStream, IssuanceStatus, Refusal};
@@ -465,4 +465,39 @@ async fn without_a_token_key_streams_of_x509_svids_go_on() {
     world.until(|status| matches!(status, IssuanceStatus::Waiting { .. })).await;
     until(&mut stream, |answer| answer.svids[0].x509_svid != before.svids[0].x509_svid).await;
     unavailable(world.system.workload_api().fetch_jwt_svids(&caller(), vec!["a".into()], None, None).await);
+}
+
+/// WAPI-09: a stream hears of what changed in its own contents, and of nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_token_key_is_told_to_streams_of_token_keys_alone() {
+    const DAY: u32 = 24 * 3600;
+    let policy = Policy { issuing_lifetime: 5 * DAY, ..Policy::default() };
+    let world = World::with(policy, settings()).await;
+    world.register_draft(EntryDraft { x509_svid_ttl: 2 * DAY, ..draft("a", "/a") }).await;
+    let (api, caller) = (world.system.workload_api(), caller());
+    let mut tokens = api.jwt_bundles(&caller).await.unwrap();
+    let mut roots = api.x509_bundles(&caller).await.unwrap();
+    let mut svids = api.x509_svids(&caller).await.unwrap();
+    next(&mut tokens).await.unwrap();
+    next(&mut roots).await.unwrap();
+    next(&mut svids).await.unwrap();
+    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+    let sealed = world.handle.state().read(|state| state.jwt_authorities().next().unwrap().sealed.clone().unwrap());
+    let now = world.sources.now().seconds();
+    let prepared = NewJwtAuthority {
+        id: AuthorityId::new("0b").unwrap(),
+        public_key: key.public_key().spki_der().to_vec().into(),
+        validity: Validity::new(now, now.plus(7 * i64::from(DAY))).unwrap(),
+        sealed,
+    };
+    world.propose(Operation::PrepareJwtAuthority(Box::new(prepared))).await;
+    let bundle = next(&mut tokens).await.unwrap().bundles.remove("spiffe://example.org").unwrap();
+    assert!(std::str::from_utf8(&bundle).unwrap().contains(r#""kid":"0b""#));
+    // All streams of a caller are served together, so what these two were to hear would be there by now.
+    let quiet = |ready: bool| assert!(!ready, "nothing of its own changed");
+    quiet(poll_fn(|context| Poll::Ready(Pin::new(&mut roots).poll_next(context).is_ready())).await);
+    quiet(poll_fn(|context| Poll::Ready(Pin::new(&mut svids).poll_next(context).is_ready())).await);
+    // And a session that is opened now finds the same SVID.
+    let again = next(&mut api.x509_svids(&caller).await.unwrap()).await.unwrap();
+    leaf(&world, &again);
 }
