@@ -123,6 +123,24 @@ mod tests {
         }
     }
 
+    /// The commands that a command's help, and that of those below it, gives as examples.
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let own = help.lines().map(str::trim).filter(|line| line.starts_with("quorate ")).map(str::to_owned);
+        own.chain(command.get_subcommands().flat_map(examples)).collect()
+    }
+
+    #[test]
+    fn examples_in_the_help_can_be_typed_as_they_stand() {
+        let examples = examples(&Arguments::command());
+        assert!(examples.len() >= 5, "{examples:?}");
+        for line in examples {
+            if let Err(error) = Arguments::try_parse_from(line.split_whitespace()) {
+                panic!("{line}\n{error}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_mistyped_is_refused_with_the_nearest_right_word() {
         let error = Arguments::try_parse_from(["quorate", "entry", "creat"]).unwrap_err();

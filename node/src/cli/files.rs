@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
+
 use super::certificates::pem;
 use super::failure::Failure;
 
@@ -34,6 +36,15 @@ impl PrivateDirectory {
         let failed = |deed| move |cause| Failure::File { deed, path: path.to_owned(), cause };
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(failed("make the directory"))?;
         let found = fs::metadata(path).map_err(failed("look at"))?;
+        let us = geteuid().as_raw();
+        if found.uid() != us {
+            return Err(Failure::Usage(format!(
+                "{}: this directory belongs to user {}, who could put other files in place of what is written there, and this command runs as user \
+                 {us}: name a directory of your own",
+                path.display(),
+                found.uid()
+            )));
+        }
         if found.mode() & OTHERS != 0 {
             return Err(Failure::Usage(format!(
                 "{}: other users may enter this directory, so no key is written into it: `chmod 700` it, or name \
@@ -118,5 +129,17 @@ mod tests {
         fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let error = PrivateDirectory::open(base.path()).unwrap_err();
         assert!(error.to_string().contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_of_another_user_gets_no_key() {
+        if !geteuid().is_root() {
+            println!("not root: no directory can be given away, so this checks nothing");
+            return;
+        }
+        let base = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(base.path(), Some(4242), None).unwrap();
+        let error = PrivateDirectory::open(base.path()).unwrap_err();
+        assert!(error.to_string().contains("belongs to user 4242"), "{error}");
     }
 }

@@ -55,8 +55,8 @@ pub(super) struct X509Args {
     #[arg(long, value_name = "FILE")]
     csr: Option<PathBuf>,
 
-    /// Life [default: the trust domain's policy]. Cut at the end of what signs it
-    #[arg(long, value_name = "TIME", default_value = "0")]
+    /// Life, such as 30m or 1h [default: the trust domain's policy]. Cut at the end of what signs it
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     ttl: Seconds,
 
     /// Write certificate, key and bundle as PEM into this directory, which only its owner may enter
@@ -78,8 +78,8 @@ pub(super) struct JwtArgs {
     #[arg(long = "audience", value_name = "AUDIENCE", required = true)]
     audiences: Vec<String>,
 
-    /// Life [default: the trust domain's policy]
-    #[arg(long, value_name = "TIME", default_value = "0")]
+    /// Life, such as 90s or 5m [default: the trust domain's policy]. Cut at the end of the key that signs it
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     ttl: Seconds,
 }
 

@@ -33,8 +33,17 @@ pub(super) struct ShowArgs {
     admin: AdminArgs,
 }
 
+/// What to begin with, below the options.
+const EXAMPLES: &str = "\
+The keys are those that `quorate policy show` prints. Lifetimes are checked against each other.
+
+Examples:
+  quorate policy set x509_svid_lifetime=30m jwt_svid_lifetime=2m
+  quorate policy set --file policy.toml --expected-revision 3";
+
 /// What `quorate policy set` takes.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct SetArgs {
     #[command(flatten)]
     admin: AdminArgs,

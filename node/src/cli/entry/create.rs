@@ -23,8 +23,20 @@ use crate::duration::Seconds;
 /// Path of the built-in parent, which every node matches.
 const EVERY_NODE: &str = "/spire/nodes";
 
+/// What to begin with, below the options.
+const EXAMPLES: &str = "\
+Selectors that nodes find out about a process:
+  unix:uid:1000  unix:user:web  unix:gid:1000  unix:group:web  unix:supplementary_gid:27
+  unix:supplementary_group:sudo  unix:path:/usr/bin/server  unix:sha256:HEX
+
+Examples:
+  quorate entry create --spiffe-id spiffe://example.org/web --selector unix:user:web
+  quorate entry create --spiffe-id spiffe://example.org/db --selector unix:uid:70 --x509-svid-ttl 30m --hint internal
+  quorate entry create --data entries.json";
+
 /// What `quorate entry create` takes: one entry by options, or many from a file.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
     admin: AdminArgs,
@@ -49,11 +61,11 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "ID")]
     parent_id: Option<SpiffeId>,
 
-    /// Life of X509-SVIDs [default: the trust domain's policy]
+    /// Life of X509-SVIDs, such as 90s, 30m or 1h [default: the trust domain's policy]
     #[arg(long, value_name = "TIME")]
     x509_svid_ttl: Option<Seconds>,
 
-    /// Life of JWT-SVIDs [default: the trust domain's policy]
+    /// Life of JWT-SVIDs, such as 90s or 5m [default: the trust domain's policy]
     #[arg(long, value_name = "TIME")]
     jwt_svid_ttl: Option<Seconds>,
 

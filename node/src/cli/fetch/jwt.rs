@@ -30,7 +30,7 @@ pub(crate) struct JwtArgs {
     #[arg(long, value_name = "ID")]
     spiffe_id: Option<SpiffeId>,
 
-    /// A shorter life than the entry gives
+    /// A shorter life than the entry gives, such as 60s
     #[arg(long, value_name = "TIME")]
     ttl: Option<Seconds>,
 }
