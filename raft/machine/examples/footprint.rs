@@ -19,7 +19,7 @@ use quorate_proto_identity::{
     SpiffeId, TrustDomain, UnixMillis, UnixSeconds, Validity,
 };
 use quorate_raft_machine::{
-    COMMAND_VERSION, Caller, Command, EntryChange, EntryDraft, EntryFilter, Found, MemberDraft, MemberRole,
+    COMMAND_VERSION, Caller, Command, EntryChange, EntryDraft, EntryFilter, Found, MatchMode, MemberDraft, MemberRole,
     MemberStatus, NewJwtAuthority, NewX509Authority, NodeScope, Operation, Origin, Policy, Recipient, Sealed,
     SealedFor, SnapshotReader, State,
 };
@@ -260,6 +260,17 @@ fn main() {
         assert!(!log.state.list(&EntryFilter::default(), after, 500).is_empty());
         begin.elapsed()
     };
+    let count_of = |what: &str, filter: &EntryFilter| {
+        let times = (0..10).map(|_| {
+            let begin = Instant::now();
+            std::hint::black_box(log.state.count(filter));
+            begin.elapsed()
+        });
+        report(&format!("count by {what}, all entries looked at"), times.collect());
+    };
+    count_of("hint", &EntryFilter { hint: Some("none".to_owned()), ..EntryFilter::default() });
+    let any = (set(&["k8s:ns:namespace-0001".to_owned()]), MatchMode::Any);
+    count_of("any of some selectors", &EntryFilter { selectors: Some(any), ..EntryFilter::default() });
     report("page of 500 entries", (0..100).map(|page_number| page(page_number * count / 101)).collect());
 
     let (begin, processor) = (Instant::now(), processor_seconds());
