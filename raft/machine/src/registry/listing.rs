@@ -13,8 +13,8 @@ use crate::entry::Entry;
 /// for each and needs no sorting.
 const INDEX_PART: usize = 16;
 
-/// A filter in terms of numbers: what can be decided without making the entry: a count over a
-/// million of them takes some 30 ms so, and 2.5 s when each is made (measured by hint).
+/// A filter in terms of numbers: what can be decided without making the entry. To count by hint among a million of them
+/// takes some 30 ms so, and took 2.5 s when each was made.
 struct Numbered<'a> {
     spiffe_id: Option<u32>,
     parent: Option<u32>,
