@@ -45,6 +45,9 @@ const CALLS_PER_GROUP_LIMIT: usize = 1024;
 /// How often a computation is repeated because the state changed under it, before its caller is told to come again.
 const TRIES: usize = 8;
 
+/// Wait before a computation that panicked is begun again, in milliseconds.
+const FAULT_WAIT_MILLIS: i64 = 1000;
+
 /// A group.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -388,10 +391,12 @@ impl Drop for Computing<'_> {
             return;
         }
         self.group.inner.lock().computing = false;
-        // Others may be waiting for what this one began: the keeper finishes it.
-        let now = self.core.sources.now();
-        self.group.due.store(now.0, Ordering::Release);
-        self.group.shard.lower(now);
+        // Others may be waiting for what this one began: the keeper finishes it. After a fault of the program not at once,
+        // or the same fault would come again as fast as the machine can.
+        let wait = if std::thread::panicking() { FAULT_WAIT_MILLIS } else { 0 };
+        let at = self.core.sources.now().plus(wait);
+        self.group.due.store(at.0, Ordering::Release);
+        self.group.shard.lower(at);
     }
 }
 

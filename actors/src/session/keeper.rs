@@ -77,15 +77,34 @@ impl Shard {
         }
     }
 
-    /// Removes a group that nobody uses: only this map and the keeper know of it.
+    /// Removes a group that nobody uses: only this map and the keeper know of it. Says whether the keeper is to forget it,
+    /// as it is to forget one that had to make room before.
     fn remove_unused(&self, group: &Arc<Group>, unused_since: UnixMillis) -> bool {
         let mut groups = self.groups.lock();
+        if group.is_closed() {
+            return true;
+        }
         if Arc::strong_count(group) > 2 || !group.is_unused_since(unused_since) {
             return false;
         }
         groups.remove(&group.selectors);
         true
     }
+}
+
+/// Lets go of all groups that nobody uses at the moment, however lately they were: whoever runs one program after the
+/// other, each with a hash of its own, must not keep the callers of others out (ATK-20). What connections use stays, and
+/// is bounded by their number.
+fn make_room(groups: &mut BTreeMap<SelectorSet, Arc<Group>>) {
+    let refusal = Refusal::unavailable("too many kinds of callers are connected");
+    groups.retain(|_, group| {
+        // Nobody can come by it meanwhile: that takes the lock on this map.
+        let unused = Arc::strong_count(group) <= 2 && group.is_unused_since(UnixMillis(i64::MAX));
+        if unused {
+            group.close(&refusal);
+        }
+        !unused
+    });
 }
 
 impl Keepers {
@@ -106,6 +125,9 @@ impl Keepers {
             && !group.is_closed()
         {
             return Ok(Arc::clone(group));
+        }
+        if groups.len() >= GROUPS_LIMIT {
+            make_room(&mut groups);
         }
         if groups.len() >= GROUPS_LIMIT {
             return Err(Refusal::unavailable(format!(
@@ -360,5 +382,26 @@ async fn follow_lease(
         if myself.send_message(Envelope::own(KeeperMessage::Lease(now))).is_err() || status.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atk_20_kinds_of_callers_that_went_make_room_and_those_that_are_there_stay() {
+        let group = |number: u64| {
+            let selectors = SelectorSet::new([Selector::parse(&format!("unix:sha256:{number}")).unwrap()]);
+            Group::new(number, selectors, Arc::default(), UnixMillis(0))
+        };
+        let (went, connected) = (group(1), group(2));
+        let mut groups: BTreeMap<_, _> =
+            [&went, &connected].map(|group| (group.selectors.clone(), Arc::clone(group))).into();
+        // The keeper knows both; a connection knows one of them.
+        let connection = Arc::clone(&connected);
+        make_room(&mut groups);
+        assert_eq!(groups.into_values().map(|group| group.number).collect::<Vec<_>>(), [2]);
+        assert!(went.is_closed() && !connection.is_closed());
     }
 }
