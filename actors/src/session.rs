@@ -12,6 +12,7 @@
 //! was, and the lease must be good.
 
 pub(crate) mod answer;
+mod answer_size;
 pub(crate) mod caller;
 mod clock;
 pub(crate) mod core;

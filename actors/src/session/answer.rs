@@ -7,6 +7,7 @@ use std::sync::{
 
 use quorate_proto_api::workload::{X509svid, X509svidResponse};
 use quorate_proto_identity::UnixMillis;
+use quorate_raft_machine::entry::Entry;
 
 use super::identities::Identities;
 use crate::{bundles::BundleAnswers, issuer::svid::Svid};
@@ -59,24 +60,22 @@ pub(crate) struct X509Answer {
 }
 
 impl X509Answer {
-    /// Puts an answer together; `svids` are those of the identities, in their order.
+    /// Puts an answer together; `svids` are those of the identities, in their order, as far as they have room.
     pub(crate) fn new(
         identities: Arc<Identities>,
-        svids: Vec<Arc<Svid>>,
+        svids: Vec<(Arc<Entry>, Arc<Svid>)>,
         bundle: &BundleAnswers,
         withdrawals: u64,
     ) -> Self {
-        let of = |(entry, svid): (&Arc<quorate_raft_machine::entry::Entry>, &Arc<Svid>)| X509svid {
+        let of = |(entry, svid): &(Arc<Entry>, Arc<Svid>)| X509svid {
             spiffe_id: entry.spiffe_id.as_str().to_owned(),
             x509_svid: svid.chain.clone(),
             x509_svid_key: svid.key.clone(),
             bundle: bundle.roots.clone(),
             hint: entry.hint.clone(),
         };
-        let response = X509svidResponse {
-            svids: identities.entries.iter().zip(&svids).map(of).collect(),
-            ..X509svidResponse::default()
-        };
+        let response = X509svidResponse { svids: svids.iter().map(of).collect(), ..X509svidResponse::default() };
+        let svids = svids.into_iter().map(|(_, svid)| svid).collect();
         let (due, sequence) = (AtomicI64::new(i64::MAX), AtomicU64::new(bundle.sequence));
         Self { response, due, svids, sequence, roots_since: bundle.roots_since, identities, withdrawals }
     }
@@ -107,7 +106,7 @@ impl X509Answer {
     pub(crate) fn is_made_of(
         &self,
         identities: &Arc<Identities>,
-        svids: &[Arc<Svid>],
+        svids: &[(Arc<Entry>, Arc<Svid>)],
         bundle: &BundleAnswers,
         withdrawals: u64,
     ) -> bool {
@@ -115,7 +114,7 @@ impl X509Answer {
             && self.roots_since == bundle.roots_since
             && Arc::ptr_eq(&self.identities, identities)
             && self.svids.len() == svids.len()
-            && self.svids.iter().zip(svids).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.svids.iter().zip(svids).all(|(a, (_, b))| Arc::ptr_eq(a, b))
     }
 }
 

@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use quorate_proto_identity::{SelectorSet, UnixMillis};
 use quorate_raft_consensus::{Sources, StateReader};
+use quorate_raft_machine::entry::Entry;
 
-use super::{answer::X509Answer, identities::Identities};
+use super::{
+    answer::X509Answer,
+    answer_size::{Room, SvidSize, by_age},
+    identities::Identities,
+};
 use crate::{
     bundles::{BundleAnswers, Bundles},
     issuer::{
@@ -45,26 +50,41 @@ impl Core {
         read.map_err(|error: NotAMember| Refusal::unavailable(error.to_string()))
     }
 
-    /// The SVIDs of identities, in their order; made now where there is none yet.
+    /// The SVIDs of identities, in their order, as many as one answer has room for: the first created stay. Made now
+    /// where there is none yet.
     pub(crate) async fn x509_svids(
         &self,
         identities: &Identities,
         lease: &Arc<Lease>,
         bundles: &BundleAnswers,
-    ) -> Result<Vec<Arc<Svid>>, Refusal> {
+    ) -> Result<Vec<(Arc<Entry>, Arc<Svid>)>, Refusal> {
         let policy = self.state.read(|state| state.policy().copied());
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
         let replaced = |root: &_| bundles.replaces(root);
+        let issuer = lease.issuer().key().key_type();
+        let size = SvidSize::new(policy.x509_svid_key_type, issuer, lease.certificate(), &bundles.roots);
+        let mut room = Room::new();
         let mut svids = Vec::with_capacity(identities.entries.len());
-        for entry in &identities.entries {
+        for entry in by_age(&identities.entries) {
+            let reckoned = size.of(entry);
+            if !room.has(reckoned) {
+                break;
+            }
             let made = self.svids.get(entry, lease, &policy, &replaced).await;
-            svids.push(made.map_err(|error| {
+            let svid = made.map_err(|error| {
                 tracing::error!(entry_id = %entry.id, error = &error as &dyn std::error::Error, "an X509-SVID could not be made");
                 Refusal::unavailable("an SVID could not be signed")
-            })?);
+            })?;
+            // One that was made by an earlier policy may have another, larger key.
+            if !room.take(reckoned.max(size.of_signed(entry, &svid.chain, &svid.key))) {
+                break;
+            }
+            svids.push((Arc::clone(entry), svid));
             // A caller of a thousand identities must not hold a thread for as many signatures.
             tokio::task::coop::consume_budget().await;
         }
+        identities.tell_x509_left_out(identities.entries.len().saturating_sub(svids.len()));
+        svids.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         Ok(svids)
     }
 

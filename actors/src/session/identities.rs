@@ -4,21 +4,25 @@ use std::{
     collections::{HashMap, hash_map},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use quorate_proto_identity::{SelectorSet, UnixSeconds};
 use quorate_raft_machine::{State, entry::Entry, registry::Entitlement};
 
+use super::answer_size::IDENTITIES_BYTES_LIMIT;
 use crate::{
     metrics,
     own::{NotAMember, Own},
 };
 
-/// How many identities a caller gets, unless configured otherwise: so many that an answer stays below the 4 MiB that
-/// gRPC clients take (design section 5).
+/// How many identities a caller gets, unless configured otherwise: so many of the usual size that an answer stays below
+/// the 4 MiB that gRPC clients take (design section 5). Longer ones are cut by their bytes.
 pub const IDENTITIES_PER_CALLER_LIMIT: usize = 1000;
+
+const TOO_MANY_BYTES: &str =
+    "a caller's identities have more bytes than gRPC clients take in one answer; the ones created last are left out";
 
 /// What a set of selectors is entitled to, as of some log index.
 #[derive(Debug)]
@@ -31,6 +35,10 @@ pub(crate) struct Identities {
     pub(crate) ends_at: Option<UnixSeconds>,
     /// The last log index at which this was found to hold.
     holds_at: AtomicU64,
+    /// How many X509-SVIDs had no room in the last answer.
+    x509_left_out: AtomicUsize,
+    /// Whether the log has it that tokens had no room in an answer.
+    jwt_told: AtomicBool,
 }
 
 impl Identities {
@@ -65,7 +73,29 @@ impl Identities {
             ends_at: found.entitlements.iter().filter_map(|entitled| entitled.expires_at).min(),
             entitlements: found.entitlements,
             holds_at: AtomicU64::new(index),
+            x509_left_out: AtomicUsize::new(0),
+            jwt_told: AtomicBool::new(false),
         }))
+    }
+
+    /// Says that so many X509-SVIDs have no room in an answer, whenever that number changes.
+    pub(crate) fn tell_x509_left_out(&self, left_out: usize) {
+        if self.x509_left_out.swap(left_out, Ordering::Relaxed) != left_out && left_out > 0 {
+            metrics::identities_left_out("bytes", left_out);
+            tracing::warn!(left_out, limit = IDENTITIES_BYTES_LIMIT, "{TOO_MANY_BYTES}");
+        }
+    }
+
+    /// Says that so many tokens have no room in an answer. Every answer counts; the log has it once, because a caller
+    /// chooses the audiences and so the size of tokens.
+    pub(crate) fn tell_jwt_left_out(&self, left_out: usize) {
+        if left_out == 0 {
+            return;
+        }
+        metrics::identities_left_out("bytes", left_out);
+        if !self.jwt_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(left_out, limit = IDENTITIES_BYTES_LIMIT, "{TOO_MANY_BYTES}");
+        }
     }
 
     /// Whether these were found to hold at this log index, without another look.

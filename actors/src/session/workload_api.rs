@@ -10,6 +10,7 @@ use quorate_raft_machine::{Entry, Policy};
 
 use super::{
     answer::{Answer, Kind},
+    answer_size::{Room, by_age},
     caller::Caller,
     core::Core,
     group::{Group, Membership},
@@ -160,22 +161,31 @@ impl WorkloadApi {
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
         for _ in 0..TRIES {
             let identities = group.identities(core)?;
-            let wanted = |entry: &&Arc<Entry>| spiffe_id.is_none_or(|id| entry.spiffe_id == *id);
+            let wanted = match spiffe_id {
+                // One token, however many entries have the ID (WAPI-31, SB-16): that of the first in the fixed order.
+                Some(id) => identities.entries.iter().find(|entry| entry.spiffe_id == *id).into_iter().collect(),
+                None => by_age(&identities.entries),
+            };
+            let mut room = Room::new();
             let mut svids = Vec::new();
-            for entry in identities.entries.iter().filter(wanted) {
+            for entry in &wanted {
                 let life = jwt_ttl(entry, &policy);
                 let life = ttl.map_or(life, |asked| asked.min(life));
                 let signed = core.tokens.sign(&entry.spiffe_id, &audiences, life).await;
                 let token = signed.map_err(|error| error.refusal())?;
+                let spiffe_id = entry.spiffe_id.as_str().to_owned();
+                let svid = Jwtsvid { spiffe_id, svid: token.text, hint: entry.hint.clone() };
+                if !room.take(svid.spiffe_id.len().saturating_add(svid.svid.len()).saturating_add(svid.hint.len())) {
+                    break;
+                }
                 metrics::issued("jwt", "workload");
-                svids.push(Jwtsvid {
-                    spiffe_id: entry.spiffe_id.as_str().to_owned(),
-                    svid: token.text,
-                    hint: entry.hint.clone(),
-                });
+                svids.push((&entry.id, svid));
                 // A caller of a thousand identities must not hold a thread for as many signatures.
                 tokio::task::coop::consume_budget().await;
             }
+            identities.tell_jwt_left_out(wanted.len().saturating_sub(svids.len()));
+            svids.sort_by(|(a, _), (b, _)| a.cmp(b));
+            let svids: Vec<Jwtsvid> = svids.into_iter().map(|(_, svid)| svid).collect();
             if svids.is_empty() {
                 return Err(Refusal::no_identity());
             }

@@ -107,6 +107,44 @@ async fn identities_per_caller_are_limited_and_the_first_created_stay() {
     assert_eq!(IDENTITIES_PER_CALLER_LIMIT, 1000);
 }
 
+/// The most bytes that gRPC clients take in one message, unless told otherwise.
+const CLIENTS_TAKE: usize = 4 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identities_with_long_texts_are_cut_by_their_bytes_and_the_first_created_stay() {
+    let world = World::ready().await;
+    let long = |number: usize| EntryDraft {
+        hint: format!("{number}{}", "h".repeat(1000)),
+        ..draft(&format!("e{:03}", 900 - number), &format!("/{number}/{}", "p".repeat(1900)))
+    };
+    let mut drafts: Vec<EntryDraft> = (0..900).map(long).collect();
+    for _ in 0..18 {
+        let rest = drafts.split_off(drafts.len().min(50));
+        let operations = drafts.into_iter().map(|draft| Operation::CreateEntry(Box::new(draft))).collect();
+        let proposal = quorate_raft_consensus::Proposal::new(quorate_raft_machine::Caller::node(), operations);
+        world.handle.propose(proposal).await.unwrap();
+        drafts = rest;
+    }
+    let (api, caller) = (world.system.workload_api(), caller());
+    let answer = next(&mut api.x509_svids(&caller).await.unwrap()).await.unwrap();
+    let text = |id: &str, hint: &str| id.len() + hint.len();
+    let sizes = answer.svids.iter().map(|svid| {
+        svid.x509_svid.len() + svid.x509_svid_key.len() + svid.bundle.len() + text(&svid.spiffe_id, &svid.hint)
+    });
+    let bytes: usize = sizes.sum();
+    assert!(bytes > CLIENTS_TAKE / 2 && bytes < CLIENTS_TAKE, "{bytes} in {} identities", answer.svids.len());
+    let first_created = |count: usize| (0..count).rev().map(|number| long(number).hint).collect::<Vec<_>>();
+    let hints: Vec<String> = answer.svids.iter().map(|svid| svid.hint.clone()).collect();
+    assert_eq!(hints, first_created(hints.len()), "in the order of the entries' IDs");
+
+    let audiences = (0..10).map(|number| format!("{number}{}", "a".repeat(200))).collect();
+    let tokens = api.fetch_jwt_svids(&caller, audiences, None, None).await.unwrap();
+    let bytes: usize = tokens.svids.iter().map(|svid| svid.svid.len() + text(&svid.spiffe_id, &svid.hint)).sum();
+    assert!(bytes > CLIENTS_TAKE / 2 && bytes < CLIENTS_TAKE, "{bytes} in {} tokens", tokens.svids.len());
+    let hints: Vec<String> = tokens.svids.iter().map(|svid| svid.hint.clone()).collect();
+    assert_eq!(hints, first_created(hints.len()), "in the order of the entries' IDs");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_identities_fit_into_one_answer() {
     let world = World::ready().await;

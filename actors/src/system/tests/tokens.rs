@@ -1,7 +1,7 @@
 //! JWT-SVIDs: fetched, validated, minted.
 
 use quorate_proto_identity::{
-    KeyType, PrivateKey,
+    KeyType, PrivateKey, Selector, SelectorSet,
     x509::{Certificate, build_csr},
 };
 use quorate_raft_machine::EntryDraft;
@@ -40,6 +40,20 @@ async fn sb_14_sb_15_sb_16_tokens_for_whom_and_what_was_asked() {
     assert_eq!(one.svids[0].spiffe_id, "spiffe://example.org/b");
     let refused = api.fetch_jwt_svids(&caller, audience(&["one"]), Some(&id("/c")), None).await;
     assert!(matches!(refused, Err(Refusal::PermissionDenied(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sb_16_wapi_31_an_id_of_two_entries_gets_one_token_that_of_the_first() {
+    let world = World::ready().await;
+    let other = Selector::new("unix", &format!("gid:{}", nix::unistd::getegid())).unwrap();
+    let selectors = SelectorSet::new([other]);
+    world.register_draft(EntryDraft { hint: "later".into(), ..draft("b", "/x") }).await;
+    world.register_draft(EntryDraft { hint: "first".into(), selectors, ..draft("a", "/x") }).await;
+    let (api, caller) = (world.system.workload_api(), caller());
+    let all = api.fetch_jwt_svids(&caller, audience(&["one"]), None, None).await.unwrap();
+    assert_eq!(all.svids.len(), 2);
+    let one = api.fetch_jwt_svids(&caller, audience(&["one"]), Some(&id("/x")), None).await.unwrap();
+    assert_eq!(one.svids.iter().map(|svid| svid.hint.as_str()).collect::<Vec<_>>(), ["first"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
