@@ -15,10 +15,11 @@ use tokio::{
 use crate::{
     config::SnapshotLimits,
     reader::Shared,
+    space::Space,
     type_config::{LogId, Raft},
 };
 
-/// The pause after a snapshot that could not be written for want of space.
+/// The pause after a snapshot that could not be written, or was not begun, for want of space.
 const PAUSE_AFTER_GIVING_UP: Duration = Duration::from_secs(10);
 
 /// How the snapshots of this node stand.
@@ -71,6 +72,7 @@ pub(crate) struct Compactor {
     pub(crate) wal: Wal,
     pub(crate) growth: Arc<LogGrowth>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) space: Arc<Space>,
 }
 
 impl Compactor {
@@ -81,6 +83,12 @@ impl Compactor {
         loop {
             self.growth.grown.notified().await;
             if !self.is_due() {
+                continue;
+            }
+            if !self.space.has_room_for_a_snapshot() {
+                sleep(PAUSE_AFTER_GIVING_UP).await;
+                // Nothing may be appended for long, and the snapshot is as due as before.
+                self.growth.appended(&self.wal);
                 continue;
             }
             let before = *snapshots.borrow_and_update();

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use quorate_raft_machine::NetworkProfile;
-use quorate_raft_store::{free_space::FREE_SPACE_RESERVE_BYTES, log::WalOptions};
+use quorate_raft_store::{
+    free_space::{FREE_SPACE_FLOOR_BYTES, FREE_SPACE_RESERVE_BYTES},
+    log::WalOptions,
+};
 use tokio::runtime;
 
 use crate::limits::{
@@ -29,8 +32,11 @@ pub struct Config {
     pub queue: QueueLimits,
     /// When snapshots are taken.
     pub snapshot: SnapshotLimits,
-    /// Free bytes below which proposals are refused.
+    /// Free bytes below which the authority's own upkeep, deletes and revocations alone are taken, and no snapshot is
+    /// begun.
     pub space_reserve_bytes: u64,
+    /// Free bytes below which nothing is taken; counts for no more than the reserve.
+    pub space_floor_bytes: u64,
 }
 
 impl Config {
@@ -45,6 +51,7 @@ impl Config {
             queue: QueueLimits::default(),
             snapshot: SnapshotLimits::default(),
             space_reserve_bytes: FREE_SPACE_RESERVE_BYTES,
+            space_floor_bytes: FREE_SPACE_FLOOR_BYTES,
         }
     }
 }

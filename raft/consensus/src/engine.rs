@@ -176,6 +176,7 @@ impl Opened {
             wal: wal.clone(),
             growth: Arc::clone(&growth),
             shared: Arc::clone(&node.shared),
+            space: Arc::clone(&node.space),
         };
         let (log, queue) = (wal.clone(), node.queue.clone());
         let sample = move || {

@@ -154,7 +154,7 @@ impl Handle {
             Role::Unfounded => return Err(ProposeError::Unfounded),
             Role::Learner { .. } | Role::Follower { .. } | Role::Candidate | Role::Leader { .. } => {}
         }
-        self.node.space.check()?;
+        self.node.space.check(&proposal.operations)?;
         let command = self.node.envelope(proposal.caller, proposal.operations);
         let encoded = command.encode();
         let (bytes, limit) = (encoded.len() + ENVELOPE_ROOM_BYTES, self.node.config.batch.command_bytes);

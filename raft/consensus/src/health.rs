@@ -35,14 +35,14 @@ pub struct Health {
     pub queued_proposals: usize,
     /// Free bytes on the file system of the log at the last look.
     pub free_space_bytes: Option<u64>,
-    /// Free bytes below which proposals are refused.
+    /// Free bytes below which only the authority's own upkeep, deletes and revocations are taken.
     pub space_reserve_bytes: u64,
     /// What ended consensus on this node, if it has ended.
     pub stopped: Option<Arc<str>>,
 }
 
 impl Health {
-    /// Whether proposals are taken here at the moment.
+    /// Whether proposals of every kind are taken here at the moment.
     pub fn takes_proposals(&self) -> bool {
         self.role.is_leader()
             && self.stopped.is_none()

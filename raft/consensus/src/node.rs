@@ -28,7 +28,7 @@ use crate::{
     role::Role,
     settings::Settings,
     sources::{Sources, WorkLost},
-    space::Space,
+    space::{Limits, Space},
     stop::StopCause,
 };
 
@@ -123,7 +123,11 @@ async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<
     let places = Places { log: directory.log_directory(), snapshots: directory.snapshot_directory() };
     let (queue, jobs) = queue(config.queue);
     let node = Arc::new(Node {
-        space: Space::new(Arc::clone(&disk), config.data_dir.clone(), config.space_reserve_bytes),
+        space: Space::new(
+            Arc::clone(&disk),
+            config.data_dir.clone(),
+            Limits::new(config.space_reserve_bytes, config.space_floor_bytes),
+        ),
         boot: sources.random_u64(),
         stop: StopCause::default(),
         shared: Shared::new(),

@@ -107,12 +107,13 @@ pub enum ProposeError {
         /// The most that one command may have.
         limit: usize,
     },
-    /// The disk is nearly full. Free some space on the node's data directory.
-    #[error("only {available} bytes are free for the log, and {reserve} are kept in reserve")]
+    /// The disk is nearly full. Free some space on the node's data directory. Deletes and revocations are taken for a
+    /// good while longer than what makes the state grow.
+    #[error("only {available} bytes are free for the log, and {reserve} are kept free of such a change")]
     NoSpace {
         /// Free bytes at the last look.
         available: u64,
-        /// Bytes that are not used up by proposals.
+        /// Bytes that proposals of this kind leave free.
         reserve: u64,
     },
     /// Consensus has ended on this node until it is started again.

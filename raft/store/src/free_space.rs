@@ -10,6 +10,11 @@ use std::path::Path;
 /// between two measurements.
 pub const FREE_SPACE_RESERVE_BYTES: u64 = 256 << 20;
 
+/// What stays free of everything, the authority's own upkeep included. Appending needs no room for a snapshot and none
+/// for a copied segment, so this is far below the reserve: one segment (16 MiB) that is begun or still grows, and once
+/// more as much for the batches that are in flight when a look finds the disk fuller than the one before.
+pub const FREE_SPACE_FLOOR_BYTES: u64 = 32 << 20;
+
 /// What is free, and what should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeSpace {

@@ -67,9 +67,10 @@ fn of_process(status: &mut StatusResponse, health: &Health, readiness: Readiness
     }
     if let Some(free) = health.free_space_bytes.filter(|free| *free < health.space_reserve_bytes) {
         let reserve = health.space_reserve_bytes;
-        status
-            .reasons
-            .push(format!("the disk is nearly full: {free} bytes are free, changes are refused below {reserve}"));
+        status.reasons.push(format!(
+            "the disk is nearly full: {free} bytes are free; below {reserve} only deletes, revocations and the \
+             authority's own upkeep are taken"
+        ));
     }
     env!("CARGO_PKG_VERSION").clone_into(&mut status.version);
 }

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use quorate_proto_identity::EntryId;
 use quorate_raft_consensus::{Consensus, ProposeError, Role, Uncertainty};
+use quorate_raft_machine::Operation;
 use quorate_raft_store::{
     LogId, Record, WalIdentity,
     disk::{Fault, FaultKind},
@@ -39,19 +41,36 @@ async fn a_failed_sync_ends_consensus_for_good_and_health_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn proposals_are_refused_below_the_reserve_before_the_disk_is_full() {
+async fn below_the_reserve_only_upkeep_and_deletes_are_taken_and_below_the_floor_nothing() {
     let mut limits = config();
     limits.space_reserve_bytes = 64 * 1024;
+    limits.space_floor_bytes = 8 * 1024;
     let node = TestNode::founded_with(limits).await;
     node.create("a").await;
-    node.disk.set_capacity(Some(8 * 1024));
-    eventually("free space is looked at", || {
-        node.handle.health().free_space_bytes.is_some_and(|free| free < 64 * 1024)
-    })
-    .await;
+    let delete = || vec![Operation::DeleteEntry { id: EntryId::new("a").unwrap() }];
+    let free = || node.handle.health().free_space_bytes;
+    node.disk.set_capacity(Some(1 << 40));
+    eventually("free space is looked at", || free().is_some_and(|free| free < 1 << 40)).await;
+    let used = (1 << 40) - free().unwrap();
+
+    node.disk.set_capacity(Some(used + 4 * 1024));
+    eventually("the disk is full but for the last", || free().is_some_and(|free| free < 8 * 1024)).await;
+    let refused = node.handle.propose(proposal(delete())).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::NoSpace { reserve: 8_192, .. }), "{refused}");
+
+    node.disk.set_capacity(Some(used + 48 * 1024));
+    eventually("there is some room again", || free() > Some(8 * 1024)).await;
     let refused = node.handle.propose(proposal(vec![create("b")])).await.unwrap_err();
     assert!(matches!(refused, ProposeError::NoSpace { reserve: 65_536, .. }), "{refused}");
+    let mixed = [delete(), vec![create("b")]].concat();
+    let refused = node.handle.propose(proposal(mixed)).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::NoSpace { reserve: 65_536, .. }), "{refused}");
+    assert!(node.propose(delete()).await.outcome.results[0].is_ok());
+    let applied = node.propose(vec![Operation::PruneAuthorities]).await;
+    assert!(applied.outcome.results[0].is_ok(), "the authority's own upkeep (properties 4 and 5)");
+    assert!(!node.has("a"));
     assert!(node.handle.role().borrow().is_leader(), "nothing has ended");
+
     node.disk.set_capacity(None);
     eventually("there is room again", || node.handle.health().takes_proposals()).await;
     node.create("b").await;
