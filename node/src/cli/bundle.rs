@@ -7,6 +7,7 @@ use quorate_proto_api::spire::bundle::bundle_client::BundleClient;
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::UnixSeconds;
 use quorate_proto_identity::x509::Certificate;
+use tonic::{Code, Status};
 
 use super::failure::Failure;
 use super::json::BundleJson;
@@ -43,9 +44,18 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
     let bundle = BundleClient::new(connection.channel())
         .get_bundle(connection.request(GetBundleRequest { output_mask: None }, CALL_LIMIT))
         .await
-        .map_err(connection.failed("show the bundle"))?
+        .map_err(|status| connection.failed("show the bundle")(without_authority(status)))?
         .into_inner();
     answer(args.admin.output, &described(&bundle), &BundleJson::from(&bundle))
+}
+
+/// There is no bundle as long as there is no authority: the node cannot answer yet, which a script is told as with every
+/// other command. The code on the wire is the one that SPIRE's clients wait at.
+fn without_authority(status: Status) -> Status {
+    match status.code() {
+        Code::NotFound => Status::unavailable(status.message()),
+        _ => status,
+    }
 }
 
 fn described(bundle: &types::Bundle) -> String {

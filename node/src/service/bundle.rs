@@ -75,7 +75,8 @@ impl BundleApi for BundleService {
         let read = |state: &quorate_raft_machine::State| {
             state.cluster().map(|cluster| (cluster.trust_domain.clone(), state.bundle()))
         };
-        let (trust_domain, bundle) = self.reads.current().await?.read(read).ok_or_else(|| {
+        // Before the founding SPIRE's clients expect NotFound here, and wait.
+        let (trust_domain, bundle) = self.reads.caught_up().await?.read(read).ok_or_else(|| {
             Status::not_found("bundle not found: no authority is founded on this node, run quorate cluster init")
         })?;
         Ok(Response::new(to_wire(&trust_domain, &bundle, mask)))

@@ -11,13 +11,10 @@ use quorate_proto_api::cluster::{
 use quorate_raft_machine::{Done, Operation, State};
 use tonic::{Request, Response, Status};
 
-use super::reads::Reads;
+use super::reads::{NOT_FOUNDED, Reads};
 use super::writes::{Writes, at_log_index, not_applied, refused};
 use crate::founding::{FoundedAuthority, Founding, FoundingError};
 use crate::node::Node;
-
-/// What is said where an authority is needed and there is none.
-const NOT_FOUNDED: &str = "no authority is founded on this node: run quorate cluster init";
 
 /// The service.
 #[derive(Clone)]

@@ -23,6 +23,9 @@ use crate::node::Node;
 /// clients give a call up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 
+/// What is said where an authority is needed and there is none.
+pub(super) const NOT_FOUNDED: &str = "no authority is founded on this node: run quorate cluster init";
+
 /// The way from a service to the state.
 #[derive(Debug, Clone)]
 pub(super) struct Reads {
@@ -38,12 +41,27 @@ impl Reads {
         Self { applied: consensus.state(), consensus, caught_up: Arc::default() }
     }
 
-    /// The state, for callers who may ask for what was acknowledged before this node started.
+    /// The state of the authority, for callers who may ask for what was acknowledged before this node started.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the node cannot catch up in time, and when no authority is founded here: a node whose
+    /// directory was emptied does not know that there is nothing, it knows nothing (design section 4).
+    pub(super) async fn current(&self) -> Result<&StateReader, Status> {
+        let state = self.caught_up().await?;
+        // Nothing unfounds an authority, and only one that is founded is ever marked as caught up.
+        if !self.caught_up.load(Ordering::Acquire) {
+            return Err(Status::unavailable(NOT_FOUNDED));
+        }
+        Ok(state)
+    }
+
+    /// The same, where there may be no authority yet.
     ///
     /// # Errors
     ///
     /// `Unavailable` when the node cannot catch up in time.
-    pub(super) async fn current(&self) -> Result<&StateReader, Status> {
+    pub(super) async fn caught_up(&self) -> Result<&StateReader, Status> {
         if !self.caught_up.load(Ordering::Acquire) {
             self.catch_up().await?;
         }
@@ -67,7 +85,8 @@ impl Reads {
                     return Err(Status::unavailable(format!("consensus ended before this node caught up: {reason}")));
                 }
                 Role::Leader { .. } if self.consensus.ensure_linearizable(deadline).await.is_ok() => {
-                    self.caught_up.store(true, Ordering::Release);
+                    let founded = self.applied.read(|state| state.cluster().is_some());
+                    self.caught_up.store(founded, Ordering::Release);
                     return Ok(());
                 }
                 Role::Leader { .. } | Role::Learner { .. } | Role::Follower { .. } | Role::Candidate => {}

@@ -10,6 +10,7 @@ use quorate_raft_machine::{Caller, CallerIdentity, Operation, OperationResult, R
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
+use super::reads::NOT_FOUNDED;
 use crate::listeners::connection::Connection;
 use crate::node::Node;
 use crate::telemetry::SECURITY;
@@ -117,9 +118,7 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
 pub(super) fn not_applied(error: &ProposeError) -> Status {
     let text = error.to_string();
     match error {
-        ProposeError::Unfounded => {
-            Status::unavailable("no authority is founded on this node: run quorate cluster init")
-        }
+        ProposeError::Unfounded => Status::unavailable(NOT_FOUNDED),
         ProposeError::NoLeader { .. } | ProposeError::Overloaded { .. } | ProposeError::Stopped { .. } => {
             Status::unavailable(format!("{text}; nothing was changed"))
         }

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use quorate_proto_api::cluster::Policy;
 use serde_json::Value;
 
 use crate::node::{TestNode, program};
@@ -157,6 +158,11 @@ async fn fetched_keys_are_written_for_their_owner_alone_and_never_printed() {
 #[tokio::test]
 async fn an_operator_mints_svids_and_reads_bundle_policy_and_status() {
     let node = TestNode::waiting().await;
+    for early in [&["entry", "count"][..], &["entry", "show"], &["bundle", "show"], &["policy", "show"]] {
+        let output = admin(&node, early);
+        assert_eq!(code(&output), 3, "{early:?}: {}", complained(&output));
+        assert!(complained(&output).contains("run quorate cluster init"), "{}", complained(&output));
+    }
     let policy = node.path("policy.toml");
     fs::write(&policy, "x509_svid_lifetime = \"2h\"\njwt_svid_lifetime = 60\n").unwrap();
     let init = ["cluster", "init", "--region", "eu", "--label", "rack=7", "--policy", policy.to_str().unwrap()];
@@ -221,6 +227,7 @@ async fn exit_codes_tell_what_kind_of_failure_it_was() {
     let unfounded = admin(&node, &["policy", "show"]);
     assert_eq!(code(&unfounded), 3, "{}", complained(&unfounded));
     assert!(complained(&unfounded).contains("quorate cluster init"), "{}", complained(&unfounded));
+    node.found(Policy::default()).await.unwrap();
     assert_eq!(code(&admin(&node, &["entry", "show", "--id", "none"])), 1);
     let by_variable =
         command(&["cluster", "status"]).env("QUORATE_ADMIN_SOCKET", node.admin_socket()).output().unwrap();
