@@ -13,6 +13,7 @@ mod convert;
 mod filter;
 mod listing;
 mod mask;
+mod updates;
 
 use convert::{change, draft, to_wire};
 use filter::WireFilter;
@@ -28,10 +29,11 @@ use quorate_proto_api::spire::entry::{
 };
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::EntryId;
-use quorate_raft_consensus::{Sources, StateReader};
+use quorate_raft_consensus::{Handle, Sources, StateReader};
 use quorate_raft_machine::{Caller, Done, EntryDraft, Operation, OperationResult};
 use tonic::codegen::tokio_stream::Empty;
 use tonic::{Code, Request, Response, Status, Streaming};
+use updates::{LeftBehind, Updates};
 
 use super::reads::Reads;
 use super::writes::{Writes, at_log_index, refused};
@@ -51,6 +53,7 @@ const SIMILAR_ENTRY: &str = "similar entry already exists";
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct EntryService {
+    consensus: Handle,
     writes: Writes,
     reads: Reads,
     sources: Sources,
@@ -59,6 +62,7 @@ pub(super) struct EntryService {
 /// Puts the service together.
 pub(super) fn service(node: &Node) -> EntryServer<EntryService> {
     EntryServer::new(EntryService {
+        consensus: node.consensus().clone(),
         writes: Writes::new(node),
         reads: Reads::new(node),
         sources: node.sources().clone(),
@@ -73,7 +77,9 @@ enum Item<T> {
 
 /// What became of an item.
 enum Fate<T> {
-    Carried(OperationResult, T),
+    /// Its outcome, the log index of its command, and what was kept for the answer.
+    Carried(OperationResult, u64, T),
+    /// Its status, without an operation.
     Finished(types::Status),
 }
 
@@ -100,20 +106,20 @@ impl EntryService {
                 }
             }
             let answered = if operations.is_empty() {
-                Ok(Vec::new())
+                Ok((Vec::new(), 0))
             } else {
                 self.writes.write(caller.clone(), operations).await.map(|written| {
                     log_index = Some(written.log_index);
-                    written.results
+                    (written.results, written.log_index)
                 })
             };
             match answered {
-                Ok(results) => {
+                Ok((results, index)) => {
                     let mut results = results.into_iter();
                     fates.extend(places.into_iter().map(|place| match place {
                         Err(status) => Fate::Finished(status),
                         Ok(kept) => match results.next() {
-                            Some(result) => Fate::Carried(result, kept),
+                            Some(result) => Fate::Carried(result, index, kept),
                             None => Fate::Finished(failed(Code::Internal, "the operation has no outcome")),
                         },
                     }));
@@ -135,27 +141,34 @@ impl EntryService {
     fn created(&self, fate: Fate<EntryDraft>, mask: Option<&types::EntryMask>) -> batch_create_entry_response::Result {
         let (status, entry) = match fate {
             Fate::Finished(status) => (status, None),
-            Fate::Carried(Ok(Done::EntryCreated { id: _, creation_number, created_at }), draft) => {
+            Fate::Carried(Ok(Done::EntryCreated { id: _, creation_number, created_at }), _, draft) => {
                 (ok(), Some(to_wire(&draft.into_entry(created_at, creation_number), mask)))
             }
-            Fate::Carried(Ok(Done::EntryExists { id }), _) => {
+            Fate::Carried(Ok(Done::EntryExists { id }), ..) => {
                 (failed(Code::AlreadyExists, SIMILAR_ENTRY), self.current(&id, mask))
             }
-            Fate::Carried(Ok(other), _) => (unexpected(&other), None),
-            Fate::Carried(Err(refusal), _) => (refused(&refusal).into(), None),
+            Fate::Carried(Ok(other), ..) => (unexpected(&other), None),
+            Fate::Carried(Err(refusal), ..) => (refused(&refusal).into(), None),
         };
         batch_create_entry_response::Result { status: Some(status), entry }
     }
+}
 
-    fn updated(&self, fate: Fate<()>, mask: Option<&types::EntryMask>) -> batch_update_entry_response::Result {
-        let (status, entry) = match fate {
-            Fate::Finished(status) => (status, None),
-            Fate::Carried(Ok(Done::EntryUpdated { id, revision_number: _ }), ()) => (ok(), self.current(&id, mask)),
-            Fate::Carried(Ok(other), ()) => (unexpected(&other), None),
-            Fate::Carried(Err(refusal), ()) => (refused(&refusal).into(), None),
-        };
-        batch_update_entry_response::Result { status: Some(status), entry }
-    }
+/// The answer to an update: the entry as this update left it, whatever came after.
+fn updated(
+    fate: Fate<()>,
+    left: &mut LeftBehind,
+    mask: Option<&types::EntryMask>,
+) -> batch_update_entry_response::Result {
+    let (status, entry) = match fate {
+        Fate::Finished(status) => (status, None),
+        Fate::Carried(Ok(Done::EntryUpdated { id, revision_number }), log_index, ()) => {
+            (ok(), left.take(log_index, &id, revision_number).map(|entry| to_wire(&entry, mask)))
+        }
+        Fate::Carried(Ok(other), _, ()) => (unexpected(&other), None),
+        Fate::Carried(Err(refusal), _, ()) => (refused(&refusal).into(), None),
+    };
+    batch_update_entry_response::Result { status: Some(status), entry }
 }
 
 /// An entry, for an answer.
@@ -259,8 +272,11 @@ impl EntryApi for EntryService {
                 }
             })
             .collect();
+        // Listens from before the first command on: it hears what each one leaves behind.
+        let updates = Updates::new(&self.consensus);
         let (fates, log_index) = self.carry_out(caller, items).await?;
-        let results = fates.into_iter().map(|fate| self.updated(fate, output_mask.as_ref())).collect();
+        let mut left = updates.left_by(&fates);
+        let results = fates.into_iter().map(|fate| updated(fate, &mut left, output_mask.as_ref())).collect();
         Ok(at_log_index(BatchUpdateEntryResponse { results }, log_index))
     }
 
@@ -303,9 +319,9 @@ impl EntryApi for EntryService {
 fn deleted(fate: Fate<()>, id: String) -> batch_delete_entry_response::Result {
     let status = match fate {
         Fate::Finished(status) => status,
-        Fate::Carried(Ok(Done::EntryDeleted { .. }), ()) => ok(),
-        Fate::Carried(Ok(other), ()) => unexpected(&other),
-        Fate::Carried(Err(refusal), ()) => refused(&refusal).into(),
+        Fate::Carried(Ok(Done::EntryDeleted { .. }), ..) => ok(),
+        Fate::Carried(Ok(other), ..) => unexpected(&other),
+        Fate::Carried(Err(refusal), ..) => refused(&refusal).into(),
     };
     batch_delete_entry_response::Result { status: Some(status), id }
 }

@@ -94,6 +94,34 @@ async fn an_entry_is_created_read_changed_and_deleted() {
 }
 
 #[tokio::test]
+async fn an_update_is_answered_with_what_it_made_itself() {
+    let node = TestNode::ready().await;
+    create(&node, vec![named("e", &["uid:1"])]).await.unwrap();
+    let change = |hint: &str| Entry { id: "e".into(), hint: hint.to_owned(), ..Entry::default() };
+    let request = |entries| BatchUpdateEntryRequest {
+        entries,
+        input_mask: Some(EntryMask { hint: true, ..EntryMask::default() }),
+        output_mask: Some(EntryMask { hint: true, revision_number: true, ..EntryMask::default() }),
+    };
+    let answer = client(&node).batch_update_entry(request(vec![change("a"), change("b")])).await.unwrap().into_inner();
+    let made: Vec<Entry> = answer.results.into_iter().map(|result| result.entry.unwrap()).collect();
+    assert_eq!(made, [Entry { revision_number: 1, ..change("a") }, Entry { revision_number: 2, ..change("b") }]);
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..64 {
+        let (mut client, hint) = (client(&node), number.to_string());
+        let request = request(vec![change(&hint)]);
+        tasks.spawn(async move {
+            let entry = client.batch_update_entry(request).await.unwrap().into_inner().results.remove(0).entry.unwrap();
+            assert_eq!(entry.hint, hint, "this is another's update");
+            entry.revision_number
+        });
+    }
+    let revisions: BTreeSet<i64> = tasks.join_all().await.into_iter().collect();
+    assert_eq!(revisions, (3..67).collect());
+}
+
+#[tokio::test]
 async fn a_similar_entry_is_answered_and_not_made_twice() {
     let node = TestNode::ready().await;
     let first = named("first", &["uid:1", "gid:2"]);
@@ -311,7 +339,13 @@ async fn what_is_for_agents_is_unimplemented_and_before_the_founding_nothing_is_
     let error = create(&node, vec![named("e", &["uid:1"])]).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.message().contains("quorate cluster init"), "{}", error.message());
-    assert_eq!(node.count().await, 0);
+    // A node whose directory was wiped must not say that there are no entries: it does not know (design section 4).
+    let count = client(&node).count_entries(CountEntriesRequest { filter: None }).await.unwrap_err();
+    let list = client(&node).list_entries(ListEntriesRequest::default()).await.unwrap_err();
+    let get = GetEntryRequest { id: "e".into(), output_mask: None };
+    let get = client(&node).get_entry(get).await.unwrap_err();
+    assert_eq!([count.code(), list.code(), get.code()], [Code::Unavailable; 3]);
+    assert!(count.message().contains("quorate cluster init"), "{}", count.message());
     let malformed = types::Entry::default();
     let results = create(&node, vec![malformed]).await.unwrap();
     assert_eq!(results[0].0, Code::InvalidArgument, "what is wrong in itself is said before anything is asked");
