@@ -4,7 +4,7 @@
 //!   demo ──► DIR/node-1/  node.toml ──► child: quorate node ──► admin.sock     found, register the calling user
 //!     |                                       |                 workload.sock  fetch and verify as a workload
 //!     |   prints what it got, commands to try, `ready`
-//!     └── stays up: a node that dies is started again; Ctrl-C or SIGTERM stops all, in order
+//!     └── stays up: a node that dies is started again; Ctrl-C, SIGTERM or SIGHUP stops all, in order
 //! ```
 //!
 //! It is a fixture too: scripts, documents and other people's tests start it, so the layout of the directory and the
@@ -94,6 +94,8 @@ async fn demonstrate(args: &DemoArgs) -> Result<(), DemoError> {
     let mut stop = Stop::new()?;
     let base = Base::new(args.dir.as_deref())?;
     let files = NodeFiles::new(base.path(), 1)?;
+    // Held until the process ends, however it does.
+    let _turn = files.lock()?;
     files.prepare()?;
     let mut node = NodeProcess::start(files)?;
     let result = tokio::select! {
@@ -137,7 +139,8 @@ async fn answering(node: &mut NodeProcess) -> Result<(), DemoError> {
         tokio::select! {
             biased;
             status = node.ended() => return Err(node.ended_error(status?).into()),
-            answers = tour::answers(&files) => if answers {
+            // What answers may be another's node; this one says its number when it holds the sockets.
+            answers = tour::answers(&files) => if answers && files.running() == Some(node.id()) {
                 return Ok(());
             },
         }
@@ -155,15 +158,20 @@ fn say(text: &str) {
     let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }
 
-/// The two signals that end a demonstration.
+/// The signals that end a demonstration: Ctrl-C, SIGTERM, and the terminal that was closed.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
     fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn wait(&mut self) {
@@ -171,6 +179,7 @@ impl Stop {
             biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }

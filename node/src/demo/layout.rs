@@ -1,7 +1,7 @@
 //! Where the files of a demonstration are: `DIR/<node>/` with the sockets, the configuration, the log and the process
 //! ID of each node. Scripts and tests build on these names.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -37,6 +37,18 @@ pub enum LayoutError {
         /// What the system said.
         #[source]
         cause: io::Error,
+    },
+    /// Another demonstration has the directory.
+    #[error("a demonstration is running in {path} already: stop it, or name another directory with --dir")]
+    Running {
+        /// The node's directory.
+        path: PathBuf,
+    },
+    /// The log is something else than a file: writing to it could wait for ever, or go elsewhere.
+    #[error("{path} is no regular file: move it away, so that the node's log can be written there")]
+    LogIsNoFile {
+        /// The log's path.
+        path: PathBuf,
     },
     /// The system gave no free TCP port on loopback.
     #[error("no free TCP port on 127.0.0.1")]
@@ -101,6 +113,10 @@ impl NodeFiles {
     /// goes on with the authority that the first one founded.
     pub(super) fn prepare(&self) -> Result<(), LayoutError> {
         make_directory(&self.directory)?;
+        let path = self.log();
+        if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(LayoutError::LogIsNoFile { path });
+        }
         let path = self.configuration();
         if path.exists() {
             return Ok(());
@@ -108,6 +124,25 @@ impl NodeFiles {
         let [peer, operations] = free_ports()?;
         let text = self.configuration_text(peer, operations);
         fs::write(&path, text).map_err(|cause| LayoutError::File { deed: "write", path, cause })
+    }
+
+    /// Takes the directory for this demonstration, as long as what is answered lives. It is a lock on the directory
+    /// itself, which is made if need be, so nothing of it is left behind.
+    pub(super) fn lock(&self) -> Result<File, LayoutError> {
+        make_directory(&self.directory)?;
+        let path = || self.directory.clone();
+        let failed = |cause| LayoutError::File { deed: "lock", path: path(), cause };
+        let directory = File::open(&self.directory).map_err(failed)?;
+        match directory.try_lock() {
+            Ok(()) => Ok(directory),
+            Err(TryLockError::WouldBlock) => Err(LayoutError::Running { path: path() }),
+            Err(TryLockError::Error(cause)) => Err(failed(cause)),
+        }
+    }
+
+    /// The number of the process that says that it is this node. A node says so once it holds its sockets.
+    pub(super) fn running(&self) -> Option<u32> {
+        fs::read_to_string(self.process_id()).ok()?.trim().parse().ok()
     }
 
     fn configuration_text(&self, peer: SocketAddr, operations: SocketAddr) -> String {
@@ -220,6 +255,32 @@ mod tests {
         files.prepare().unwrap();
 
         assert_eq!(fs::read_to_string(files.configuration()).unwrap(), first);
+    }
+
+    #[test]
+    fn one_demonstration_at_a_time_has_the_directory() {
+        let base = tempfile::tempdir().unwrap();
+        let files = NodeFiles::new(base.path(), 1).unwrap();
+        let turn = files.lock().unwrap();
+
+        let error = files.lock().unwrap_err();
+
+        assert!(error.to_string().starts_with("a demonstration is running in "), "{error}");
+        drop(turn);
+        files.lock().unwrap();
+    }
+
+    #[test]
+    fn a_log_that_is_no_file_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        let files = NodeFiles::new(base.path(), 1).unwrap();
+        fs::create_dir_all(files.directory()).unwrap();
+        std::os::unix::fs::symlink("/dev/null", files.log()).unwrap();
+
+        let error = files.prepare().unwrap_err();
+
+        assert!(error.to_string().ends_with("so that the node's log can be written there"), "{error}");
+        assert!(!files.configuration().exists());
     }
 
     #[test]
