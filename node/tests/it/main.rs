@@ -9,6 +9,7 @@
 )]
 
 mod admin_entries;
+mod admin_roles;
 mod admin_services;
 mod bad_input;
 mod cli_commands;
