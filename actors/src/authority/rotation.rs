@@ -1,7 +1,7 @@
 //! What is due in the life of authorities, done: prepare, activate, prune.
 
 use quorate_proto_identity::{AuthorityId, MemberNumber};
-use quorate_raft_machine::{AuthorityKind, Done, Due, NewIssuingCertificate, Operation, due};
+use quorate_raft_machine::{AuthorityKind, AuthorityState, Done, Due, NewIssuingCertificate, Operation, due};
 
 use super::{
     AuthorityArguments,
@@ -60,8 +60,42 @@ async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationE
         Due::PruneAuthorities => propose(arguments, Operation::PruneAuthorities).await?.0,
         Due::PruneExpiredEntries => return prune_entries(arguments).await,
     };
-    tracing::info!(target: "quorate::security", done = ?done, "an authority moved on in its life");
+    tell(&done);
     Ok(())
+}
+
+/// Says in the log what came of a step.
+fn tell(done: &Done) {
+    if let Done::AuthorityMoved { kind, id, state } = done {
+        tracing::info!(
+            target: "quorate::security",
+            authority_id = %id, kind = kind_name(*kind), state = state_name(*state),
+            "an authority moved on in its life"
+        );
+    } else if let Done::AuthoritiesPruned { x509, jwt, issuing } = done {
+        tracing::info!(
+            target: "quorate::security",
+            x509, jwt, issuing,
+            "authorities and issuing certificates that had expired were removed"
+        );
+    }
+}
+
+fn kind_name(kind: AuthorityKind) -> &'static str {
+    match kind {
+        AuthorityKind::X509 => "x509",
+        AuthorityKind::Jwt => "jwt",
+    }
+}
+
+fn state_name(state: AuthorityState) -> &'static str {
+    match state {
+        AuthorityState::Prepared => "prepared",
+        AuthorityState::Active => "active",
+        AuthorityState::Old => "old",
+        AuthorityState::Tainted => "tainted",
+        AuthorityState::Revoked => "revoked",
+    }
 }
 
 async fn prepare_root(arguments: &AuthorityArguments, read: &Snapshot) -> Result<Done, RotationError> {
