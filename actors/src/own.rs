@@ -38,7 +38,10 @@ pub(crate) enum NotAMember {
     #[error("the cluster has no member of the name {name}")]
     UnknownName { name: NodeName },
     /// The member of this name has another identity key: this node's keys were lost, or another node bears the name.
-    #[error("the member {name} has another identity key than this node")]
+    #[error(
+        "the member {name} has another identity key than this node: restore identity.key from a copy, or, in a cluster of \
+         several nodes, remove this node and join it again"
+    )]
     OtherKey { name: NodeName },
 }
 

@@ -10,11 +10,11 @@
 use std::sync::{Arc, OnceLock};
 
 use nix::unistd::Gid;
-use quorate_actors::keys::{FileCustody, FileCustodyError, KeyCustody};
+use quorate_actors::keys::{FileCustody, FileCustodyError, KeyCustody, WhenMissing};
 use quorate_actors::sources::FreshKeys;
 use quorate_actors::{Dependencies, IssuanceStatus, Settings, System, SystemStatus};
 use quorate_proto_identity::{NodeName, TrustDomain, UnixMillis};
-use quorate_raft_consensus::{Consensus, Handle, Sources, StateReader};
+use quorate_raft_consensus::{Consensus, Handle, Role, Sources, StateReader};
 use quorate_raft_store::disk::RealDisk;
 use tokio::runtime;
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -111,7 +111,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let consensus_config = quorate_raft_consensus::Config::new(&config.data_dir, consensus_runtime);
         let consensus = Consensus::start(consensus_config, sources.clone(), Arc::new(RealDisk)).await?;
-        let opened = open_custody(&config).and_then(|custody| {
+        let opened = open_custody(&config, &consensus).and_then(|custody| {
             check_identity(&config, &consensus.state())?;
             Ok(custody)
         });
@@ -287,9 +287,12 @@ impl Node {
     }
 }
 
-fn open_custody(config: &Config) -> Result<Arc<dyn KeyCustody>, StartError> {
+fn open_custody(config: &Config, consensus: &Handle) -> Result<Arc<dyn KeyCustody>, StartError> {
     let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(std::path::PathBuf::from);
-    Ok(Arc::new(FileCustody::open(&config.data_dir, credentials.as_deref())?))
+    // A member's keys are in the cluster's record; until the directory says that it is one, nothing was sealed to them.
+    let unfounded = matches!(&*consensus.role().borrow(), Role::Unfounded);
+    let when_missing = if unfounded { WhenMissing::Make } else { WhenMissing::Refuse };
+    Ok(Arc::new(FileCustody::open(&config.data_dir, credentials.as_deref(), when_missing)?))
 }
 
 /// Whether the state in the data directory is the one that the configuration speaks of.

@@ -85,7 +85,10 @@ pub enum CustodyError {
         recipient: String,
     },
     /// It does not open: another key, another context, or changed bytes.
-    #[error("the sealed key of authority {authority} does not open")]
+    #[error(
+        "the sealed key of authority {authority} does not open: this node's sealing key is another one than it was \
+         sealed to. Restore sealing.key from a copy, or, in a cluster of several nodes, remove this node and join it again"
+    )]
     DoesNotOpen {
         /// The authority.
         authority: String,

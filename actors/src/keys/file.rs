@@ -37,6 +37,15 @@ pub struct FileCustody {
     sealing: SealingKey,
 }
 
+/// What is done when a node's keys are not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenMissing {
+    /// They are made: the node belongs to no cluster yet.
+    Make,
+    /// The start is refused: the node is a member, and was one with the keys that are gone.
+    Refuse,
+}
+
 /// Why a node's keys could not be read or made.
 #[derive(Debug, thiserror::Error)]
 pub enum FileCustodyError {
@@ -89,6 +98,21 @@ pub enum FileCustodyError {
         /// Which file.
         path: PathBuf,
     },
+    /// This node belongs to a cluster, and its keys are gone: the record of the cluster names them, and the authority's
+    /// keys are sealed to them, so new ones would serve for nothing.
+    #[error(
+        "{} missing in {}, and this node is a member of a cluster already: its keys cannot be made anew, because the \
+         cluster knows the node by them and the authority's keys are sealed to them. Restore what is missing from a \
+         copy, or hand the keys in as systemd credentials; in a cluster of several nodes, remove this node and join it \
+         again with an empty data directory",
+        list(missing), directory.display()
+    )]
+    Lost {
+        /// Names of the files that are not there.
+        missing: Vec<&'static str>,
+        /// Where they belong.
+        directory: PathBuf,
+    },
     /// The crypto provider gives no keys.
     #[error("no {kind} key could be made")]
     Generate {
@@ -99,21 +123,31 @@ pub enum FileCustodyError {
 
 impl FileCustody {
     /// Takes the keys from `credentials` (systemd's `CREDENTIALS_DIRECTORY`) if both are there; else reads them from
-    /// `directory`, or makes them there when neither exists. Blocks; for the start of a process.
+    /// `directory`. When they are not there either, makes them if `when_missing` allows it. Blocks; for the start of a
+    /// process.
     ///
     /// The directory must exist and belong to this process alone; whoever holds the lock on it calls this.
     ///
     /// # Errors
-    /// When a file is open to others, belongs to somebody else, is damaged or cannot be written.
-    pub fn open(directory: &Path, credentials: Option<&Path>) -> Result<Self, FileCustodyError> {
+    /// When a file is open to others, belongs to somebody else, is damaged or cannot be written; when one is missing that
+    /// may not be made.
+    pub fn open(
+        directory: &Path,
+        credentials: Option<&Path>,
+        when_missing: WhenMissing,
+    ) -> Result<Self, FileCustodyError> {
         if let Some(credentials) = credentials
-            && let Some(handed_in) = Self::read(credentials, &Owners::Credential)?
+            && let Some(handed_in) = Self::read(credentials, &Owners::Credential, when_missing)?
         {
             tracing::info!("the node's keys were handed in as credentials");
             return Ok(handed_in);
         }
-        if let Some(kept) = Self::read(directory, &Owners::Own)? {
+        if let Some(kept) = Self::read(directory, &Owners::Own, when_missing)? {
             return Ok(kept);
+        }
+        if when_missing == WhenMissing::Refuse {
+            let missing = vec![IDENTITY_KEY_FILE, SEALING_KEY_FILE];
+            return Err(FileCustodyError::Lost { missing, directory: directory.to_owned() });
         }
         let made = Self::make()?;
         // The identity key is written last: both are there when it is.
@@ -130,12 +164,15 @@ impl FileCustody {
         Ok(Self { identity, sealing })
     }
 
-    fn read(directory: &Path, owners: &Owners) -> Result<Option<Self>, FileCustodyError> {
+    fn read(directory: &Path, owners: &Owners, when_missing: WhenMissing) -> Result<Option<Self>, FileCustodyError> {
         let (identity_path, sealing_path) = (directory.join(IDENTITY_KEY_FILE), directory.join(SEALING_KEY_FILE));
         let found = (read_key(&identity_path, owners)?, read_key(&sealing_path, owners)?);
+        let lost = |missing| FileCustodyError::Lost { missing: vec![missing], directory: directory.to_owned() };
         let (identity, sealing) = match (found, owners) {
             ((Some(identity), Some(sealing)), _) => (identity, sealing),
             ((None, None), _) => return Ok(None),
+            ((None, Some(_)), _) if when_missing == WhenMissing::Refuse => return Err(lost(IDENTITY_KEY_FILE)),
+            ((Some(_), None), _) if when_missing == WhenMissing::Refuse => return Err(lost(SEALING_KEY_FILE)),
             // Making the files was cut short after the first one: nothing has used that key yet.
             ((None, Some(_)), Owners::Own) => return Ok(None),
             ((None, Some(_)), Owners::Credential) => return Err(FileCustodyError::OneMissing { path: identity_path }),
@@ -147,6 +184,12 @@ impl FileCustody {
         let sealing = sealing.ok_or(FileCustodyError::NotAKey { path: sealing_path, kind: "X25519" })?;
         Ok(Some(Self { identity, sealing }))
     }
+}
+
+/// "a is", or "a and b are".
+fn list(missing: &[&str]) -> String {
+    let verb = if missing.len() == 1 { "is" } else { "are" };
+    format!("{} {verb}", missing.join(" and "))
 }
 
 /// Who may own a key file, and what others may do with it.
@@ -253,7 +296,7 @@ mod tests {
 
     fn made() -> (TempDir, FileCustody) {
         let directory = tempfile::tempdir().unwrap();
-        let custody = FileCustody::open(directory.path(), None).unwrap();
+        let custody = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap();
         (directory, custody)
     }
 
@@ -264,7 +307,7 @@ mod tests {
             let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
-        let read = FileCustody::open(directory.path(), None).unwrap();
+        let read = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap();
         assert_eq!(read.identity_public_key(), made.identity_public_key());
         assert_eq!(read.sealing_public_key(), made.sealing_public_key());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no leftovers");
@@ -277,7 +320,7 @@ mod tests {
             let path = directory.path().join(SEALING_KEY_FILE);
             let before = std::fs::read(&path).unwrap();
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let refused = FileCustody::open(directory.path(), None).unwrap_err();
+            let refused = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap_err();
             assert!(matches!(refused, FileCustodyError::TooOpen { mode: found, .. } if found == mode));
             assert!(
                 refused.to_string().ends_with(&format!("has mode {mode:03o}: others may read or write it (chmod 600)"))
@@ -294,7 +337,7 @@ mod tests {
         let (directory, _) = made();
         let path = directory.path().join(IDENTITY_KEY_FILE);
         std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
-        let refused = FileCustody::open(directory.path(), None).unwrap_err();
+        let refused = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap_err();
         assert!(matches!(refused, FileCustodyError::ForeignOwner { owner: 4242, .. }));
     }
 
@@ -305,11 +348,11 @@ mod tests {
         let elsewhere = directory.path().join("elsewhere");
         std::fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-        let refused = FileCustody::open(directory.path(), None).unwrap_err();
+        let refused = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap_err();
         assert!(matches!(refused, FileCustodyError::NotAFile { .. }));
         std::fs::remove_file(&path).unwrap();
         std::fs::copy(directory.path().join(SEALING_KEY_FILE), &path).unwrap();
-        let refused = FileCustody::open(directory.path(), None).unwrap_err();
+        let refused = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap_err();
         assert!(matches!(refused, FileCustodyError::NotAKey { kind: "Ed25519", .. }));
     }
 
@@ -317,8 +360,30 @@ mod tests {
     fn a_lost_sealing_key_is_not_replaced_in_silence() {
         let (directory, _) = made();
         std::fs::remove_file(directory.path().join(SEALING_KEY_FILE)).unwrap();
-        let refused = FileCustody::open(directory.path(), None).unwrap_err();
+        let refused = FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap_err();
         assert!(matches!(refused, FileCustodyError::OneMissing { .. }));
+    }
+
+    #[test]
+    fn a_member_whose_keys_are_gone_is_refused_and_told_what_to_do() {
+        for gone in [&[IDENTITY_KEY_FILE][..], &[SEALING_KEY_FILE], &[IDENTITY_KEY_FILE, SEALING_KEY_FILE]] {
+            let (directory, _) = made();
+            for name in gone {
+                std::fs::remove_file(directory.path().join(name)).unwrap();
+            }
+            let refused = FileCustody::open(directory.path(), None, WhenMissing::Refuse).unwrap_err();
+            let said = refused.to_string();
+            assert!(said.starts_with(&gone.join(" and ")), "{said}");
+            for advice in ["cannot be made anew", "Restore what is missing from a copy", "remove this node and join it"]
+            {
+                assert!(said.contains(advice), "{said}");
+            }
+            assert!(!said.contains("remove both"), "{said}");
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2 - gone.len(), "nothing is made");
+        }
+        let (directory, made) = made();
+        let read = FileCustody::open(directory.path(), None, WhenMissing::Refuse).unwrap();
+        assert_eq!(read.identity_public_key(), made.identity_public_key());
     }
 
     #[test]
@@ -326,18 +391,18 @@ mod tests {
         let (directory, _) = made();
         std::fs::remove_file(directory.path().join(IDENTITY_KEY_FILE)).unwrap();
         std::fs::write(directory.path().join("identity.key.new"), "torn").unwrap();
-        FileCustody::open(directory.path(), None).unwrap();
+        FileCustody::open(directory.path(), None, WhenMissing::Make).unwrap();
     }
 
     #[test]
     fn credentials_come_first() {
         let (handed_in, keys) = made();
         let directory = tempfile::tempdir().unwrap();
-        let custody = FileCustody::open(directory.path(), Some(handed_in.path())).unwrap();
+        let custody = FileCustody::open(directory.path(), Some(handed_in.path()), WhenMissing::Make).unwrap();
         assert_eq!(custody.identity_public_key(), keys.identity_public_key());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         let empty = tempfile::tempdir().unwrap();
-        let custody = FileCustody::open(directory.path(), Some(empty.path())).unwrap();
+        let custody = FileCustody::open(directory.path(), Some(empty.path()), WhenMissing::Make).unwrap();
         assert_ne!(custody.identity_public_key(), keys.identity_public_key());
     }
 

@@ -25,7 +25,7 @@ use crate::{
     Caller, Dependencies, IssuanceStatus, Refusal, Settings, System,
     attestation::{PeerCredentials, PeerProcess},
     authority::founding::{FoundingPlan, plan},
-    keys::{FileCustody, KeyCustody},
+    keys::{FileCustody, KeyCustody, WhenMissing},
     sources::{BlockingPool, KeySource, KeySourceError, SystemClock, SystemEntropy},
 };
 
@@ -116,7 +116,7 @@ impl World {
         let sources = Sources::new(clock.clone(), SystemEntropy::new(), BlockingPool::new(runtime.clone()));
         let config = Config::new(&data, runtime);
         let handle = Consensus::start(config, sources.clone(), Arc::new(RealDisk)).await.unwrap();
-        let custody: Arc<dyn KeyCustody> = Arc::new(FileCustody::open(&data, None).unwrap());
+        let custody: Arc<dyn KeyCustody> = Arc::new(FileCustody::open(&data, None, WhenMissing::Make).unwrap());
         let keys = WatchedKeys::default();
         let system = System::start(dependencies(&directory, &handle, &sources, &keys, &custody, &settings));
         let system = system.await.unwrap();
@@ -126,6 +126,17 @@ impl World {
     /// Stops the actors and starts them anew, as a process that starts again on the same log.
     pub(super) async fn restart_actors(&mut self) {
         self.system.stop().await;
+        let dependencies =
+            dependencies(&self.directory, &self.handle, &self.sources, &self.keys, &self.custody, &self.settings);
+        self.system = System::start(dependencies).await.unwrap();
+    }
+
+    /// Stops everything and starts it anew on the same directory, as a new process.
+    pub(super) async fn restart_node(&mut self) {
+        self.system.stop().await;
+        self.handle.shutdown().await;
+        let config = Config::new(self.directory.path().join("data"), runtime::Handle::current());
+        self.handle = Consensus::start(config, self.sources.clone(), Arc::new(RealDisk)).await.unwrap();
         let dependencies =
             dependencies(&self.directory, &self.handle, &self.sources, &self.keys, &self.custody, &self.settings);
         self.system = System::start(dependencies).await.unwrap();
