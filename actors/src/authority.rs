@@ -123,17 +123,21 @@ impl Actor for AuthorityActor {
         while state.tasks.try_join_next().is_some() {}
         let (message, permit) = envelope.open();
         match message {
-            AuthorityMessage::Issue { request, reply } => match state.leader {
-                Ok(()) => {
-                    let arguments = state.arguments.clone();
-                    state.tasks.spawn(async move {
-                        let _permit = permit;
-                        // Whoever asked may have gone; the certificate is recorded all the same.
-                        drop(reply.send(sign_and_record(&arguments, request).await));
-                    });
+            AuthorityMessage::Issue { request, reply } => {
+                // As it is now: the message that tells of a new role may still be on its way.
+                let office = office(&state.arguments.handle.role().borrow());
+                match office {
+                    Ok(()) => {
+                        let arguments = state.arguments.clone();
+                        state.tasks.spawn(async move {
+                            let _permit = permit;
+                            // Whoever asked may have gone; the certificate is recorded all the same.
+                            drop(reply.send(sign_and_record(&arguments, request).await));
+                        });
+                    }
+                    Err(leader) => drop(reply.send(Err(IssuingError::NotLeader { leader }))),
                 }
-                Err(leader) => drop(reply.send(Err(IssuingError::NotLeader { leader }))),
-            },
+            }
             AuthorityMessage::News => state.set_alarm(&myself),
             AuthorityMessage::Role(role) => state.role(&myself, &role),
             AuthorityMessage::Wake => state.rotate(&myself),
@@ -145,11 +149,7 @@ impl Actor for AuthorityActor {
 
 impl AuthorityState {
     fn role(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>, role: &Role) {
-        self.leader = match role {
-            Role::Leader { .. } => Ok(()),
-            Role::Follower { leader } | Role::Learner { leader } => Err(*leader),
-            Role::Unfounded | Role::Candidate | Role::Stopped { .. } => Err(None),
-        };
+        self.leader = office(role);
         self.failures = 0;
         self.rotate(myself);
     }
@@ -226,6 +226,15 @@ impl AuthorityState {
             None => PAUSE,
             Some(doublings) => FIRST_RETRY.saturating_mul(1 << doublings.min(8)).min(LONGEST_RETRY),
         }
+    }
+}
+
+/// Whether a node of this role leads, and if not, who does as far as is known.
+pub(crate) fn office(role: &Role) -> Result<(), Option<MemberNumber>> {
+    match role {
+        Role::Leader { .. } => Ok(()),
+        Role::Follower { leader } | Role::Learner { leader } => Err(*leader),
+        Role::Unfounded | Role::Candidate | Role::Stopped { .. } => Err(None),
     }
 }
 

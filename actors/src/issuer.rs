@@ -27,10 +27,13 @@ use std::{
 };
 
 use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis};
-use quorate_raft_consensus::Handle;
+use quorate_raft_consensus::{Handle, Role};
 use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 use self::{
     asking::{AskError, PrepareError, Prepared},
@@ -39,7 +42,7 @@ use self::{
     tokens::TokenKey,
 };
 use crate::{
-    authority::{AuthorityMessage, Workshop, own_context},
+    authority::{AuthorityMessage, Workshop, office, own_context},
     events::{self, News},
     keys::{CustodyError, open_key},
     mailbox::{Address, Envelope, Outcome},
@@ -133,6 +136,7 @@ impl Actor for IssuerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut tasks = JoinSet::new();
         tasks.spawn(events::forward(arguments.handle.events(), arguments.address.clone(), IssuerMessage::News));
+        tasks.spawn(wake_on_roles(myself.clone(), arguments.handle.role()));
         // An issuer that is started again finds the key of the lease where the one before left it.
         let held = arguments.core.leases.held();
         let keys = held.iter().map(|lease| (lease.key_id.clone(), lease.issuer().key().clone())).collect();
@@ -165,7 +169,7 @@ impl Actor for IssuerActor {
             IssuerMessage::News(news) if !state.concerns(&news) => return Ok(()),
             IssuerMessage::News(_) | IssuerMessage::Wake => {}
             IssuerMessage::Prepared(Ok(prepared)) => state.ask(&myself, prepared),
-            IssuerMessage::Prepared(Err(error)) => state.failed(&error),
+            IssuerMessage::Prepared(Err(error)) => state.failed(&error, false),
             IssuerMessage::Answered(Ok(())) => {
                 metrics::issuing_request("recorded");
                 state.asking = Asking::default();
@@ -173,7 +177,7 @@ impl Actor for IssuerActor {
             }
             IssuerMessage::Answered(Err(error)) => {
                 metrics::issuing_request("failed");
-                state.failed(&error);
+                state.failed(&error, error.is_want_of_leader());
             }
             IssuerMessage::Opened(id, result) => state.opened(&id, result),
         }
@@ -216,7 +220,9 @@ impl IssuerState {
             // Under a root that is tainted or gone the node signs on, for what it must, and has another certificate soon.
             let kept = lease.as_ref().filter(|lease| self.has_good_root(lease)).map(|lease| &lease.validity);
             match next_step(kept, &self.asking, now) {
-                Step::Ask => self.prepare(myself),
+                Step::Ask if self.has_leader() => self.prepare(myself),
+                // Whoever is to be asked is not known, or is not sure of its office. A change of role wakes this up.
+                Step::Ask => {}
                 Step::WaitUntil(at) => next = next.min(at),
                 Step::WaitForAnswer => {}
             }
@@ -356,7 +362,7 @@ impl IssuerState {
                     "the token key could not be opened"
                 );
                 self.open_failed_at = Some(self.arguments.core.sources.now());
-                self.trouble = Some(format!("the token key could not be opened: {error}").into());
+                self.trouble = Some(format!("the token key could not be opened: {}", with_causes(&error)).into());
             }
         }
     }
@@ -372,6 +378,9 @@ impl IssuerState {
             (Ok(_), Some(_)) => {
                 IssuanceStatus::Waiting { reason: self.reason("the token key is not open yet, or has expired") }
             }
+            (Ok(_), None) if !self.has_leader() => {
+                IssuanceStatus::Waiting { reason: "no leader is known to ask for an issuing certificate".into() }
+            }
             (Ok(_), None) => {
                 IssuanceStatus::Waiting { reason: self.reason("an issuing certificate is being asked for") }
             }
@@ -381,6 +390,11 @@ impl IssuerState {
 
     fn reason(&self, otherwise: &str) -> Arc<str> {
         self.trouble.clone().unwrap_or_else(|| otherwise.into())
+    }
+
+    /// Whether there is somebody to ask.
+    fn has_leader(&self) -> bool {
+        !matches!(office(&self.arguments.handle.role().borrow()), Err(None))
     }
 
     /// Makes a key, and what is to be sent for it.
@@ -408,14 +422,18 @@ impl IssuerState {
         });
     }
 
-    fn failed(&mut self, error: &(dyn std::error::Error + 'static)) {
+    fn failed(&mut self, error: &(dyn std::error::Error + 'static), want_of_leader: bool) {
         self.asking.in_flight = false;
         self.asking.failures = self.asking.failures.saturating_add(1);
         self.asking.failed_at = Some(self.arguments.core.sources.now());
         self.asked = None;
-        let reason = format!("no issuing certificate was given: {error}");
-        tracing::warn!(error, failures = self.asking.failures, "no issuing certificate was given, asking again soon");
-        self.trouble = Some(reason.into());
+        let failures = self.asking.failures;
+        if want_of_leader && failures == 1 {
+            tracing::debug!(error, failures, "no issuing certificate was given, asking again soon");
+        } else {
+            tracing::warn!(error, failures, "no issuing certificate was given, asking again soon");
+        }
+        self.trouble = Some(format!("no issuing certificate was given: {}", with_causes(error)).into());
     }
 
     fn set_alarm(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis, next: UnixMillis) {
@@ -429,6 +447,21 @@ impl IssuerState {
             drop(myself.send_message(Envelope::own(IssuerMessage::Wake)));
         }));
     }
+}
+
+/// Wakes the issuer whenever the node's role changes: there may be somebody to ask now.
+async fn wake_on_roles(myself: ActorRef<Envelope<IssuerMessage>>, mut role: watch::Receiver<Role>) {
+    while role.changed().await.is_ok() {
+        if myself.send_message(Envelope::own(IssuerMessage::Wake)).is_err() {
+            return;
+        }
+    }
+}
+
+/// An error and its causes on one line: operators read what to do in the cause.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Whether a token key that was opened may be used: an old one until its successor is open, because every bundle still

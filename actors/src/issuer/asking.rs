@@ -8,7 +8,7 @@ use quorate_proto_identity::{
     PrivateKey,
     x509::{CrlError, CsrError, build_csr},
 };
-use quorate_raft_consensus::NotApplied;
+use quorate_raft_consensus::{LinearizeError, NotApplied};
 use tokio::time::Instant;
 
 use super::IssuerArguments;
@@ -56,6 +56,14 @@ pub(crate) enum AskError {
     NotApplied(#[from] NotApplied),
     #[error("the task that sent the request was lost")]
     Lost,
+}
+
+impl AskError {
+    /// Whether nobody led, or surely led, when the request came: elections take their time, so once this is no trouble.
+    pub(super) fn is_want_of_leader(&self) -> bool {
+        let Self::Refused(refused) = self else { return false };
+        matches!(refused, IssuingError::NotLeader { .. } | IssuingError::Linearize(LinearizeError::NotLeader { .. }))
+    }
 }
 
 /// Makes a key, and what is to be sent for it.

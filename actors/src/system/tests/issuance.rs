@@ -1,6 +1,6 @@
 //! The lease, renewal, rotation, and where keys are.
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::{
@@ -11,7 +11,10 @@ use quorate_raft_machine::{AuthorityState, EntryDraft, NewJwtAuthority, Operatio
 use tokio_stream::{Stream, StreamExt};
 
 use super::world::{World, caller, draft, id, next, settings, trust_domain, until, within};
-use crate::{AnswerStream, IssuanceStatus, Refusal};
+use crate::{
+    AnswerStream, IssuanceStatus, Refusal,
+    keys::{FileCustody, SEALING_KEY_FILE, WhenMissing},
+};
 
 /// The leaf, after a check of everything that SB-11 asks for.
 fn leaf(world: &World, response: &X509svidResponse) -> Certificate {
@@ -321,6 +324,33 @@ async fn a_process_that_starts_again_makes_another_issuing_key() {
     world.until_ready().await;
     let after = next(&mut world.system.workload_api().x509_svids(&caller()).await.unwrap()).await.unwrap();
     assert_ne!(issuer(&before).public_key(), issuer(&after).public_key());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_again_asks_for_its_certificate_once_somebody_leads_and_not_before() {
+    let mut world = World::ready().await;
+    for _ in 0..3 {
+        let before = world.keys.made.lock().len();
+        world.restart_node().await;
+        world.until_ready().await;
+        assert_eq!(world.keys.made.lock().len(), before + 1, "a request that is refused costs another key");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealing_key_that_is_another_one_is_told_with_what_to_do() {
+    let mut world = World::ready().await;
+    let data = world.directory.path().join("data");
+    std::fs::remove_file(data.join(SEALING_KEY_FILE)).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    drop(FileCustody::open(other.path(), None, WhenMissing::Make).unwrap());
+    std::fs::copy(other.path().join(SEALING_KEY_FILE), data.join(SEALING_KEY_FILE)).unwrap();
+    world.custody = Arc::new(FileCustody::open(&data, None, WhenMissing::Refuse).unwrap());
+    world.restart_actors().await;
+    let status = world
+        .until(|status| matches!(status, IssuanceStatus::Waiting { reason } if reason.contains("sealing.key")))
+        .await;
+    assert!(format!("{status:?}").contains("Restore sealing.key from a copy"), "{status:?}");
 }
 
 /// Keys whose use takes a millisecond are made and used where blocking is allowed, and work all the same.
