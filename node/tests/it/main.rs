@@ -13,6 +13,7 @@ mod admin_roles;
 mod admin_services;
 mod bad_input;
 mod cli_commands;
+mod demo;
 mod endpoint;
 mod flood;
 mod frames;
