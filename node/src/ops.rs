@@ -10,6 +10,7 @@
 //! loopback by default. A web page must still not read it through a visitor's browser: requests
 //! must name a host that is ours, and none from another origin is answered (ATK-19).
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -34,7 +35,8 @@ use crate::listeners::accept::accept_loop;
 use crate::metrics::READY;
 use crate::shutdown::{Stop, Stopping, stop_signal};
 
-/// Connections at once: a scraper or two, a probe, a person.
+/// Connections at once: a scraper or two, a probe, a person. One more takes the place of the oldest, so that those who
+/// connect and ask nothing cannot keep a probe out: whoever asks is answered at once and goes.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Bytes of request line and headers.
@@ -103,13 +105,16 @@ impl Operations {
         let (stop, stopping) = stop_signal();
         let upkeep = tokio::spawn(keep_up(shown.metrics.clone()));
         let shown = Arc::new(shown);
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = Connections::default();
         let admit = move |stream: TcpStream, stopping| {
-            let permit = Arc::clone(&connections).try_acquire_owned().ok()?;
+            let place = connections.place();
             let shown = Arc::clone(&shown);
             Some(async move {
-                serve(stream, shown, stopping).await;
-                drop(permit);
+                tokio::select! {
+                    () = serve(stream, shown, stopping) => {}
+                    // The sender only ever goes.
+                    _ = place => tracing::debug!("an operations connection made room for another"),
+                }
             })
         };
         let task = tokio::spawn(accept_loop("operations", listener, admit, stopping, DRAIN));
@@ -129,6 +134,23 @@ impl Operations {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the operations socket ended badly");
         }
+    }
+}
+
+/// The connections there are, the oldest first. Each waits on the other end, which turns when its place is taken.
+#[derive(Default)]
+struct Connections(VecDeque<oneshot::Sender<Infallible>>);
+
+impl Connections {
+    /// A place for a new one; the oldest loses its own if there are too many.
+    fn place(&mut self) -> oneshot::Receiver<Infallible> {
+        self.0.retain(|connection| !connection.is_closed());
+        while self.0.len() >= MAX_CONNECTIONS {
+            self.0.pop_front();
+        }
+        let (kept, place) = oneshot::channel();
+        self.0.push_back(kept);
+        place
     }
 }
 
@@ -174,9 +196,11 @@ fn respond<B>(shown: &Shown, request: &Request<B>) -> Response<Full<Bytes>> {
     if let Err((status, reason)) = admit(request, &shown.hosts) {
         return answer(status, TEXT, reason.to_owned());
     }
-    if request.method() != Method::GET {
-        let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is served here\n".to_owned());
-        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    // The body of an answer to HEAD is left out by hyper.
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut refused =
+            answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are served here\n".to_owned());
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
     match request.uri().path() {
@@ -287,6 +311,7 @@ mod tests {
     fn only_get_and_only_the_three_paths() {
         for path in ["/live", "/ready", "/metrics"] {
             assert_eq!(status(request(path)), StatusCode::OK);
+            assert_eq!(status(request(path).method("HEAD")), StatusCode::OK);
             assert_eq!(status(request(path).method("POST")), StatusCode::METHOD_NOT_ALLOWED);
         }
         assert_eq!(status(request("/")), StatusCode::NOT_FOUND);
@@ -311,6 +336,24 @@ mod tests {
         assert_eq!(status(request("/metrics").header(ORIGIN, "https://evil.example")), StatusCode::FORBIDDEN);
         assert_eq!(status(request("/metrics").header("sec-fetch-site", "cross-site")), StatusCode::FORBIDDEN);
         assert_eq!(status(request("http://evil.example/metrics")), StatusCode::MISDIRECTED_REQUEST);
+    }
+
+    #[tokio::test]
+    async fn connections_that_ask_nothing_keep_no_probe_out() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let operations = Operations::start("127.0.0.1:0".parse().unwrap(), shown(&[])).await.unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            idle.push(TcpStream::connect(operations.address()).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(operations.address()).await.unwrap();
+        probe.write_all(b"HEAD /live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert_eq!(idle.remove(0).read(&mut [0]).await.unwrap(), 0, "the oldest made room");
+        drop(idle);
+        operations.stop().await;
     }
 
     #[tokio::test]
