@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            prepare          activate           (next one active)
-//!  (leader) ---------> prepared ------> active -------------------> old --- not after + grace ---> pruned
+//!  (leader) ---------> prepared ------> active -------------------> old ------ end is past ------> pruned
 //!                                                                    | taint                         ^
 //!                                                                    v        revoke                 |
 //!                                                                 tainted ------------> revoked -----+
@@ -12,8 +12,8 @@
 //!  token key kept:     yes              yes                         erased              erased
 //! ```
 //!
-//! Every other step is refused. The gate in front of activation (every live member has applied the authority) is kept
-//! by whoever proposes it; [`State::live_members`](crate::State::live_members) says who they are.
+//! Every other step is refused. A root goes when its end is past, a token key [`EXPIRY_GRACE`] later. The gate in front of
+//! activation (every live member has applied the authority) is kept by whoever proposes it; [`State::live_members`](crate::State::live_members) says who they are.
 
 mod issuing;
 mod jwt;
@@ -26,8 +26,7 @@ pub use issuing::{
     ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey,
 };
 pub use jwt::JwtAuthority;
-pub(crate) use schedule::is_prunable;
-pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, prepare_at};
+pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, gone_at, prepare_at, root_gone_at};
 pub use sealed::{Recipient, SEALED_BYTES_LIMIT, SEALED_RECIPIENTS_LIMIT, Sealed, SealedFor};
 pub use x509::X509Authority;
 
@@ -71,7 +70,7 @@ pub enum AuthorityState {
     Prepared = 1,
     /// Signing.
     Active = 2,
-    /// In the bundle until its own end, signing no more.
+    /// In the bundle until its own end (a token key a little longer), signing no more.
     Old = 3,
     /// As old, and everything under it is being replaced.
     Tainted = 4,

@@ -8,7 +8,7 @@ use quorate_proto_identity::{
     UnixSeconds,
 };
 
-use crate::authority::{AuthorityState, IssuingCertificate, IssuingKey, JwtAuthority, X509Authority, is_prunable};
+use crate::authority::{AuthorityState, IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::bundle::BundleContent;
 use crate::entry::Entry;
 use crate::hash::StateHash;
@@ -243,13 +243,12 @@ impl State {
         self.registry.next_expiry()
     }
 
-    /// Whether an authority or an issuing certificate ended so long ago that it can be removed.
+    /// Whether an authority or an issuing certificate has ended and can be removed.
     #[must_use]
     pub fn has_prunable_authorities(&self, now: UnixSeconds) -> bool {
-        let stale = |state: AuthorityState, validity| state != AuthorityState::Active && is_prunable(validity, now);
-        self.x509_authorities().any(|root| stale(root.state, &root.validity))
-            || self.jwt_authorities().any(|key| stale(key.state, &key.validity))
-            || self.issuing_certificates().any(|issuing| is_prunable(&issuing.validity, now))
+        self.x509_authorities().any(|root| root.is_prunable(now))
+            || self.jwt_authorities().any(|key| key.is_prunable(now))
+            || self.issuing_certificates().any(|issuing| issuing.is_prunable(now))
     }
 
     /// A hash over everything in the state, the same on every member after the same commands.

@@ -3,9 +3,7 @@
 use quorate_proto_identity::{AuthorityId, UnixSeconds};
 
 use super::certificates;
-use crate::authority::{
-    AUTHORITIES_LIMIT, AuthorityKind, AuthorityState, AuthorityTimes, JwtAuthority, X509Authority, is_prunable,
-};
+use crate::authority::{AUTHORITIES_LIMIT, AuthorityKind, AuthorityState, AuthorityTimes, JwtAuthority, X509Authority};
 use crate::command::{NewIssuingCertificate, NewJwtAuthority, NewX509Authority};
 use crate::event::Event;
 use crate::members::MemberStatus;
@@ -175,19 +173,13 @@ impl State {
         Ok(done)
     }
 
-    /// Removes what ended long enough ago. An active authority stays until another takes its place, expired or not:
+    /// Removes what has ended. An active authority stays until another takes its place, expired or not:
     /// there is always one to rotate from.
     pub(super) fn prune_authorities(&mut self, now: UnixSeconds, events: &mut Vec<Event>) -> Done {
-        let stale_roots: Vec<AuthorityId> = self
-            .x509_authorities()
-            .filter(|root| root.state != AuthorityState::Active && is_prunable(&root.validity, now))
-            .map(|root| root.id.clone())
-            .collect();
-        let stale_keys: Vec<AuthorityId> = self
-            .jwt_authorities()
-            .filter(|key| key.state != AuthorityState::Active && is_prunable(&key.validity, now))
-            .map(|key| key.id.clone())
-            .collect();
+        let stale_roots: Vec<AuthorityId> =
+            self.x509_authorities().filter(|root| root.is_prunable(now)).map(|root| root.id.clone()).collect();
+        let stale_keys: Vec<AuthorityId> =
+            self.jwt_authorities().filter(|key| key.is_prunable(now)).map(|key| key.id.clone()).collect();
         let (x509, jwt) = (count(&stale_roots), count(&stale_keys));
         for id in stale_roots {
             self.x509.remove(&id);

@@ -7,7 +7,6 @@ use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixSecond
 use super::certificates;
 use crate::authority::{
     ISSUING_CERTIFICATES_LIMIT, ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey, X509Authority,
-    is_prunable,
 };
 use crate::command::NewIssuingCertificate;
 use crate::event::Event;
@@ -142,7 +141,7 @@ impl State {
 
     /// Checks that there is room for these certificates, what has expired not counted.
     pub(super) fn check_issuing_room(&self, checked: &[CheckedIssuing], now: UnixSeconds) -> Result<(), Refusal> {
-        let kept = || self.issuing_certificates().filter(|issuing| !is_prunable(&issuing.validity, now));
+        let kept = || self.issuing_certificates().filter(|issuing| !issuing.is_prunable(now));
         if kept().count().saturating_add(checked.len()) > ISSUING_CERTIFICATES_LIMIT {
             return Err(Refusal::new(
                 RefusalCode::LimitReached,
@@ -215,11 +214,12 @@ impl State {
         count
     }
 
-    /// Removes certificates that ended long enough ago, and keys that have none left. Answers how many certificates.
+    /// Removes certificates that ended long enough ago, or whose root is gone (and with it their end, which is no later),
+    /// and keys that have none left. Answers how many certificates.
     pub(super) fn prune_issuing_certificates(&mut self, now: UnixSeconds, events: &mut Vec<Event>) -> u64 {
         let stale: Vec<(AuthorityId, SerialNumber, MemberNumber)> = self
             .issuing_certificates()
-            .filter(|issuing| is_prunable(&issuing.validity, now))
+            .filter(|issuing| issuing.is_prunable(now) || self.x509_authority(&issuing.issuer).is_none())
             .map(|issuing| (issuing.key_id.clone(), issuing.serial, issuing.member))
             .collect();
         let count = u64::try_from(stale.len()).unwrap_or(u64::MAX);

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixSeconds, Validity};
 
+use super::gone_at;
+
 /// Most issuing certificates that the state keeps. A member renews at half life and what has ended is pruned, so a
 /// member has two or three of them; restarts add some.
 pub const ISSUING_CERTIFICATES_LIMIT: usize = 20_000;
@@ -46,6 +48,11 @@ impl IssuingCertificate {
     #[must_use]
     pub fn is_live(&self, now: UnixSeconds) -> bool {
         self.revoked_at.is_none() && now <= self.validity.not_after()
+    }
+
+    /// Whether it ended so long ago that it can be removed.
+    pub(crate) fn is_prunable(&self, now: UnixSeconds) -> bool {
+        now >= gone_at(&self.validity)
     }
 }
 

@@ -1,18 +1,21 @@
 //! What falls due when: computed from the state and a given instant, and nothing else.
 //!
 //! ```text
-//!   active authority's life   |----------------------------------|---------|-------|
-//!                          begins                          prepare_at  activate_at  not after
-//!                                                     half of it left, a sixth of it left,
+//!   active authority's life   |--|-------------------------------|---------|-------|
+//!                    not before  made                       prepare_at  activate_at  not after
+//!                    (backdated)                      half of it left, a sixth of it left,
 //!                                                     at most 30 days  at most 7 days
 //! ```
+//!
+//! Life counts from the making. The backdating comes on top of it, for verifiers whose clocks are behind; counted in, it
+//! would have the successor of a root of seconds prepared before that root had signed anything.
 //!
 //! Only the leader acts on this. Since every step is refused by `apply` when another has already made it, a change of
 //! leader at any instant neither skips nor repeats one.
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
 
-use super::AuthorityState;
+use super::{AuthorityState, BACKDATE};
 use crate::state::State;
 
 /// Most of an authority's life that is left when its successor is prepared: 30 days.
@@ -21,8 +24,12 @@ const PREPARE_AT_MOST: i64 = 30 * 24 * 3_600;
 /// Most of an authority's life that is left when its successor is activated: 7 days.
 const ACTIVATE_AT_MOST: i64 = 7 * 24 * 3_600;
 
-/// How long what has expired is still kept, in seconds: verifiers whose clocks are behind may still accept it, and
-/// clocks of members differ by at most 5 s.
+/// How long a token key is kept past its end, in seconds. A token may end with its key, and validators of tokens give
+/// `exp` up to 60 s of leeway (our own do), so a bundle without the key would refuse what they are to accept. An issuing
+/// certificate is kept as long, so that one that was revoked is still known to verifiers whose clocks are behind.
+///
+/// A root goes with the second after its own end: nothing under it outlives it (design section 2, property 3), and a chain
+/// with an expired root verifies nowhere.
 pub const EXPIRY_GRACE: i64 = 60;
 
 /// A step that is due.
@@ -51,20 +58,32 @@ pub enum Due {
 /// When the successor of an authority with this validity is to be prepared.
 #[must_use]
 pub fn prepare_at(validity: &Validity) -> UnixSeconds {
-    let left = validity.seconds().wrapping_div(2).min(PREPARE_AT_MOST);
+    let left = life(validity).wrapping_div(2).min(PREPARE_AT_MOST);
     validity.not_after().minus(left)
 }
 
 /// When the successor of an authority with this validity is to be activated.
 #[must_use]
 pub fn activate_at(validity: &Validity) -> UnixSeconds {
-    let left = validity.seconds().wrapping_div(6).min(ACTIVATE_AT_MOST);
+    let left = life(validity).wrapping_div(6).min(ACTIVATE_AT_MOST);
     validity.not_after().minus(left)
 }
 
-/// Whether something with this validity has ended for so long that it can be removed.
-pub(crate) fn is_prunable(validity: &Validity, now: UnixSeconds) -> bool {
-    now > validity.not_after().plus(EXPIRY_GRACE)
+/// Seconds from the making of an authority to its end.
+fn life(validity: &Validity) -> i64 {
+    validity.seconds().saturating_sub(BACKDATE).max(0)
+}
+
+/// The first instant at which a root with this validity can be removed.
+#[must_use]
+pub fn root_gone_at(validity: &Validity) -> UnixSeconds {
+    validity.not_after().plus(1)
+}
+
+/// The first instant at which a token key or an issuing certificate with this validity can be removed.
+#[must_use]
+pub fn gone_at(validity: &Validity) -> UnixSeconds {
+    validity.not_after().plus(EXPIRY_GRACE).plus(1)
 }
 
 /// What is due at `now`, in the order in which it is to be done. Nothing is due before the authority is founded.

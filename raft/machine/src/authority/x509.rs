@@ -1,9 +1,9 @@
 //! X.509 authorities: the roots of the trust domain.
 
 use bytes::Bytes;
-use quorate_proto_identity::{AuthorityId, Validity};
+use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
 
-use super::{AuthorityState, AuthorityTimes, Sealed};
+use super::{AuthorityState, AuthorityTimes, Sealed, root_gone_at};
 
 /// A root: a key pair made by the leader, shared by all nodes through the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,4 +22,11 @@ pub struct X509Authority {
     pub times: AuthorityTimes,
     /// Its private key, as long as it is in use.
     pub sealed: Option<Sealed>,
+}
+
+impl X509Authority {
+    /// Whether it has ended and can be removed. One that is active stays until another takes its place.
+    pub(crate) fn is_prunable(&self, now: UnixSeconds) -> bool {
+        self.state != AuthorityState::Active && now >= root_gone_at(&self.validity)
+    }
 }

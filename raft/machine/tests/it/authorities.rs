@@ -7,7 +7,7 @@ use quorate_raft_machine::{
     RefusalCode, Sealed, SealedFor, due,
 };
 
-use crate::world::{TestRoot, World, jwt_key, life, number, sealed_to};
+use crate::world::{TestRoot, World, backdated, jwt_key, life, number, sealed_to};
 
 fn prepare(root: &TestRoot) -> Operation {
     Operation::PrepareX509Authority(Box::new(root.new.clone()))
@@ -182,9 +182,8 @@ fn a_token_key_that_is_not_in_order_is_refused() {
         let message = world.refused_with(Operation::PrepareJwtAuthority(Box::new(new)), RefusalCode::Invalid);
         assert!(message.contains(expected), "{message:?} does not say {expected:?}");
     }
-    let mut backdated = jwt_key("jwt-2", world.now - 30, 150);
-    backdated.sealed = sealed_to(&[1]);
-    world.one(Operation::PrepareJwtAuthority(Box::new(backdated))).unwrap();
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
 }
 
 #[test]
@@ -281,8 +280,8 @@ fn steps_fall_due_at_half_and_at_a_sixth_of_a_life() {
     world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
     assert_eq!(at(&world, 119), []);
     assert_eq!(at(&world, 120), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
-    assert!(!at(&world, 120 + EXPIRY_GRACE).contains(&Due::PruneAuthorities));
-    assert!(at(&world, 121 + EXPIRY_GRACE).contains(&Due::PruneAuthorities));
+    assert!(!at(&world, 120).contains(&Due::PruneAuthorities));
+    assert!(at(&world, 121).contains(&Due::PruneAuthorities));
 }
 
 #[test]
@@ -307,12 +306,48 @@ fn after_a_year_switched_off_a_new_authority_is_made_and_signs_at_once() {
 fn long_lives_are_prepared_30_days_and_activated_7_days_before_their_end() {
     use quorate_raft_machine::authority::{activate_at, prepare_at};
     const DAY: i64 = 24 * 3_600;
-    let year = life(0, 365 * DAY);
+    let year = backdated(0, 365 * DAY);
     assert_eq!(prepare_at(&year), UnixSeconds(335 * DAY));
     assert_eq!(activate_at(&year), UnixSeconds(358 * DAY));
-    let month = life(0, 30 * DAY);
+    let month = backdated(0, 30 * DAY);
     assert_eq!(prepare_at(&month), UnixSeconds(15 * DAY));
     assert_eq!(activate_at(&month), UnixSeconds(25 * DAY));
+}
+
+#[test]
+fn an_authority_of_seconds_is_replaced_once_in_its_life() {
+    use quorate_raft_machine::authority::{activate_at, prepare_at};
+    let short = backdated(0, 24);
+    assert_eq!((prepare_at(&short), activate_at(&short)), (UnixSeconds(12), UnixSeconds(20)));
+    let shortest = backdated(0, 2);
+    assert_eq!((prepare_at(&shortest), activate_at(&shortest)), (UnixSeconds(1), UnixSeconds(2)));
+    let not_backdated = life(0, 12);
+    assert_eq!(prepare_at(&not_backdated), UnixSeconds(12), "shorter than the backdating: at its end, not before it");
+}
+
+/// Nothing under a root outlives it, but a token may end with its key and is accepted for 60 s more.
+#[test]
+fn a_root_leaves_the_bundle_at_its_end_and_a_token_key_after_the_leeway_of_validators() {
+    let mut world = World::founded();
+    let first = world.active_root();
+    let next = world.root(120);
+    world.one(prepare(&next)).unwrap();
+    world.one(activate(&next, vec![])).unwrap();
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
+    world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
+    let pruned = |x509, jwt| Ok(Done::AuthoritiesPruned { x509, jwt, issuing: 0 });
+    world.now += 120;
+    assert_eq!(world.one(Operation::PruneAuthorities), pruned(0, 0));
+    world.now += 1;
+    assert_eq!(world.one(Operation::PruneAuthorities), pruned(1, 0));
+    assert!(world.state.bundle().x509_authorities.iter().all(|root| root.id != first.id()));
+    world.now += EXPIRY_GRACE - 1;
+    assert_eq!(world.one(Operation::PruneAuthorities), pruned(0, 0));
+    assert_eq!(world.state.bundle().jwt_authorities.len(), 2);
+    world.now += 1;
+    assert_eq!(world.one(Operation::PruneAuthorities), pruned(0, 1));
+    assert_eq!(world.state.bundle().jwt_authorities.len(), 1);
 }
 
 #[test]

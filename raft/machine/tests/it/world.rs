@@ -11,6 +11,7 @@ use quorate_proto_identity::{
     AuthorityId, ClusterId, EntryId, KeyType, MemberNumber, NodeName, PrivateKey, Selector, SelectorSet, SerialNumber,
     SpiffeId, TrustDomain, UnixMillis, UnixSeconds, Validity,
 };
+use quorate_raft_machine::authority::BACKDATE;
 use quorate_raft_machine::{
     COMMAND_VERSION, Caller, Command, EntryDraft, Event, Found, MemberDraft, MemberRole, MemberStatus,
     NewIssuingCertificate, NewJwtAuthority, NewX509Authority, NodeScope, Operation, OperationResult, Origin, Outcome,
@@ -122,6 +123,11 @@ pub(crate) fn life(from: i64, seconds: i64) -> Validity {
     Validity::new(UnixSeconds(from), UnixSeconds(from + seconds)).unwrap()
 }
 
+/// The validity of an authority that is made at `from`, as leaders make them.
+pub(crate) fn backdated(from: i64, seconds: i64) -> Validity {
+    life(from - BACKDATE, BACKDATE + seconds)
+}
+
 pub(crate) fn crl(key: &PrivateKey, from: i64, seconds: i64) -> Bytes {
     let template = CrlTemplate {
         this_update: UnixSeconds(from - 30),
@@ -135,8 +141,11 @@ pub(crate) fn crl(key: &PrivateKey, from: i64, seconds: i64) -> Bytes {
 pub(crate) fn root(from: i64, seconds: i64, serial_from: u64) -> TestRoot {
     let key = key();
     let trust_domain = domain();
-    let template =
-        AuthorityTemplate { trust_domain: &trust_domain, serial: serial(serial_from), validity: life(from, seconds) };
+    let template = AuthorityTemplate {
+        trust_domain: &trust_domain,
+        serial: serial(serial_from),
+        validity: backdated(from, seconds),
+    };
     let certificate = build_root(&template, &key).unwrap();
     let new = NewX509Authority {
         certificate: Bytes::copy_from_slice(certificate.der()),
@@ -150,7 +159,7 @@ pub(crate) fn jwt_key(name: &str, from: i64, seconds: i64) -> NewJwtAuthority {
     NewJwtAuthority {
         id: AuthorityId::new(name).unwrap(),
         public_key: Bytes::copy_from_slice(key().public_key().spki_der()),
-        validity: life(from, seconds),
+        validity: backdated(from, seconds),
         sealed: sealed_to(&[1]),
     }
 }
