@@ -13,12 +13,17 @@ pub const DNS_NAMES_PER_ENTRY: usize = 128;
 /// Most trust domains that an entry federates with: every one is a bundle in each answer to the workload.
 pub const FEDERATES_WITH_PER_ENTRY: usize = 128;
 
-/// Longest hint, in characters (spire-api.md section 7).
+/// Longest hint, in bytes: no more than that need a client of the Workload API take (WAPI-56, SB-13). The registration API
+/// counts characters (spire-api.md section 7), which in UTF-8 can be four times as many bytes, so the stricter one counts.
 pub const HINT_LIMIT: usize = 1_024;
 
 /// Most bytes of all texts of an entry together: what is larger could not travel beside others in a batch of 256 KiB
 /// (design section 4), and one million of them would not fit any machine.
 pub const ENTRY_BYTES_LIMIT: usize = 128 * 1024;
+
+/// Shortest lifetime of X509-SVIDs that an entry may ask for, in seconds, but for 0, which leaves it to the policy: times
+/// are whole seconds and renewal is due at half life, so with one second there would be gaps.
+pub const SHORTEST_X509_SVID_TTL: u32 = crate::policy::SHORTEST_LIFETIME;
 
 /// Longest lifetime that an entry may ask for, in seconds: what the registration API can say (`int32`).
 pub const TTL_LIMIT: u32 = i32::MAX as u32;

@@ -7,7 +7,7 @@ use quorate_proto_identity::{Selector, SelectorSet, SpiffeId, TrustDomain};
 
 use crate::entry::{
     DNS_NAMES_PER_ENTRY, ENTRY_BYTES_LIMIT, Entry, EntryChange, EntryDraft, FEDERATES_WITH_PER_ENTRY, HINT_LIMIT,
-    SELECTORS_PER_ENTRY, TTL_LIMIT,
+    SELECTORS_PER_ENTRY, SHORTEST_X509_SVID_TTL, TTL_LIMIT,
 };
 use crate::outcome::{Refusal, RefusalCode};
 
@@ -16,10 +16,11 @@ const RESERVED_PATH: &str = "/spire";
 
 /// Checks a draft's fields, each by itself.
 pub(crate) fn check_draft(draft: &EntryDraft, trust_domain: &TrustDomain) -> Result<(), Refusal> {
-    check_parent_id(&draft.parent_id, trust_domain)?;
+    // First what somebody wrote: the parent is often filled in, and from this ID's trust domain.
     check_spiffe_id(&draft.spiffe_id, trust_domain)?;
+    check_parent_id(&draft.parent_id, trust_domain)?;
     check_selectors(&draft.selectors)?;
-    check_ttl("x509_svid_ttl", draft.x509_svid_ttl)?;
+    check_x509_svid_ttl(draft.x509_svid_ttl)?;
     check_ttl("jwt_svid_ttl", draft.jwt_svid_ttl)?;
     check_dns_names(&draft.dns_names)?;
     check_hint(&draft.hint)?;
@@ -38,7 +39,7 @@ pub(crate) fn check_change(change: &EntryChange, trust_domain: &TrustDomain) -> 
         check_selectors(selectors)?;
     }
     if let Some(ttl) = change.x509_svid_ttl {
-        check_ttl("x509_svid_ttl", ttl)?;
+        check_x509_svid_ttl(ttl)?;
     }
     if let Some(ttl) = change.jwt_svid_ttl {
         check_ttl("jwt_svid_ttl", ttl)?;
@@ -79,7 +80,7 @@ pub(crate) fn check_stored(entry: &Entry, trust_domain: &TrustDomain) -> Result<
     check_parent_id(&entry.parent_id, trust_domain)?;
     check_spiffe_id(&entry.spiffe_id, trust_domain)?;
     check_selectors(&entry.selectors)?;
-    check_ttl("x509_svid_ttl", entry.x509_svid_ttl)?;
+    check_x509_svid_ttl(entry.x509_svid_ttl)?;
     check_ttl("jwt_svid_ttl", entry.jwt_svid_ttl)?;
     check_dns_names(&entry.dns_names)?;
     check_hint(&entry.hint)?;
@@ -122,6 +123,16 @@ fn check_selectors(selectors: &SelectorSet) -> Result<(), Refusal> {
     }
 }
 
+fn check_x509_svid_ttl(ttl: u32) -> Result<(), Refusal> {
+    if (1..SHORTEST_X509_SVID_TTL).contains(&ttl) {
+        return Err(Refusal::invalid(format!(
+            "x509_svid_ttl is {ttl} s, too short to be renewed without a gap: ask for {SHORTEST_X509_SVID_TTL} s or more, or \
+             for 0, which is what the policy says"
+        )));
+    }
+    check_ttl("x509_svid_ttl", ttl)
+}
+
 fn check_ttl(field: &str, ttl: u32) -> Result<(), Refusal> {
     if ttl > TTL_LIMIT {
         return Err(Refusal::invalid(format!("{field} is {ttl} s, the most is {TTL_LIMIT} s")));
@@ -130,9 +141,8 @@ fn check_ttl(field: &str, ttl: u32) -> Result<(), Refusal> {
 }
 
 fn check_hint(hint: &str) -> Result<(), Refusal> {
-    let length = hint.chars().count();
-    if length > HINT_LIMIT {
-        return Err(Refusal::invalid(format!("hint has {length} characters, the most is {HINT_LIMIT}")));
+    if hint.len() > HINT_LIMIT {
+        return Err(Refusal::invalid(format!("hint has {} bytes, the most is {HINT_LIMIT}", hint.len())));
     }
     Ok(())
 }

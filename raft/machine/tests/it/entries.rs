@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quorate_proto_identity::{TrustDomain, UnixSeconds};
 use quorate_raft_machine::entry::{
     DNS_NAMES_PER_ENTRY, ENTRY_BYTES_LIMIT, HINT_LIMIT, PRUNED_ENTRIES_PER_OPERATION, SELECTORS_PER_ENTRY,
+    SHORTEST_X509_SVID_TTL,
 };
 use quorate_raft_machine::{
     AdditionalAttributes, Done, EntryChange, EntryDraft, EntryFilter, Event, Operation, RefusalCode,
@@ -179,11 +180,17 @@ fn each_rule_of_registration_is_kept_on_create_and_on_update() {
         (EntryChange { selectors: Some(selectors(&many)), ..EntryChange::default() }, RefusalCode::Invalid, "129"),
         (EntryChange { selectors: Some(selectors(&big)), ..EntryChange::default() }, RefusalCode::Invalid, "bytes"),
         (EntryChange { x509_svid_ttl: Some(1 << 31), ..EntryChange::default() }, RefusalCode::Invalid, "x509_svid_ttl"),
+        (EntryChange { x509_svid_ttl: Some(1), ..EntryChange::default() }, RefusalCode::Invalid, "without a gap"),
         (EntryChange { jwt_svid_ttl: Some(1 << 31), ..EntryChange::default() }, RefusalCode::Invalid, "jwt_svid_ttl"),
         (
-            EntryChange { hint: Some("ü".repeat(HINT_LIMIT + 1)), ..EntryChange::default() },
+            EntryChange { hint: Some("x".repeat(HINT_LIMIT + 1)), ..EntryChange::default() },
             RefusalCode::Invalid,
-            "hint",
+            "hint has 1025 bytes",
+        ),
+        (
+            EntryChange { hint: Some("ü".repeat(HINT_LIMIT / 2 + 1)), ..EntryChange::default() },
+            RefusalCode::Invalid,
+            "hint has 1026 bytes",
         ),
         (
             EntryChange { dns_names: Some(vec!["a_b".to_owned()]), ..EntryChange::default() },
@@ -249,6 +256,17 @@ fn each_rule_of_registration_is_kept_on_create_and_on_update() {
             assert!(message.contains(expected), "{message:?} does not say {expected:?}");
         }
     }
+}
+
+/// SB-13, and the least lifetime that can be renewed.
+#[test]
+fn what_lies_on_a_limit_is_taken() {
+    let mut world = World::founded();
+    let mut longest = draft("a", "/a", &["unix:uid:1"]);
+    longest.hint = "ü".repeat(HINT_LIMIT / 2);
+    longest.x509_svid_ttl = SHORTEST_X509_SVID_TTL;
+    longest.jwt_svid_ttl = 1;
+    assert!(matches!(world.one(create(longest)), Ok(Done::EntryCreated { .. })));
 }
 
 #[test]

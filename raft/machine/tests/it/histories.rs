@@ -69,9 +69,16 @@ struct Choice {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    (0..20_u8, 0..6_u8, 0..7_u8, 0..128_u8, 0..3_u32, proptest::option::of(0..40_u8), any::<u8>()).prop_map(
-        |(id, path, parent, selectors, ttl, ends_in, bits)| Choice { id, path, parent, selectors, ttl, ends_in, bits },
-    )
+    (0..20_u8, 0..6_u8, 0..7_u8, 0..128_u8, prop_oneof![Just(0), 2..4_u32], proptest::option::of(0..40_u8), any::<u8>())
+        .prop_map(|(id, path, parent, selectors, ttl, ends_in, bits)| Choice {
+            id,
+            path,
+            parent,
+            selectors,
+            ttl,
+            ends_in,
+            bits,
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
