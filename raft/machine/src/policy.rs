@@ -139,15 +139,29 @@ fn at_most_part(short: (&'static str, u32), part: u32, long: (&'static str, u32)
     if u64::from(short.1).saturating_mul(u64::from(part)) <= u64::from(long.1) {
         return Ok(());
     }
+    let lower = long.1.checked_div(part).filter(|lower| *lower >= SHORTEST_LIFETIME);
+    let raise = short.1.checked_mul(part).filter(|raise| *raise <= AUTHORITY_LIFETIME_LIMIT);
     Err(PolicyError::TooLong {
         field: short.0,
         value: short.1,
         limiting: long.0,
         limiting_value: long.1,
         part,
-        lower: long.1.checked_div(part).unwrap_or_default(),
-        raise: u64::from(short.1).saturating_mul(u64::from(part)),
+        lower,
+        raise,
     })
+}
+
+/// What mends a value that is too long beside another: only what the ranges of both allow is proposed.
+fn remedy(field: &str, lower: Option<u32>, limiting: &str, raise: Option<u32>) -> String {
+    match (lower, raise) {
+        (Some(lower), Some(raise)) => {
+            format!("lower {field} to at most {lower} s, or raise {limiting} to at least {raise} s")
+        }
+        (Some(lower), None) => format!("lower {field} to at most {lower} s"),
+        (None, Some(raise)) => format!("raise {limiting} to at least {raise} s"),
+        (None, None) => format!("lower {field} and raise {limiting}"),
+    }
 }
 
 /// Ed25519 is for leaves alone: too many verifiers refuse it in chains, and the JWT-SVID standard does not list EdDSA.
@@ -173,8 +187,8 @@ pub enum PolicyError {
     NoRefreshHint,
     /// One value is too long beside another.
     #[error(
-        "{field} is {value} s, more than 1/{part} of {limiting}, which is {limiting_value} s: lower {field} to at most \
-         {lower} s, or raise {limiting} to at least {raise} s"
+        "{field} is {value} s, more than 1/{part} of {limiting}, which is {limiting_value} s: {}",
+        remedy(field, *lower, limiting, *raise)
     )]
     TooLong {
         /// The value that is too long.
@@ -187,10 +201,10 @@ pub enum PolicyError {
         limiting_value: u32,
         /// Which part of that one it may be.
         part: u32,
-        /// What would pass in its place.
-        lower: u32,
-        /// What would pass in place of the other.
-        raise: u64,
+        /// The most that would pass in its place, if anything would.
+        lower: Option<u32>,
+        /// The least that would pass in place of the other, if anything would.
+        raise: Option<u32>,
     },
     /// The key type is not for this use.
     #[error(

@@ -2,7 +2,7 @@
 
 use quorate_proto_api::cluster::{KeyType as WireKeyType, NetworkProfile as WireNetwork, Policy as WirePolicy};
 use quorate_proto_identity::KeyType;
-use quorate_raft_machine::{NetworkProfile, Policy};
+use quorate_raft_machine::{NetworkProfile, Policy, policy::AUTHORITY_LIFETIME_LIMIT};
 use tonic::Status;
 
 /// Takes a policy from a request. Whether its values go together is not looked at here.
@@ -78,8 +78,10 @@ pub(super) fn expected_revision(given: Option<u64>) -> Result<u64, Status> {
 fn seconds(field: &str, value: i64, default: u32) -> Result<u32, Status> {
     match value {
         0 => Ok(default),
-        value => u32::try_from(value)
-            .map_err(|_| Status::invalid_argument(format!("{field} is {value} s, which is no lifetime"))),
+        value => u32::try_from(value).map_err(|_| {
+            let most = AUTHORITY_LIFETIME_LIMIT;
+            Status::invalid_argument(format!("{field} is {value} s: give at most {most} s, or 0 for the default"))
+        }),
     }
 }
 

@@ -96,6 +96,9 @@ pub(super) fn check_record(draft: &MemberDraft) -> Result<(), Refusal> {
         if text.len() > MEMBER_TEXT_LIMIT {
             return Err(Refusal::invalid(format!("{field} has more than {MEMBER_TEXT_LIMIT} bytes")));
         }
+        if !is_plain(text) {
+            return Err(Refusal::invalid(format!("{field} {text:?}: {PLAIN_RULE}")));
+        }
     }
     if draft.labels.len() > LABELS_PER_MEMBER {
         return Err(Refusal::invalid(format!(
@@ -110,6 +113,9 @@ pub(super) fn check_record(draft: &MemberDraft) -> Result<(), Refusal> {
                 "label {key:?} = {value:?}: both need 1 to {MEMBER_TEXT_LIMIT} bytes, the key without ':'"
             )));
         }
+        if !is_plain(key) || !is_plain(value) {
+            return Err(Refusal::invalid(format!("label {key:?} = {value:?}: {PLAIN_RULE}")));
+        }
     }
     if draft.addresses.len() > ADDRESSES_PER_MEMBER {
         return Err(Refusal::invalid(format!(
@@ -117,8 +123,22 @@ pub(super) fn check_record(draft: &MemberDraft) -> Result<(), Refusal> {
             draft.addresses.len()
         )));
     }
-    match draft.addresses.iter().find(|address| address.is_empty() || address.len() > ADDRESS_LIMIT) {
-        Some(address) => Err(Refusal::invalid(format!("address {address:?} must have 1 to {ADDRESS_LIMIT} bytes"))),
-        None => Ok(()),
+    for address in &draft.addresses {
+        if address.is_empty() || address.len() > ADDRESS_LIMIT {
+            return Err(Refusal::invalid(format!("address {address:?} must have 1 to {ADDRESS_LIMIT} bytes")));
+        }
+        if !is_plain(address) {
+            return Err(Refusal::invalid(format!("address {address:?}: {PLAIN_RULE}")));
+        }
     }
+    Ok(())
+}
+
+/// What [`is_plain`] asks for.
+const PLAIN_RULE: &str = "it must hold no control character, and neither begin nor end with white space";
+
+/// Whether a text about a member is one that people can tell from another when they see it: these texts become node
+/// selectors, are compared byte for byte, and are printed to terminals.
+fn is_plain(text: &str) -> bool {
+    text.trim() == text && !text.chars().any(char::is_control)
 }

@@ -81,7 +81,7 @@ fn there_are_at_most_so_many_members_and_a_removal_makes_room() {
 
 #[test]
 fn records_beyond_a_limit_are_refused() {
-    let cases: [Change<MemberDraft>; 9] = [
+    let cases: [Change<MemberDraft>; 15] = [
         |m| m.sealing_key = bytes::Bytes::new(),
         |m| m.region = "x".repeat(256),
         |m| m.zone = "x".repeat(256),
@@ -91,6 +91,12 @@ fn records_beyond_a_limit_are_refused() {
         |m| m.labels = [("a".to_owned(), String::new())].into(),
         |m| m.addresses = vec!["a:1".to_owned(); 17],
         |m| m.addresses = vec![String::new()],
+        |m| m.region = " ".to_owned(),
+        |m| m.zone = "a\n".to_owned(),
+        |m| m.build = "a\u{1b}[2Jb".to_owned(),
+        |m| m.labels = [("a".to_owned(), "\t".to_owned())].into(),
+        |m| m.labels = [(" a".to_owned(), "x".to_owned())].into(),
+        |m| m.addresses = vec!["a:1\r".to_owned()],
     ];
     let mut world = World::founded();
     for change in cases {

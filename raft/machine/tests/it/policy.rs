@@ -1,6 +1,7 @@
 //! The policy: cross checks, and compare and set.
 
 use quorate_proto_identity::KeyType;
+use quorate_raft_machine::policy::AUTHORITY_LIFETIME_LIMIT;
 use quorate_raft_machine::{Done, Event, Operation, Policy, RefusalCode};
 
 use crate::world::{Change, World, short_policy};
@@ -40,6 +41,15 @@ fn each_contradiction_names_both_values_and_what_would_pass() {
             assert!(message.contains(text), "{message:?} does not say {text:?}");
         }
     }
+    let tiny = Policy { root_lifetime: 11, issuing_lifetime: 2, ..short_policy() };
+    let text = tiny.check().unwrap_err().to_string();
+    assert!(text.ends_with("which is 11 s: raise root_lifetime to at least 12 s"), "{text}");
+    let huge = Policy { issuing_lifetime: AUTHORITY_LIFETIME_LIMIT, ..short_policy() };
+    let text = huge.check().unwrap_err().to_string();
+    assert!(text.ends_with("which is 120 s: lower issuing_lifetime to at most 20 s"), "{text}");
+    let both = Policy { root_lifetime: 2, ..huge };
+    let text = both.check().unwrap_err().to_string();
+    assert!(text.ends_with("which is 2 s: lower issuing_lifetime and raise root_lifetime"), "{text}");
     let leaf = Policy { x509_svid_key_type: KeyType::Ed25519, ..short_policy() };
     assert_eq!(leaf.check(), Ok(()), "leaves may be Ed25519");
 }
