@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
-use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -38,13 +38,13 @@ const SECONDS_BUCKETS: &[f64] =
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The environment variable says something else than levels.
-    #[error("{LOG_VARIABLE} is {value:?}, which is no level (error, warn, info, debug, trace) and no list of targets")]
+    #[error(
+        "{LOG_VARIABLE} is {value:?}: write a level (off, error, warn, info, debug, trace), or levels by target, as in \
+         info,quorate_actors=debug"
+    )]
     Variable {
         /// What it says.
         value: String,
-        /// What is wrong with it.
-        #[source]
-        source: ParseError,
     },
     /// The metrics registry could not be made.
     #[error("the metrics could not be set up")]
@@ -56,9 +56,9 @@ pub enum TelemetryError {
 /// # Errors
 /// When the environment variable is malformed.
 pub fn start_logging(config: LogConfig) -> Result<(), TelemetryError> {
-    let targets = match std::env::var(LOG_VARIABLE) {
-        Ok(value) if !value.is_empty() => value.parse().map_err(|source| TelemetryError::Variable { value, source })?,
-        Ok(_) | Err(_) => targets(config.level),
+    let targets = match std::env::var_os(LOG_VARIABLE) {
+        Some(value) if !value.is_empty() => named_targets(&value.to_string_lossy())?,
+        Some(_) | None => targets(config.level),
     };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(targets);
@@ -68,6 +68,20 @@ pub fn start_logging(config: LogConfig) -> Result<(), TelemetryError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     Ok(())
+}
+
+/// Takes levels that somebody wrote down.
+///
+/// The library takes a word that is no level for a target, and then shows nothing but that: a mistyped level would
+/// silence the node. So a word by itself has to be a level here.
+fn named_targets(value: &str) -> Result<Targets, TelemetryError> {
+    let wrong = || TelemetryError::Variable { value: value.to_owned() };
+    // The library also reads nothing at all as a level.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if !value.split(',').all(|part| is_level(part.split_once('=').map_or(part, |(_, level)| level).trim())) {
+        return Err(wrong());
+    }
+    value.parse().map_err(|_| wrong())
 }
 
 fn targets(level: Level) -> Targets {
@@ -128,6 +142,16 @@ mod tests {
         assert!(!info.would_enable("quorate_node", &Level::DEBUG));
         assert!(!info.would_enable("openraft::core", &Level::INFO));
         assert!(info.would_enable("openraft::core", &Level::WARN));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_with_those_there_are() {
+        assert!(named_targets("info,quorate_actors=debug").unwrap().would_enable("quorate_actors", &Level::DEBUG));
+        assert!(!named_targets("off").unwrap().would_enable("quorate_node", &Level::ERROR));
+        for wrong in ["loud", "info,loud", "quorate_actors", "quorate_actors=loud", "=", "info,,warn", " "] {
+            let error = named_targets(wrong).unwrap_err().to_string();
+            assert!(error.contains("off, error, warn, info, debug, trace"), "{wrong}: {error}");
+        }
     }
 
     #[test]
