@@ -77,9 +77,8 @@ pub enum EngineError {
     /// The newest snapshot cannot be read, or a file cannot be removed; the cause says what to do.
     #[error("the snapshots cannot be used")]
     Snapshot(#[from] crate::snapshot::LoadError),
-    /// The node's directory says that it is member 0, a number that no member has (ELE-04). Remove this member from the
-    /// cluster and join it again with an empty data directory.
-    #[error("the data directory belongs to member 0, which there is not: join again with an empty data directory")]
+    /// The node's directory says that it is member 0, a number that no member has (ELE-04).
+    #[error("the data directory belongs to member 0, which there is not: restore the directory from a copy")]
     NoNumber,
     /// What is in the log cannot be applied, or Raft came to an end at once.
     #[error("consensus cannot start: {reason}")]

@@ -27,6 +27,7 @@ mod segment;
 mod wal;
 mod writer;
 
+pub(crate) use error::REMEDY;
 pub use error::{Action, IoFailure, OpenError, ReadError, WalError};
 pub use limits::{CACHE_BYTES, MAX_RECORD_BYTES, SEGMENT_BYTES};
 pub use options::{Drive, WalOptions};

@@ -7,9 +7,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What a member does whose log is damaged: its data is on the other members, its vote is nowhere else.
-pub(crate) const REJOIN: &str = "remove this member from the cluster and join it again with an empty data directory; \
-     nothing on disk was changed";
+/// What to do about a damaged or lost log. In a cluster of several the data is on the other members, and the vote is
+/// nowhere else. A node that is alone has the only copy of the authority: on an empty directory it would be another one
+/// of the same name, which no workload trusts.
+pub(crate) const REMEDY: &str = "in a cluster of several, remove this member and join it again with an empty data \
+     directory; a node that is alone has the only copy of its authority: restore the data directory from a copy, never \
+     start on an empty one";
 
 /// What was being done to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +96,7 @@ pub enum OpenError {
     /// There is no log although this member was initialised (WAL-18): the disk was emptied or another
     /// one is mounted. A member that forgot its vote could vote twice, so it must not start.
     #[error(
-        "there is no log in {}: mount the right disk, or {REJOIN}", directory.display()
+        "there is no log in {}: mount the right disk; if it is lost, {REMEDY}", directory.display()
     )]
     Empty {
         /// The log directory.
@@ -118,7 +121,7 @@ pub enum OpenError {
         source: VersionError,
     },
     /// Bytes that were synced are not what was written (WAL-11, WAL-13, WAL-14).
-    #[error("{} is damaged at offset {offset}: {problem}: {REJOIN}", file.display())]
+    #[error("{} is damaged at offset {offset}: {problem}; nothing on disk was changed: {REMEDY}", file.display())]
     Damaged {
         /// The damaged or missing file.
         file: PathBuf,
@@ -127,8 +130,8 @@ pub enum OpenError {
         /// What is wrong there.
         problem: String,
     },
-    /// The disk refused. A full disk: free some space and start again. EIO: replace the disk and
-    /// rejoin.
+    /// The disk refused. A full disk: free some space and start again. EIO: replace the disk, then
+    /// as for damage.
     #[error("the log cannot be opened")]
     Io(#[from] IoFailure),
 }
@@ -181,8 +184,8 @@ pub enum ReadError {
     /// The disk refused.
     #[error("entries cannot be read")]
     Io(#[from] IoFailure),
-    /// An entry on disk is not what was written: the disk rots. Stop, and let the member rejoin.
-    #[error("entry {index} in {} is damaged at offset {offset}: {REJOIN}", file.display())]
+    /// An entry on disk is not what was written: the disk rots. Stop, and do what the message says.
+    #[error("entry {index} in {} is damaged at offset {offset}; nothing on disk was changed: {REMEDY}", file.display())]
     Damaged {
         /// The entry.
         index: u64,

@@ -1,7 +1,7 @@
 //! What can go wrong with a snapshot, and what an operator can do.
 
 use crate::header::VersionError;
-use crate::log::IoFailure;
+use crate::log::{IoFailure, REMEDY};
 use crate::log_id::WalIdentity;
 use std::path::PathBuf;
 
@@ -41,8 +41,8 @@ pub enum SnapshotError {
     },
     /// No sound snapshot reaches up to where the log begins.
     #[error(
-        "no sound snapshot covers the entries up to {purged} that the log has purged: remove this member \
-         from the cluster and join it again with an empty data directory; nothing on disk was changed"
+        "no sound snapshot covers the entries up to {purged} that the log has purged; nothing on disk was \
+         changed: {REMEDY}"
     )]
     NoneCovers {
         /// Newest index that the log no longer has.

@@ -184,6 +184,7 @@ fn a_damaged_snapshot_is_passed_over_only_while_the_log_holds_everything_after_a
     assert_eq!(chosen(Some(log_id(2, 10))).unwrap(), Some(meta(10)));
     let error = chosen(Some(log_id(2, 11))).unwrap_err();
     assert!(error.to_string().contains("join it again"), "{error}");
+    assert!(error.to_string().contains("restore the data directory from a copy"), "a lone node: {error}");
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("snap-2-1-20.snapshot"), "{cause}");
     disk.flip_bit(directory().join("snap-2-1-10.snapshot"), 3000).unwrap();
