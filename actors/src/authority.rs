@@ -37,6 +37,7 @@ use crate::{
     events,
     mailbox::{Address, Envelope, Outcome},
     own::Own,
+    session::keeper::OpenStreams,
 };
 
 /// How many requests may wait: two from each of the most members that a cluster has.
@@ -83,6 +84,8 @@ pub(crate) struct AuthorityArguments {
     pub(crate) workshop: Workshop,
     /// The newest request of each member, for certificates under a root that is activated; outlives a restart.
     pub(crate) requests: Arc<Requests>,
+    /// The streams that an authority must have reached before it signs.
+    pub(crate) streams: OpenStreams,
     pub(crate) address: Address<AuthorityMessage>,
 }
 

@@ -28,7 +28,7 @@ use crate::{
     session::{
         IDENTITIES_PER_CALLER_LIMIT, WorkloadApi,
         core::Core,
-        keeper::{KEEPER_MAILBOX_LIMIT, Keeper, KeeperArguments, Keepers, Shard},
+        keeper::{KEEPER_MAILBOX_LIMIT, Keeper, KeeperArguments, Keepers, OpenStreams, Shard},
     },
     sources::KeySource,
     supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
@@ -140,6 +140,7 @@ impl System {
             own,
             workshop: workshop.clone(),
             requests: Arc::default(),
+            streams: OpenStreams::new(shards.clone(), Arc::clone(&core)),
             address: Address::new("authority", AUTHORITY_MAILBOX_LIMIT),
         };
         let issuer = IssuerArguments {

@@ -1,7 +1,10 @@
 //! What is due in the life of authorities, done: prepare, activate, prune.
 
+use std::time::Duration;
+
 use quorate_proto_identity::{AuthorityId, MemberNumber};
 use quorate_raft_machine::{AuthorityKind, AuthorityState, Done, Due, NewIssuingCertificate, Operation, due};
+use tokio::time::Instant;
 
 use super::{
     AuthorityArguments,
@@ -9,6 +12,13 @@ use super::{
     issuing::{IssuingError, Snapshot, confirm_office, open_root, propose, sign, snapshot},
 };
 use crate::metrics;
+
+/// How long an activation waits for streams that do not fetch the bundle with the new authority. One that reads has it
+/// within milliseconds; a client that reads nothing must not keep the authority from moving on.
+const SENT_WAIT: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether they have.
+const SENT_LOOK: Duration = Duration::from_millis(10);
 
 /// Why something that is due was not done. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +66,10 @@ async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationE
         Due::PrepareX509Authority => prepare_root(arguments, &read).await?,
         Due::PrepareJwtAuthority => prepare_token_key(arguments, &read).await?,
         Due::ActivateX509Authority { id } => activate_root(arguments, &read, id).await?,
-        Due::ActivateJwtAuthority { id } => propose(arguments, Operation::ActivateJwtAuthority { id }).await?.0,
+        Due::ActivateJwtAuthority { id } => {
+            until_sent(arguments, AuthorityKind::Jwt, &id).await;
+            propose(arguments, Operation::ActivateJwtAuthority { id }).await?.0
+        }
         Due::PruneAuthorities => propose(arguments, Operation::PruneAuthorities).await?.0,
         Due::PruneExpiredEntries => return prune_entries(arguments).await,
     };
@@ -120,13 +133,15 @@ async fn prepare_token_key(arguments: &AuthorityArguments, read: &Snapshot) -> R
 
 /// Activates a root with an issuing certificate under it for every live member.
 ///
-/// The gate of design section 3 (every live member has applied the root and sent it to its streams) is open by itself
-/// while this node is the only member: it has applied the root, or it would not be due.
+/// The gate of design section 3: every live member has applied the root, and sent it to its streams. While this node is
+/// the only member it has applied the root, or it would not be due; its streams are waited for. With more members, those
+/// must be asked as well.
 async fn activate_root(
     arguments: &AuthorityArguments,
     read: &Snapshot,
     id: AuthorityId,
 ) -> Result<Done, RotationError> {
+    until_sent(arguments, AuthorityKind::X509, &id).await;
     let now = arguments.workshop.sources.now().seconds();
     let found = arguments.handle.state().read(|state| (state.x509_authority(&id).cloned(), state.live_members(now)));
     let (root, live) = found;
@@ -138,6 +153,28 @@ async fn activate_root(
         issuing_certificates.push(sign(arguments, read, &signer, &request).await?);
     }
     Ok(propose(arguments, Operation::ActivateX509Authority { id, issuing_certificates }).await?.0)
+}
+
+/// Waits until the open streams of this node have fetched a bundle with a prepared authority, at most [`SENT_WAIT`].
+///
+/// As a rule the authority was prepared long ago and nothing is waited for. After the expiry of the one before, or with
+/// lives of seconds, both steps come one after the other, and what it signs must not be known sooner than it is.
+async fn until_sent(arguments: &AuthorityArguments, kind: AuthorityKind, id: &AuthorityId) {
+    let until = Instant::now() + SENT_WAIT;
+    loop {
+        let lacking = arguments.streams.lacking(kind);
+        if lacking == 0 {
+            return;
+        }
+        if Instant::now() >= until {
+            tracing::warn!(
+                authority_id = %id, kind = kind_name(kind), streams = lacking,
+                "an authority begins to sign though some streams have not fetched a bundle with it"
+            );
+            return;
+        }
+        tokio::time::sleep(SENT_LOOK).await;
+    }
 }
 
 /// Removes expired entries, a limited number a command, until none is left.

@@ -102,6 +102,11 @@ impl X509Answer {
         self.sequence.load(Ordering::Acquire)
     }
 
+    /// Whether it carries the roots of this bundle.
+    pub(crate) fn has_roots_of(&self, bundle: &BundleAnswers) -> bool {
+        self.roots_since >= bundle.roots_since
+    }
+
     /// Whether it was made of the same parts.
     pub(crate) fn is_made_of(
         &self,

@@ -23,6 +23,7 @@ use std::{
 
 use parking_lot::Mutex;
 use quorate_proto_identity::{SelectorSet, UnixMillis};
+use quorate_raft_machine::AuthorityKind;
 use tokio::time::Instant;
 
 use super::{
@@ -278,6 +279,23 @@ impl Group {
         finished
     }
 
+    /// How many of its open streams have yet to fetch what this bundle has of a kind of authority.
+    pub(crate) fn lacking(&self, bundle: &BundleAnswers, authorities: AuthorityKind) -> usize {
+        let inner = self.inner.lock();
+        let has_roots = inner.x509.as_ref().is_some_and(|answer| answer.has_roots_of(bundle));
+        // Without the roots in the newest answer, it takes one that is newer still.
+        let x509_version = inner.x509_version.saturating_add(u64::from(!has_roots));
+        let lacks = |(kind, slot): &&(Kind, Arc<Slot>)| match (authorities, kind) {
+            (AuthorityKind::X509, Kind::X509Svids) => slot.lacks(x509_version),
+            (AuthorityKind::X509, Kind::X509Bundles) => slot.lacks(bundle.roots_since),
+            (AuthorityKind::Jwt, Kind::JwtBundles) => slot.lacks(bundle.token_keys_since),
+            (AuthorityKind::X509, Kind::JwtBundles) | (AuthorityKind::Jwt, Kind::X509Svids | Kind::X509Bundles) => {
+                false
+            }
+        };
+        inner.slots.values().filter(lacks).count()
+    }
+
     fn leave(&self, number: u64) {
         self.inner.lock().slots.remove(&number);
     }
@@ -470,6 +488,24 @@ mod tests {
         let number = group.sessions.fetch_add(1, Ordering::SeqCst);
         group.inner.lock().slots.insert(number, (Kind::X509Bundles, Arc::clone(&slot)));
         slot
+    }
+
+    #[test]
+    fn a_stream_lacks_a_bundle_until_it_has_fetched_it_or_has_ended() {
+        let group = group();
+        let (first, second) = (join(&group), join(&group));
+        let bundle = Arc::new(BundleAnswers::empty(7));
+        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 2);
+        assert_eq!(group.lacking(&bundle, AuthorityKind::Jwt), 0, "these streams are of roots");
+        for slot in [&first, &second] {
+            slot.put(7, || Answer::X509Bundles(Arc::clone(&bundle)));
+        }
+        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 2, "it waits in both places");
+        assert_eq!(end(&first), None);
+        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 1, "one has fetched it");
+        second.end(Refusal::no_identity());
+        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 0);
+        assert_eq!(group.lacking(&BundleAnswers::empty(8), AuthorityKind::X509), 1);
     }
 
     #[test]

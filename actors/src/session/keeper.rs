@@ -19,7 +19,7 @@ use std::{
 use parking_lot::Mutex;
 use quorate_proto_identity::{Selector, SelectorSet, UnixMillis};
 use quorate_raft_consensus::{AppliedEvents, Handle};
-use quorate_raft_machine::{Event, entry::Entry};
+use quorate_raft_machine::{AuthorityKind, Event, entry::Entry};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
@@ -105,6 +105,27 @@ fn make_room(groups: &mut BTreeMap<SelectorSet, Arc<Group>>) {
         }
         !unused
     });
+}
+
+/// All open streams of this node, for whoever must know what has reached them.
+#[derive(Clone)]
+pub(crate) struct OpenStreams {
+    shards: Vec<Arc<Shard>>,
+    core: Arc<Core>,
+}
+
+impl OpenStreams {
+    pub(crate) fn new(shards: Vec<Arc<Shard>>, core: Arc<Core>) -> Self {
+        Self { shards, core }
+    }
+
+    /// How many streams have yet to fetch what the bundle has now of a kind of authority.
+    pub(crate) fn lacking(&self, authorities: AuthorityKind) -> usize {
+        // Without a bundle nothing was ever sent, and no stream is open.
+        let Ok(bundle) = self.core.bundles.current(&self.core.state) else { return 0 };
+        let groups = |shard: &Arc<Shard>| shard.groups.lock().values().cloned().collect::<Vec<_>>();
+        self.shards.iter().flat_map(groups).map(|group| group.lacking(&bundle, authorities)).sum()
+    }
 }
 
 impl Keepers {

@@ -67,6 +67,12 @@ impl Slot {
         self.inner.lock().version == 0
     }
 
+    /// Whether its stream goes on and has yet to fetch an answer of this version.
+    pub(crate) fn lacks(&self, version: u64) -> bool {
+        let inner = self.inner.lock();
+        inner.end.is_none() && (inner.version < version || inner.waiting.is_some())
+    }
+
     /// Why the stream ends, if it is to.
     pub(crate) fn ended(&self) -> Option<Refusal> {
         self.inner.lock().end.clone()
