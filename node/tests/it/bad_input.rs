@@ -91,12 +91,33 @@ async fn a_socket_directory_that_others_can_write_is_refused() {
 async fn a_data_directory_that_others_can_enter_is_refused() {
     let node = TestNode::prepare();
     fs::create_dir(node.path("data")).unwrap();
-    fs::set_permissions(node.path("data"), Permissions::from_mode(0o777)).unwrap();
-    let (code, said) = node.refused_start();
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("data"), "{said}");
-    assert!(said.contains("0700") || said.contains("chmod"), "it says what to do: {said}");
-    assert_eq!(fs::read_dir(node.path("data")).unwrap().count(), 0);
+    for mode in [0o777, 0o755, 0o750] {
+        fs::set_permissions(node.path("data"), Permissions::from_mode(mode)).unwrap();
+        let (code, said) = node.refused_start();
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(&format!("can be entered or read by others (mode 0{mode:o})")), "{said}");
+        assert!(said.contains("chmod 0700"), "it says what to do: {said}");
+        assert_eq!(fs::read_dir(node.path("data")).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_member_whose_keys_are_gone_is_refused_and_starts_once_they_are_back() {
+    let mut node = TestNode::ready().await;
+    node.kill().await;
+    for name in ["identity.key", "sealing.key"] {
+        fs::rename(node.path("data").join(name), node.path(name)).unwrap();
+        let (code, said) = node.refused_start();
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains(name) && said.contains("its keys cannot be made anew"), "{said}");
+        assert!(said.contains("from a copy") && !said.contains("remove both"), "{said}");
+        assert!(!node.path("data").join(name).exists());
+    }
+    for name in ["identity.key", "sealing.key"] {
+        fs::rename(node.path(name), node.path("data").join(name)).unwrap();
+    }
+    node.start().await;
+    node.wait_ready().await;
 }
 
 #[tokio::test]

@@ -15,15 +15,16 @@ pub use stage::Stage;
 
 use crate::disk::{Disk, DiskLock, LockError, parent};
 use crate::header::VersionError;
-use crate::log::{Action, IoFailure};
+use crate::log::{Action, IoFailure, REMEDY};
 use crate::log_id::WalIdentity;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const LOCK_NAME: &str = "LOCK";
-/// Others' permission to write, by group or by anyone.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Any permission of others, by group or by anyone. A directory of ours never has one: who may only list it learns
+/// names and sizes, and every file in it is safe from them by its own mode alone.
+const OPEN_TO_OTHERS: u32 = 0o077;
 
 /// A data directory that this process holds. The lock ends with this value.
 #[derive(Debug)]
@@ -49,9 +50,9 @@ pub enum DirectoryError {
         /// The path.
         path: PathBuf,
     },
-    /// Others may write to it, and so exchange keys and votes.
-    #[error("{} can be written by others (mode {mode:04o}): run chmod go-w on it", path.display())]
-    WritableByOthers {
+    /// Others may list it or enter it, or even write to it, and so exchange keys and votes.
+    #[error("{} can be entered or read by others (mode {mode:04o}): run chmod 0700 on it", path.display())]
+    OpenToOthers {
         /// The path.
         path: PathBuf,
         /// Its permission bits.
@@ -67,18 +68,15 @@ pub enum DirectoryError {
     },
     /// There is a log or a snapshot, but the file that says whose is gone (WAL-18).
     #[error(
-        "{} is missing although there is a log: restore it from where the directory was copied, or remove \
-         this member from the cluster and join it again with an empty data directory", file.display()
+        "{} is missing although there is a log: restore it from where the directory was copied; if that is gone, \
+         {REMEDY}", file.display()
     )]
     StageMissing {
         /// The stage file.
         file: PathBuf,
     },
     /// The stage file is not what was written.
-    #[error(
-        "{} is damaged: remove this member from the cluster and join it again with an empty data \
-         directory", file.display()
-    )]
+    #[error("{} is damaged; nothing on disk was changed: {REMEDY}", file.display())]
     StageDamaged {
         /// The stage file.
         file: PathBuf,
@@ -100,7 +98,7 @@ pub enum DirectoryError {
         to: Stage,
     },
     /// The disk refused: read-only, full, or failing.
-    #[error("the data directory cannot be used")]
+    #[error(transparent)]
     Io(#[from] IoFailure),
 }
 
@@ -209,8 +207,8 @@ fn check_owner(disk: &dyn Disk, path: &Path) -> Result<(), DirectoryError> {
     if !info.is_ours {
         return Err(DirectoryError::NotOurs { path });
     }
-    if info.mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(DirectoryError::WritableByOthers { path, mode: info.mode });
+    if info.mode & OPEN_TO_OTHERS != 0 {
+        return Err(DirectoryError::OpenToOthers { path, mode: info.mode });
     }
     Ok(())
 }

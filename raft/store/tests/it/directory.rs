@@ -125,16 +125,16 @@ fn a_second_node_on_the_same_directory_is_refused_and_told_who_has_it() {
 }
 
 #[test]
-fn a_directory_that_others_can_write_is_refused_and_nothing_in_it_is_changed() {
+fn a_directory_that_others_can_enter_or_read_is_refused_and_nothing_in_it_is_changed() {
     let home = tempfile::tempdir().unwrap();
-    for mode in [0o777, 0o770, 0o720, 0o702, 0o1777] {
+    for mode in [0o777, 0o755, 0o750, 0o710, 0o701, 0o704, 0o720, 0o702, 0o1777] {
         std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(mode)).unwrap();
         let error = open_real(home.path()).unwrap_err();
-        assert!(error.to_string().contains("can be written by others"), "{error}");
-        assert!(error.to_string().contains("chmod go-w"), "{error}");
+        assert!(error.to_string().contains("can be entered or read by others"), "{error}");
+        assert!(error.to_string().contains("chmod 0700"), "{error}");
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
     }
-    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     open_real(home.path()).unwrap();
 }
 
@@ -196,9 +196,8 @@ fn a_read_only_disk_is_an_error_that_names_the_file_and_nothing_is_changed() {
     drop(directory);
     disk.set_read_only(true);
     let error = open(&disk).unwrap_err();
-    let cause = error.source().unwrap();
-    assert_eq!(cause.to_string(), "cannot create /data/node/LOCK");
-    assert!(cause.source().unwrap().to_string().contains("read-only"), "{cause:?}");
+    assert_eq!(error.to_string(), "cannot create /data/node/LOCK");
+    assert!(error.source().unwrap().to_string().contains("read-only"), "{error:?}");
     let error = Wal::open(shared(&disk), &path().join("log"), IDENTITY, inline()).unwrap_err();
     let cause = error.source().unwrap();
     assert_eq!(cause.to_string(), "cannot create /data/node/log/LOCK");
