@@ -9,6 +9,8 @@ mod filter;
 mod show;
 mod update;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use clap::Subcommand;
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
 use tonic::transport::Channel;
@@ -47,6 +49,19 @@ impl EntryCommand {
             Self::Delete(args) => delete::run(args).await,
             Self::Count(args) => count::run(args).await,
         }
+    }
+}
+
+/// An instant in Unix seconds that has not been yet, or 0, which is never. The node would take any: an entry that has
+/// expired is pruned at its next look, and so would be gone without a word.
+#[expect(clippy::disallowed_methods, reason = "whoever types an instant means it by the clock of this process")]
+fn to_come(text: &str) -> Result<i64, String> {
+    let seconds: i64 = text.parse().map_err(|error| format!("{error}"))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match u64::try_from(seconds) {
+        Ok(0) => Ok(0),
+        Ok(instant) if instant > now => Ok(seconds),
+        Ok(_) | Err(_) => Err(format!("this is in the past; now is {now}")),
     }
 }
 

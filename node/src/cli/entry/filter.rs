@@ -21,7 +21,7 @@ pub(super) struct FilterArgs {
     selectors: Vec<Selector>,
 
     /// How the entry's selectors and the given ones must relate
-    #[arg(long, value_enum, default_value_t = Match::Superset, value_name = "HOW")]
+    #[arg(long, value_enum, default_value_t = Match::Superset, value_name = "HOW", requires = "selectors")]
     match_selectors: Match,
 
     /// Entries that federate with these trust domains; see --match-federates-with. Can be repeated
@@ -29,7 +29,7 @@ pub(super) struct FilterArgs {
     federates_with: Vec<TrustDomain>,
 
     /// How the entry's trust domains and the given ones must relate
-    #[arg(long, value_enum, default_value_t = Match::Superset, value_name = "HOW")]
+    #[arg(long, value_enum, default_value_t = Match::Superset, value_name = "HOW", requires = "federates_with")]
     match_federates_with: Match,
 
     /// Entries with this hint

@@ -7,8 +7,8 @@ use quorate_proto_api::spire::types;
 use quorate_proto_identity::{EntryId, Selector, SpiffeId, TrustDomain};
 use tonic::Code;
 
-use super::client;
 use super::describe::Described;
+use super::{client, to_come};
 use crate::cli::failure::{Failure, Surface};
 use crate::cli::json::EntryJson;
 use crate::cli::output::answer;
@@ -67,7 +67,7 @@ pub(crate) struct UpdateArgs {
     hint: Option<String>,
 
     /// When the entry goes, in Unix seconds; 0 is never
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = to_come)]
     expires_at: Option<i64>,
 
     /// Whether the workload may administer the trust domain

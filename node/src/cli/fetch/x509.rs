@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use quorate_proto_api::workload::{X509svid, X509svidRequest, X509svidResponse};
+use quorate_proto_identity::PublicKeyKind;
 use quorate_proto_identity::x509::Certificate;
 use serde::Serialize;
 
@@ -83,7 +84,7 @@ fn one(svid: &X509svid) -> Result<String, Failure> {
         .add_unless_empty("Hint", &svid.hint)
         .add("Serial", serial(leaf))
         .add("Valid", validity(leaf.validity()))
-        .add("Key", format_args!("{:?}", leaf.public_key().kind()));
+        .add("Key", key_type(leaf.public_key().kind()));
     for name in &leaf.extensions().dns_names {
         facts.add("DNS name", name);
     }
@@ -94,6 +95,17 @@ fn one(svid: &X509svid) -> Result<String, Failure> {
         facts.add("Root", format_args!("{}, {}", root.authority_id(), validity(root.validity())));
     }
     Ok(facts.to_string())
+}
+
+/// A kind of key as policies and `--key-type` name it.
+fn key_type(kind: PublicKeyKind) -> String {
+    match kind {
+        PublicKeyKind::EcP256 => "ec-p256".to_owned(),
+        PublicKeyKind::EcP384 => "ec-p384".to_owned(),
+        PublicKeyKind::EcP521 => "ec-p521".to_owned(),
+        PublicKeyKind::Rsa { bits } => format!("rsa-{bits}"),
+        PublicKeyKind::Ed25519 => "ed25519".to_owned(),
+    }
 }
 
 /// The names are those of `spire-agent api fetch x509 -write`, which scripts know.
