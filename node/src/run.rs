@@ -84,7 +84,7 @@ pub enum RunError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// A socket could not be placed.
-    #[error("{option}: {source}")]
+    #[error("{option}")]
     Socket {
         /// The option that says where.
         option: &'static str,
@@ -279,7 +279,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
 }
 
 /// Looks a group up in the host's directory.
-fn resolve(group: &GroupName) -> Result<Gid, RunError> {
+pub(crate) fn resolve(group: &GroupName) -> Result<Gid, RunError> {
     match group {
         GroupName::Number(number) => Ok(Gid::from_raw(*number)),
         GroupName::Name(name) => match Group::from_name(name) {

@@ -52,10 +52,7 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
 /// There is no bundle as long as there is no authority: the node cannot answer yet, which a script is told as with every
 /// other command. The code on the wire is the one that SPIRE's clients wait at.
 fn without_authority(status: Status) -> Status {
-    match status.code() {
-        Code::NotFound => Status::unavailable(status.message()),
-        _ => status,
-    }
+    if status.code() == Code::NotFound { Status::unavailable(status.message()) } else { status }
 }
 
 fn described(bundle: &types::Bundle) -> String {

@@ -36,6 +36,15 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
+    /// A file that was given cannot be read.
+    #[error("cannot read {}", path.display())]
+    Given {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// Nobody answers at the address.
     #[error("no node answers on {address}")]
     Unreachable {
@@ -76,6 +85,8 @@ pub(crate) enum Failure {
         failed: usize,
         /// Of how many.
         total: usize,
+        /// Whether any of them may be done when it is asked for again later.
+        later: bool,
     },
     /// Something on this side failed that should not.
     #[error("cannot {deed}")]
@@ -96,16 +107,31 @@ impl Failure {
     pub(crate) fn call(surface: Surface, deed: &'static str, address: &Address, status: &Status) -> Self {
         match dial_error(status) {
             Some(cause) => Self::Unreachable { surface, address: address.clone(), cause },
-            None => Self::Call { surface, deed, code: status.code(), message: status.message().to_owned() },
+            None => Self::Call { surface, deed, code: status.code(), message: message(status) },
         }
+    }
+
+    /// What to make of the codes of a batch's items: each was told of before.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not `Ok`.
+    pub(crate) fn of_items(items: &'static str, codes: impl Iterator<Item = Code>) -> Result<(), Self> {
+        let (mut failed, mut total, mut later) = (0_usize, 0_usize, false);
+        for code in codes {
+            total = total.saturating_add(1);
+            failed = failed.saturating_add(usize::from(code != Code::Ok));
+            later |= matches!(exit_of(code), Exit::Unavailable);
+        }
+        if failed == 0 { Ok(()) } else { Err(Self::Items { items, failed, total, later }) }
     }
 
     /// The exit code that tells a script of it.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Given { .. } => Exit::Usage,
             Self::Unreachable { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => Exit::Denied,
-            Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Unreachable { .. } | Self::Items { later: true, .. } => Exit::Unavailable,
             Self::Call { code, .. } => exit_of(*code),
             Self::File { .. } | Self::Answer { .. } | Self::Items { .. } | Self::Local { .. } | Self::Output(_) => {
                 Exit::Failed
@@ -120,6 +146,7 @@ impl Failure {
             Self::Call { surface, code, .. } => call_advice(*surface, *code),
             Self::Usage(_)
             | Self::File { .. }
+            | Self::Given { .. }
             | Self::Answer { .. }
             | Self::Items { .. }
             | Self::Local { .. }
@@ -142,6 +169,30 @@ impl Failure {
         }
         story
     }
+}
+
+/// The node's own words, or ours where there are none: for what the transport says of itself, and for a call that the
+/// socket does not know, which is answered without a text.
+fn message(status: &Status) -> String {
+    match (status.code(), status.source()) {
+        (Code::Unavailable, Some(_)) if is_silence(status) => "nobody answered in time".to_owned(),
+        (Code::Unimplemented, _) if status.message().is_empty() => "such calls are not served there".to_owned(),
+        (_, Some(_) | None) if status.message().is_empty() => "no reason was given".to_owned(),
+        (_, Some(_) | None) => status.message().to_owned(),
+    }
+}
+
+/// Whether the connection was given up because the other side said nothing: its process is stopped, or the host is
+/// overloaded.
+fn is_silence(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(cause) = source {
+        if cause.to_string().contains("timed out") {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// The system's error when the socket could not be dialled.
@@ -210,8 +261,14 @@ fn call_advice(surface: Surface, code: Code) -> Option<&'static str> {
             Some("Admitted are root, the user that the node runs as, and the group `admin.group` of its configuration.")
         }
         (Code::PermissionDenied, Surface::Workload) => Some(
-            "No registration entry matches this process. `quorate entry create --spiffe-id ID --selector \
-             unix:uid:$(id -u)` registers the calling user.",
+            "No registration entry that matches this process gives it what was asked for. `quorate entry create \
+             --spiffe-id ID --selector unix:uid:$(id -u)` registers the calling user.",
+        ),
+        (Code::Unimplemented, Surface::Admin) => {
+            Some("This may be the Workload API's socket: --socket PATH or QUORATE_ADMIN_SOCKET names the admin socket.")
+        }
+        (Code::Unimplemented, Surface::Workload) => Some(
+            "This may be the admin socket: --socket PATH or SPIFFE_ENDPOINT_SOCKET names the one of the Workload API.",
         ),
         (Code::Unavailable, _) => Some("`quorate cluster status` says how the node stands."),
         (Code::DeadlineExceeded | Code::Cancelled | Code::Unknown, Surface::Admin) => {
@@ -253,6 +310,25 @@ mod tests {
         };
         assert_eq!(unreachable(io::ErrorKind::NotFound).exit(), Exit::Unavailable);
         assert_eq!(unreachable(io::ErrorKind::PermissionDenied).exit(), Exit::Denied);
+    }
+
+    #[test]
+    fn a_call_that_the_socket_does_not_know_may_have_gone_to_the_other_socket() {
+        let address = Address::Unix("/run/x.sock".into());
+        for (surface, other) in [(Surface::Admin, "the Workload API's socket"), (Surface::Workload, "the admin socket")]
+        {
+            let story = Failure::call(surface, "count entries", &address, &Status::unimplemented("")).story();
+            let start = "cannot count entries: such calls are not served there (Unimplemented)\n  This may be ";
+            assert!(story.starts_with(&format!("{start}{other}")), "{story}");
+        }
+    }
+
+    #[test]
+    fn items_that_may_be_done_later_are_told_apart() {
+        let exit = |codes: &[Code]| Failure::of_items("entries", codes.iter().copied()).map_err(|error| error.exit());
+        assert_eq!(exit(&[Code::Ok, Code::Ok]), Ok(()));
+        assert_eq!(exit(&[Code::Ok, Code::AlreadyExists]), Err(Exit::Failed));
+        assert_eq!(exit(&[Code::AlreadyExists, Code::Unavailable]), Err(Exit::Unavailable));
     }
 
     #[test]

@@ -28,6 +28,8 @@ use crate::duration::Seconds;
 #[derive(Debug, Subcommand)]
 pub(super) enum MintCommand {
     /// An X509-SVID, for a new key or for a request that you made
+    #[command(override_usage = "quorate mint x509 --spiffe-id <ID> --write <DIR> [OPTIONS]\n       \
+                                quorate mint x509 --csr <FILE> [OPTIONS]")]
     X509(X509Args),
     /// A JWT-SVID
     Jwt(JwtArgs),
@@ -59,7 +61,8 @@ pub(super) struct X509Args {
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     ttl: Seconds,
 
-    /// Write certificate, key and bundle as PEM into this directory, which only its owner may enter
+    /// Write certificate, key and bundle as PEM into this directory, which only its owner may enter. Needed unless the
+    /// key is yours (--csr)
     #[arg(long, value_name = "DIR", required_unless_present = "csr")]
     write: Option<PathBuf>,
 }
@@ -146,11 +149,9 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut csr = Vec::new();
     // One byte more than a node takes: it then says itself that this is too long.
     let limit = u64::try_from(CSR_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut csr)).map_err(|cause| Failure::File {
-        deed: "read",
-        path: path.to_owned(),
-        cause,
-    })?;
+    File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut csr))
+        .map_err(|cause| Failure::Given { path: path.to_owned(), cause })?;
     Ok(csr)
 }
 

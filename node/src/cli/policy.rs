@@ -52,7 +52,7 @@ pub(super) struct SetArgs {
     #[arg(value_name = "KEY=VALUE", required_unless_present = "file", conflicts_with = "file")]
     values: Vec<String>,
 
-    /// A whole policy; what it leaves out takes its default
+    /// A whole policy; what it leaves out takes its default. `-` is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
 

@@ -6,6 +6,7 @@
 //! | the others | a path, or a `unix:` address | `QUORATE_ADMIN_SOCKET`, likewise | the configuration's default |
 
 use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub(crate) const ADMIN_SOCKET_VARIABLE: &str = "QUORATE_ADMIN_SOCKET";
 
 /// Names the Workload API when `--socket` does not (EP-11).
 pub(crate) const WORKLOAD_SOCKET_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
+
+/// Longest path of a unix socket that Linux takes, without the final zero byte (`sockaddr_un`).
+const SOCKET_PATH_LIMIT: usize = 107;
 
 /// What every command on the admin socket takes.
 #[derive(Debug, Clone, Args)]
@@ -55,7 +59,7 @@ impl AdminArgs {
     /// Chooses the socket and makes a channel to it. It dials at the first call.
     pub(crate) fn connect(&self) -> Result<Connection, Failure> {
         let address = admin_address(self.socket.clone(), std::env::var_os(ADMIN_SOCKET_VARIABLE))?;
-        Ok(Connection::new(Surface::Admin, address))
+        Ok(Connection::new(Surface::Admin, dialable(address)?))
     }
 }
 
@@ -63,7 +67,7 @@ impl WorkloadArgs {
     /// Chooses the socket and makes a channel to it. It dials at the first call.
     pub(crate) fn connect(&self) -> Result<Connection, Failure> {
         let address = workload_address(self.socket.clone(), std::env::var_os(WORKLOAD_SOCKET_VARIABLE))?;
-        Ok(Connection::new(Surface::Workload, address))
+        Ok(Connection::new(Surface::Workload, dialable(address)?))
     }
 }
 
@@ -133,6 +137,23 @@ fn path_or_address(source: &'static str, value: OsString) -> Result<Address, Fai
         Some("") => Err(Failure::Usage(format!("{source}: the path is empty"))),
         _ => Ok(Address::Unix(Path::new(&value).to_owned())),
     }
+}
+
+/// Refuses a path that can be no socket's: no node, however long it is waited for, will answer there.
+fn dialable(address: Address) -> Result<Address, Failure> {
+    if let Address::Unix(path) = &address {
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH_LIMIT {
+            return Err(Failure::Usage(format!(
+                "{}: the path has {length} bytes, and the path of a socket may have {SOCKET_PATH_LIMIT}",
+                path.display()
+            )));
+        }
+        if std::fs::metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Err(Failure::Usage(format!("{}: there is something else than a socket", path.display())));
+        }
+    }
+    Ok(address)
 }
 
 fn address(source: &'static str, text: &str) -> Result<Address, Failure> {

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use nix::sys::signal::Signal;
 use quorate_proto_api::cluster::Policy;
 use serde_json::Value;
 
@@ -219,6 +220,15 @@ async fn exit_codes_tell_what_kind_of_failure_it_was() {
         &["fetch", "x509", "--socket", "unix://host/path"],
         &["policy", "set", "nonsense=1"],
         &["config", "check", "--config", "/dev/null"],
+        &["config", "check", "--config", "/nonexistent"],
+        &["node", "--config", "/nonexistent"],
+        &["policy", "set", "--file", "/nonexistent"],
+        &["policy", "set", "--file", program().to_str().unwrap()],
+        &["entry", "create", "--data", "/nonexistent"],
+        &["entry", "count", "--match-selectors", "any"],
+        &["entry", "count", "--socket", "/"],
+        &["entry", "count", "--socket", "/dev/null"],
+        &["entry", "count", "--socket", &format!("/{}", "d".repeat(107))],
     ] {
         let output = command(arguments).output().unwrap();
         assert_eq!(code(&output), 2, "{arguments:?}: {}", complained(&output));
@@ -229,9 +239,37 @@ async fn exit_codes_tell_what_kind_of_failure_it_was() {
     assert!(complained(&unfounded).contains("quorate cluster init"), "{}", complained(&unfounded));
     node.found(Policy::default()).await.unwrap();
     assert_eq!(code(&admin(&node, &["entry", "show", "--id", "none"])), 1);
+    let foreign = ["entry", "create", "--spiffe-id", "spiffe://other.org/a", "--selector", "a:b"];
+    let foreign = complained(&admin(&node, &foreign));
+    assert!(foreign.contains("Not created: spiffe_id spiffe://other.org/a "), "it speaks of what was written: {foreign}");
+    let other_socket = command(&["entry", "count", "--socket"]).arg(node.workload_socket()).output().unwrap();
+    assert!(complained(&other_socket).contains("This may be the Workload API's socket"), "{other_socket:?}");
     let by_variable =
         command(&["cluster", "status"]).env("QUORATE_ADMIN_SOCKET", node.admin_socket()).output().unwrap();
     assert_eq!(code(&by_variable), 0, "{}", complained(&by_variable));
+
+    node.signal(Signal::SIGSTOP);
+    let silent = admin(&node, &["entry", "count"]);
+    node.signal(Signal::SIGCONT);
+    assert_eq!(code(&silent), 3);
+    assert!(complained(&silent).contains("nobody answered in time"), "{}", complained(&silent));
+}
+
+#[tokio::test]
+async fn a_list_without_entries_and_a_policy_from_standard_input_are_taken() {
+    let node = TestNode::waiting().await;
+    node.found(Policy::default()).await.unwrap();
+    let file = node.path("entries.json");
+    fs::write(&file, r#"{"entries": []}"#).unwrap();
+    let output = admin(&node, &["entry", "create", "--data", file.to_str().unwrap()]);
+    assert_eq!(code(&output), 0);
+    assert!(said(&output).contains("nothing was created"), "{}", said(&output));
+
+    let policy = node.path("policy.toml");
+    fs::write(&policy, "jwt_svid_lifetime = \"60s\"\n").unwrap();
+    let mut set = command(&["policy", "set", "--file", "-", "--socket", node.admin_socket().to_str().unwrap()]);
+    let output = set.stdin(fs::File::open(policy).unwrap()).output().unwrap();
+    assert!(said(&output).contains("jwt_svid_lifetime  = \"1m\""), "{output:?}");
 }
 
 #[tokio::test]

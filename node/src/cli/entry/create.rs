@@ -11,7 +11,7 @@ use quorate_proto_identity::{EntryId, Selector, SpiffeId, TrustDomain};
 use serde::Serialize;
 use tonic::Code;
 
-use super::{BATCH, client, data_file};
+use super::{BATCH, client, data_file, to_come};
 use crate::cli::entry::describe::Described;
 use crate::cli::failure::Failure;
 use crate::cli::json::{EntryJson, StatusJson};
@@ -86,7 +86,7 @@ pub(crate) struct CreateArgs {
     hint: Option<String>,
 
     /// When the entry goes, in Unix seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = to_come)]
     expires_at: Option<i64>,
 
     /// Let the workload administer the trust domain
@@ -120,17 +120,16 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
         Some(path) => data_file::read(path)?,
         None => vec![entry(&args)?],
     };
+    if entries.is_empty() && args.admin.output == Format::Table {
+        return say("There are no entries in the list: nothing was created\n");
+    }
     let connection = args.admin.connect()?;
     let results = create(&connection, &entries).await?;
     match args.admin.output {
         Format::Json => say_json(&AnswerJson { results: results.iter().map(result_json).collect() })?,
         Format::Table => tell(&entries, &results)?,
     }
-    let failed = results.iter().filter(|result| !is_done(result)).count();
-    if failed > 0 {
-        return Err(Failure::Items { items: "entries", failed, total: entries.len() });
-    }
-    Ok(())
+    Failure::of_items("entries", results.iter().map(code))
 }
 
 /// The one entry that the options describe.
@@ -185,13 +184,13 @@ async fn create(connection: &Connection, entries: &[types::Entry]) -> Result<Vec
 /// Entries that were made go to standard output, the others to standard error.
 fn tell(entries: &[types::Entry], results: &[Created]) -> Result<(), Failure> {
     for (asked, result) in entries.iter().zip(results) {
-        if is_done(result) {
+        if code(result) == Code::Ok {
             let made = result.entry.as_ref().unwrap_or(asked);
             say(&format!("{}\n", Described(made)))?;
             continue;
         }
-        let status = result.status.clone().unwrap_or_default();
-        let (code, message) = (Code::from(status.code), printable(&status.message));
+        let code = code(result);
+        let message = result.status.as_ref().map(|status| printable(&status.message)).unwrap_or_default();
         let there = match (&result.entry, code) {
             (Some(there), Code::AlreadyExists) => format!(" (it is {})", printable(&there.id)),
             _ => String::new(),
@@ -201,8 +200,9 @@ fn tell(entries: &[types::Entry], results: &[Created]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_done(result: &Created) -> bool {
-    result.status.as_ref().is_some_and(|status| status.code == i32::from(Code::Ok))
+/// What an item came to. One without a status, which no node answers, was not done.
+fn code(result: &Created) -> Code {
+    result.status.as_ref().map_or(Code::Internal, |status| Code::from(status.code))
 }
 
 fn result_json(result: &Created) -> ResultJson<'_> {
@@ -243,6 +243,10 @@ mod tests {
             (
                 vec!["--spiffe-id", "spiffe://example.org/web", "--selector", "a:b", "--jwt-svid-ttl=-5"],
                 "--jwt-svid-ttl",
+            ),
+            (
+                vec!["--spiffe-id", "spiffe://example.org/web", "--selector", "a:b", "--expires-at", "1000000000"],
+                "in the past",
             ),
             (vec!["--selector", "unix:uid:1"], "--spiffe-id"),
             (vec!["--spiffe-id", "spiffe://example.org/web"], "--selector"),

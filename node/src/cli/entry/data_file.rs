@@ -13,12 +13,10 @@ use quorate_proto_identity::{Selector, SpiffeId, TrustDomain};
 use serde_json::{Map, Value};
 
 use crate::cli::failure::Failure;
+use crate::cli::files::STANDARD_INPUT;
 
 /// Largest file read. A million entries of common size have half as much.
 const FILE_BYTES_LIMIT: u64 = 512 * 1024 * 1024;
-
-/// The name that stands for standard input.
-const STANDARD_INPUT: &str = "-";
 
 /// Reads all entries of a file, or of standard input when the path is `-`.
 ///
@@ -26,7 +24,7 @@ const STANDARD_INPUT: &str = "-";
 ///
 /// When the file cannot be read, is too large, or holds anything that is not understood: then nothing of it is used.
 pub(super) fn read(path: &Path) -> Result<Vec<types::Entry>, Failure> {
-    let failed = |cause| Failure::File { deed: "read", path: path.to_owned(), cause };
+    let failed = |cause| Failure::Given { path: path.to_owned(), cause };
     let bytes = if path.as_os_str() == STANDARD_INPUT {
         limited(io::stdin().lock()).map_err(failed)?
     } else {

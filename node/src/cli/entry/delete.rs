@@ -52,25 +52,23 @@ pub(super) async fn run(args: DeleteArgs) -> Result<(), Failure> {
         Format::Json => say_json(&AnswerJson { results: results.iter().map(result_json).collect() })?,
         Format::Table => results.iter().try_for_each(tell)?,
     }
-    let failed = results.iter().filter(|result| !is_done(result)).count();
-    if failed > 0 {
-        return Err(Failure::Items { items: "entries", failed, total: args.ids.len() });
-    }
-    Ok(())
+    Failure::of_items("entries", results.iter().map(code))
 }
 
 fn tell(result: &Deleted) -> Result<(), Failure> {
     let id = printable(&result.id);
-    if is_done(result) {
+    let code = code(result);
+    if code == Code::Ok {
         return say(&format!("Deleted {id}\n"));
     }
-    let status = result.status.clone().unwrap_or_default();
-    complain(&format!("Not deleted: {id}: {} ({:?})", printable(&status.message), Code::from(status.code)));
+    let message = result.status.as_ref().map(|status| printable(&status.message)).unwrap_or_default();
+    complain(&format!("Not deleted: {id}: {message} ({code:?})"));
     Ok(())
 }
 
-fn is_done(result: &Deleted) -> bool {
-    result.status.as_ref().is_some_and(|status| status.code == i32::from(Code::Ok))
+/// What an item came to. One without a status, which no node answers, was not done.
+fn code(result: &Deleted) -> Code {
+    result.status.as_ref().map_or(Code::Internal, |status| Code::from(status.code))
 }
 
 fn result_json(result: &Deleted) -> ResultJson<'_> {

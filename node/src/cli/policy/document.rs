@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use quorate_proto_api::cluster::{KeyType as WireKeyType, NetworkProfile, Policy};
@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::failure::Failure;
+use crate::cli::files::STANDARD_INPUT;
 use crate::cli::json::Wide;
 use crate::duration::Seconds;
 
@@ -35,15 +36,19 @@ pub(crate) struct PolicyFile {
 }
 
 impl PolicyFile {
-    /// Reads a file.
+    /// Reads a file, or standard input when the path is `-`.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or holds anything but the values of a policy.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let failed = |cause| Failure::File { deed: "read", path: path.to_owned(), cause };
-        let mut text = String::new();
-        File::open(path).and_then(|file| file.take(FILE_BYTES_LIMIT).read_to_string(&mut text)).map_err(failed)?;
+        let failed = |cause| Failure::Given { path: path.to_owned(), cause };
+        let text = if path.as_os_str() == STANDARD_INPUT {
+            io::read_to_string(io::stdin().lock().take(FILE_BYTES_LIMIT))
+        } else {
+            File::open(path).and_then(|file| io::read_to_string(file.take(FILE_BYTES_LIMIT)))
+        };
+        let text = text.map_err(failed)?;
         toml::from_str(&text).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
     }
 
