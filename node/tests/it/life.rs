@@ -6,11 +6,14 @@ use nix::sys::signal::Signal;
 use quorate_proto_api::WORKLOAD_HEADER;
 use quorate_proto_api::cluster::Policy;
 use quorate_proto_api::workload::{X509BundlesRequest, X509svidRequest};
+use quorate_raft_store::disk::RealDisk;
+use quorate_raft_store::free_space::{FREE_SPACE_FLOOR_BYTES, FreeSpace};
 use tonic::{Code, Request};
 
 use crate::node::{TestNode, entry};
 use crate::small_disk::SmallDisk;
 
+/// ATK-46.
 #[tokio::test]
 async fn an_authority_is_founded_once() {
     let node = TestNode::ready().await;
@@ -135,8 +138,10 @@ async fn a_node_that_cannot_renew_signs_to_the_end_of_its_lease_and_no_further_s
     let mut stream = node.workload().fetch_x509svid(X509svidRequest {}).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
 
-    // Without room on the disk no command is taken, and a new issuing certificate takes one.
-    std::fs::write(data.join("ballast"), vec![1; 550 << 20]).unwrap();
+    // Below the floor no command is taken, and a new issuing certificate takes one.
+    let free = FreeSpace::measure(&RealDisk, &data, FREE_SPACE_FLOOR_BYTES).unwrap().available_bytes;
+    let ballast = usize::try_from(free - FREE_SPACE_FLOOR_BYTES / 2).unwrap();
+    std::fs::write(data.join("ballast"), vec![1; ballast]).unwrap();
     let since = Instant::now();
     let end = loop {
         match stream.message().await {
