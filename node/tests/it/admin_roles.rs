@@ -104,7 +104,7 @@ async fn a_stranger_is_refused_every_call_and_who_is_admitted_none_atk_43() {
     let mut stranger = Command::new(std::env::current_exe().unwrap());
     stranger.args(["--ignored", "--nocapture", "--exact", "admin_roles::every_method_is_called"]);
     stranger.env(SOCKET_VARIABLE, node.admin_socket()).uid(STRANGER).gid(STRANGER);
-    let output = tokio::task::spawn_blocking(move || stranger.output().unwrap()).await.unwrap();
+    let output = stranger.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let refused: BTreeMap<&str, &str> =
         said.lines().filter_map(|line| line.split_once(LINE)?.1.split_once(' ')).collect();

@@ -241,7 +241,10 @@ async fn exit_codes_tell_what_kind_of_failure_it_was() {
     assert_eq!(code(&admin(&node, &["entry", "show", "--id", "none"])), 1);
     let foreign = ["entry", "create", "--spiffe-id", "spiffe://other.org/a", "--selector", "a:b"];
     let foreign = complained(&admin(&node, &foreign));
-    assert!(foreign.contains("Not created: spiffe_id spiffe://other.org/a "), "it speaks of what was written: {foreign}");
+    assert!(
+        foreign.contains("Not created: spiffe_id spiffe://other.org/a "),
+        "it speaks of what was written: {foreign}"
+    );
     let other_socket = command(&["entry", "count", "--socket"]).arg(node.workload_socket()).output().unwrap();
     assert!(complained(&other_socket).contains("This may be the Workload API's socket"), "{other_socket:?}");
     let by_variable =
@@ -249,6 +252,8 @@ async fn exit_codes_tell_what_kind_of_failure_it_was() {
     assert_eq!(code(&by_variable), 0, "{}", complained(&by_variable));
 
     node.signal(Signal::SIGSTOP);
+    let state = format!("/proc/{}/stat", node.pid());
+    node.until("it is halted", async || fs::read_to_string(&state).unwrap().contains(") T ")).await;
     let silent = admin(&node, &["entry", "count"]);
     node.signal(Signal::SIGCONT);
     assert_eq!(code(&silent), 3);
