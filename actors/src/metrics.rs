@@ -2,7 +2,51 @@
 //!
 //! Labels are fixed words; no SPIFFE ID, path or number of a process ever becomes one.
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+
+/// Tells the recorder that is installed what each metric means.
+pub(crate) fn describe() {
+    describe_gauge!(
+        "quorate_actors_lease_end_seconds",
+        "Until when this node may sign, in seconds since 1970; 0 when it may not."
+    );
+    describe_counter!("quorate_actors_issuing_requests_total", "Requests for an issuing certificate.");
+    describe_counter!(
+        "quorate_actors_svids_issued_total",
+        "SVIDs signed: kind is x509 or jwt, reason is workload or mint."
+    );
+    describe_gauge!("quorate_actors_cached_svids", "X509-SVIDs kept in memory.");
+    describe_gauge!("quorate_actors_streams_open", "Open streams of the Workload API.");
+    describe_counter!("quorate_actors_pushes_total", "Answers pushed to open streams.");
+    describe_histogram!(
+        "quorate_actors_refresh_seconds",
+        "How long it took to find and sign what one set of selectors is entitled to."
+    );
+    describe_counter!(
+        "quorate_actors_refusals_total",
+        "Calls and streams refused or ended, by the code of the answer."
+    );
+    describe_counter!("quorate_actors_attestations_total", "Processes looked at.");
+    describe_counter!(
+        "quorate_actors_selectors_missing_total",
+        "Selectors that could not be made, because the node may not read what they are made of."
+    );
+    describe_counter!(
+        "quorate_actors_identities_left_out_total",
+        "Identities left out of an answer: limit (too many for one caller), bytes (more than 3.5 MiB in one answer) or hint (two with one hint)."
+    );
+    describe_counter!(
+        "quorate_actors_authority_steps_total",
+        "Steps in the life of authorities that this node proposed."
+    );
+    describe_counter!(
+        "quorate_actors_ledger_records_total",
+        "Records of issued SVIDs: written, dropped because the ledger was behind, pruned."
+    );
+    describe_counter!("quorate_actors_ledger_set_aside_total", "Times the ledger was damaged and begun anew.");
+    describe_counter!("quorate_actors_mailbox_full_total", "Messages refused because a mailbox was full.");
+    describe_counter!("quorate_actors_restarts_total", "Actors that ended and were started again.");
+}
 
 /// A mailbox was full and a message was refused.
 pub(crate) fn mailbox_full(actor: &'static str) {

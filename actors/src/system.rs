@@ -114,6 +114,7 @@ impl System {
     /// # Errors
     /// When an actor does not start.
     pub async fn start(dependencies: Dependencies) -> Result<Self, StartError> {
+        crate::metrics::describe();
         let Dependencies { handle, sources, keys, custody, name, ledger_dir, settings } = dependencies;
         let (ledger, queue) = Ledger::new();
         let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
