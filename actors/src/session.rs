@@ -11,6 +11,7 @@
 //! once more when it goes out: the process must still be the one that was attested, every entry must still be what it
 //! was, and the lease must be good.
 
+mod allowance;
 pub(crate) mod answer;
 mod answer_size;
 pub(crate) mod caller;

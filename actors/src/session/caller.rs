@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{group::Group, keeper::Keepers};
+use super::{allowance::Allowance, group::Group, keeper::Keepers};
 use crate::{
     attestation::{Attested, Attestor, PeerProcess, SecondLook, look_again},
     metrics,
@@ -20,6 +20,12 @@ use crate::{
 /// process may have now it could have asked for at the time of the look, and have left to whatever it is now. An update
 /// that is pushed into a stream is always preceded by a look of its own (ATK-16).
 const LOOK_SERVES: Duration = Duration::from_millis(10);
+
+/// Lines about callers that were refused.
+static REFUSALS: Allowance = Allowance::new();
+
+/// Lines about callers that could not be attested: one that is gone before its turn, or asks too often, is one.
+static FAILURES: Allowance = Allowance::new();
 
 /// The caller behind one connection.
 #[derive(Debug)]
@@ -123,11 +129,11 @@ impl Caller {
     pub(crate) fn refused(&self, refusal: Refusal) -> Refusal {
         if let Refusal::PermissionDenied(reason) = &refusal {
             let first = self.standing.lock().as_ref().is_none_or(|standing| standing.group.first_refusal());
-            if first {
+            if first && let Some(left_out) = REFUSALS.ask(Instant::now()) {
                 let credentials = self.process.credentials();
                 tracing::info!(
                     target: "quorate::security",
-                    pid = credentials.pid, uid = credentials.uid, gid = credentials.gid, reason = %reason,
+                    pid = credentials.pid, uid = credentials.uid, gid = credentials.gid, reason = %reason, left_out,
                     "a workload was refused"
                 );
             }
@@ -152,11 +158,13 @@ impl Caller {
             }
             Err(error) => {
                 metrics::attestation("failed");
-                tracing::warn!(
-                    target: "quorate::security",
-                    pid = self.process.pid(), error = &error as &dyn std::error::Error,
-                    "a workload could not be attested"
-                );
+                if let Some(left_out) = FAILURES.ask(Instant::now()) {
+                    tracing::warn!(
+                        target: "quorate::security",
+                        pid = self.process.pid(), error = &error as &dyn std::error::Error, left_out,
+                        "a workload could not be attested"
+                    );
+                }
                 // Not "no identity": that is not known.
                 Err(Refusal::unavailable(format!("the caller could not be attested: {error}")))
             }

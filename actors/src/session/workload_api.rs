@@ -184,7 +184,7 @@ impl WorkloadApi {
                 tokio::task::coop::consume_budget().await;
             }
             identities.tell_jwt_left_out(wanted.len().saturating_sub(svids.len()));
-            svids.sort_by(|(a, _), (b, _)| a.cmp(b));
+            svids.sort_by_key(|(id, _)| *id);
             let svids: Vec<Jwtsvid> = svids.into_iter().map(|(_, svid)| svid).collect();
             if svids.is_empty() {
                 return Err(Refusal::no_identity());
