@@ -108,6 +108,7 @@ fn every_flipped_bit_of_the_stage_file_is_noticed() {
         disk.overwrite(&file, damage).unwrap();
         let error = open(&disk).unwrap_err();
         assert!(error.to_string().contains("identity-stage is damaged"), "{error}");
+        assert!(error.to_string().contains("never start on an empty one"), "a lone node: {error}");
     }
 }
 
