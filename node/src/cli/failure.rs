@@ -107,6 +107,11 @@ impl Failure {
     pub(crate) fn call(surface: Surface, deed: &'static str, address: &Address, status: &Status) -> Self {
         match dial_error(status) {
             Some(cause) => Self::Unreachable { surface, address: address.clone(), cause },
+            // The connection was there, so the call may have been carried out: it is no different from a deadline.
+            None if is_silence(status) => {
+                let message = "nobody answered in time".to_owned();
+                Self::Call { surface, deed, code: Code::DeadlineExceeded, message }
+            }
             None => Self::Call { surface, deed, code: status.code(), message: message(status) },
         }
     }
@@ -171,15 +176,14 @@ impl Failure {
     }
 }
 
-/// The node's own words, or ours where there are none: for what the transport says of itself, and for a call that the
-/// socket does not know, which is answered without a text.
+/// The node's own words, or ours where there are none: a call that the socket does not know is answered without a text.
 fn message(status: &Status) -> String {
-    match (status.code(), status.source()) {
-        (Code::Unavailable, Some(_)) if is_silence(status) => "nobody answered in time".to_owned(),
-        (Code::Unimplemented, _) if status.message().is_empty() => "such calls are not served there".to_owned(),
-        (_, Some(_) | None) if status.message().is_empty() => "no reason was given".to_owned(),
-        (_, Some(_) | None) => status.message().to_owned(),
+    if !status.message().is_empty() {
+        return status.message().to_owned();
     }
+    let ours =
+        if status.code() == Code::Unimplemented { "such calls are not served there" } else { "no reason was given" };
+    ours.to_owned()
 }
 
 /// Whether the connection was given up because the other side said nothing: its process is stopped, or the host is
