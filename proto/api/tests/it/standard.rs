@@ -55,6 +55,7 @@ fn kind(field: &FieldDescriptorProto) -> String {
     format!("{label}{kind}")
 }
 
+/// EP-01, EP-24, WAPI-04, WAPI-05.
 #[test]
 fn the_workload_api_has_the_names_numbers_and_kinds_of_the_standard() {
     // WAPI-04, WAPI-05, EP-24: nothing missing, nothing added, no package.

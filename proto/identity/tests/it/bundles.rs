@@ -60,6 +60,7 @@ impl Document {
 }
 
 /// XB-29, and the base itself.
+/// BND-01, BND-08, X509-43, JWT-26.
 #[test]
 fn a_good_document_gives_all_that_is_understood() {
     let document = Document::base();
@@ -75,6 +76,7 @@ fn a_good_document_gives_all_that_is_understood() {
 }
 
 /// XB-01, XB-02, XB-23.
+/// BND-08, BND-12, BND-15, BND-17.
 #[test]
 fn a_document_at_fault_is_refused_whole() {
     let parse = |text: &[u8]| Bundle::parse(&domain(), text).unwrap_err();
@@ -98,6 +100,7 @@ fn a_document_at_fault_is_refused_whole() {
 }
 
 /// XB-03, XB-04: a bundle without a usable key is a bundle, and every SVID of the trust domain is invalid.
+/// BND-18, BND-19, BND-20, BND-26, X509-43, JWT-27.
 #[test]
 fn a_document_without_usable_keys_makes_every_svid_invalid() {
     let mut document = Document::base();
@@ -134,6 +137,7 @@ fn set_certificate(document: &mut Document, certificate: &[u8]) {
     document.json["keys"][0]["x5c"] = json!([STANDARD.encode(certificate)]);
 }
 
+/// BND-18 and BND-24 by XB-05, BND-26 by XB-06 to XB-08, BND-23 by XB-09, X509-41 by XB-10, JWT-25 by XB-16.
 const SKIPPED: &[Skipped] = &[
     ("XB-05", 0, SkipReason::UnknownKeyType, |document| document.json["keys"][0]["kty"] = json!("XYZ")),
     ("XB-05 curve", 1, SkipReason::UnknownKeyType, |document| document.json["keys"][1]["crv"] = json!("secp256k1")),
@@ -210,6 +214,7 @@ fn keys_with_one_kid_are_all_skipped() {
 }
 
 /// XB-11, XB-15, XB-20, XB-27, XB-28, XB-30.
+/// X509-42 by XB-11, BND-09 and BND-10 by a member that nobody knows, BND-04 by the anchor of another trust domain.
 #[test]
 fn what_publishers_should_not_do_and_consumers_accept() {
     let scene = Scene::new();
@@ -241,6 +246,7 @@ fn what_publishers_should_not_do_and_consumers_accept() {
 }
 
 /// XB-21, XB-22, XB-24.
+/// BND-13, BND-15, BND-16, BND-35.
 #[test]
 fn sequence_and_hint_are_read_exactly_and_the_interval_is_clamped() {
     let parse = |members: &str| {
@@ -308,6 +314,7 @@ fn the_order_of_keys_is_no_part_of_the_contents() {
 }
 
 /// BND-17, BND-22 to BND-25, X509-35 to X509-39, JWT-23 to JWT-25 on what we publish, for every type of key.
+/// BND-01, BND-08, BND-11, BND-14, BND-21, BND-22, BND-23, BND-25.
 #[test]
 fn documents_that_we_publish_keep_the_profile_and_read_back() {
     let scene = Scene::new();
@@ -344,6 +351,7 @@ fn documents_that_we_publish_keep_the_profile_and_read_back() {
 }
 
 /// XB-31 to XB-36.
+/// BND-27 to BND-30, BND-34.
 #[test]
 fn a_bundle_map_is_read_whole_or_not_at_all() {
     let inner = Document::base().json;
@@ -382,6 +390,7 @@ fn a_bundle_map_is_read_whole_or_not_at_all() {
 }
 
 /// BND-05: a bundle filed under another name is never found by it.
+/// BND-04, ATK-35: one bundle a trust domain, filed under its own name.
 #[test]
 fn a_source_answers_for_the_bundles_own_name_only() {
     let bundle = bundle_of("example.org", &[]);

@@ -203,6 +203,7 @@ fn the_first_list_of_a_key_fits_its_certificate() {
 }
 
 /// CRL-03, each check by itself.
+/// ATK-41: a list of another authority, or a damaged one.
 #[test]
 fn a_list_that_is_not_the_first_of_the_key_is_refused() {
     let (made, other) = (issuing(), issuing());

@@ -9,6 +9,7 @@ use crate::support::vectors_with_expectation;
 const ENDPOINTS: &str = include_str!("../vectors/workload_endpoints.tsv");
 
 /// VE-01 to VE-05, XE-01 to XE-15.
+/// EP-13 by VE-01 and XE-01 to XE-06, EP-14 by VE-03 to VE-05 and XE-07 to XE-12, EP-12 by XE-13 to XE-15.
 #[test]
 fn endpoint_addresses_are_accepted_or_refused_as_the_vectors_say() {
     let vectors = vectors_with_expectation(ENDPOINTS);

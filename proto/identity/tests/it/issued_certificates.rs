@@ -181,6 +181,7 @@ fn serial_numbers_and_dates_of_every_form_are_what_rcgen_writes() {
 
 /// ID-27, X509-01, X509-06, X509-16, X509-19, X509-22 to X509-25, X509-27 on leaves of every type of key, read by
 /// x509-parser; verified over rustls-webpki.
+/// X509-26: the extended key usage is always there.
 #[test]
 fn every_leaf_keeps_the_profile_and_verifies() {
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
@@ -221,6 +222,9 @@ fn every_leaf_keeps_the_profile_and_verifies() {
 }
 
 /// ID-28, X509-10, X509-15, X509-19 to X509-21, X509-25, CRL-01 on roots and issuing certificates.
+/// X509-09, X509-11: each has the ID of the trust domain. X509-12, X509-14: the issuing certificate stands below the
+/// root and takes nobody below itself. X509-17, X509-28: neither has name constraints or an extended key usage.
+/// X509-40: the root is self-signed. ID-29, ID-30: an authority's ID is its trust domain's, without a path.
 #[test]
 fn every_authority_keeps_the_profile() {
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048, KeyType::Rsa4096] {
@@ -236,6 +240,7 @@ fn every_authority_keeps_the_profile() {
             assert!(usage.critical);
             assert_eq!(usage.value.flags, 0b110_0000, "keyCertSign and cRLSign, nothing else");
             assert!(read.extended_key_usage().unwrap().is_none());
+            assert!(read.name_constraints().unwrap().is_none());
             let extensions = certificate.extensions();
             assert_eq!(extensions.uri_names, ["spiffe://example.org"]);
             let key_id = certificate.public_key().subject_key_id();
@@ -275,6 +280,7 @@ fn the_subject_is_empty_or_the_first_dns_name_and_the_names_say_so() {
     assert_eq!(asked_for.subject(), name("somebody"));
 }
 
+/// X509-06, ID-38: no ID without a path, and none of another trust domain.
 #[test]
 fn a_leaf_that_no_leaf_may_be_is_refused() {
     let authority = Authority::of_type(KeyType::EcP256);

@@ -126,6 +126,9 @@ fn remove(object: &mut Value, member: &str) {
 /// A vector: its number, how its refusal begins when printed with `Debug`, and the one change.
 type Refused = (&'static str, &'static str, fn(&mut Token));
 
+/// JWT-06 by XJ-01 to XJ-06, JWT-08 by XJ-09 to XJ-11, JWT-13 by XJ-12 to XJ-15, JWT-17 by XJ-16 to XJ-18, JWT-20 by
+/// XJ-18, XJ-19 and XJ-41, JWT-11 by XJ-20, XJ-21 and XJ-43, JWT-31 and WAPI-43 by XJ-22 and XJ-23, JWT-04 by `zip` and
+/// `enc`, JWT-27 by XJ-45, ID-32 by XJ-46.
 const REFUSED: &[Refused] = &[
     ("XJ-01", "Algorithm", |token| {
         token.header["alg"] = json!("none");
@@ -233,6 +236,7 @@ fn refusal(token: &Token, text: &str) -> String {
 }
 
 /// XJ-25, XJ-26: what is signed is what is read.
+/// JWT-19.
 #[test]
 fn a_part_changed_after_signing_is_refused() {
     let token = Token::base();
@@ -250,6 +254,7 @@ fn a_part_changed_after_signing_is_refused() {
 }
 
 /// XJ-27 to XJ-32.
+/// JWT-01, JWT-02; JWT-04 by XJ-29.
 #[test]
 fn only_the_compact_form_is_read() {
     let token = Token::base();
@@ -300,6 +305,7 @@ fn a_token_that_brings_its_own_key_is_refused() {
 }
 
 /// XJ-37, ATK-34: keys of another use never verify a token.
+/// JWT-26, JWT-27.
 #[test]
 fn a_key_of_another_use_does_not_verify_tokens() {
     let mut token = Token::base();
@@ -342,6 +348,7 @@ fn members_that_are_there_twice_are_refused() {
 /// A vector that is accepted: its number and the one change.
 type Accepted = (&'static str, fn(&mut Token));
 
+/// JWT-08 by AJ-04, JWT-09 by AJ-06, JWT-20 by AJ-02, AJ-03 and AJ-12, JWT-17 by AJ-08.
 const ACCEPTED: &[Accepted] = &[
     ("AJ-01", |_| {}),
     ("AJ-02", |token| token.claims["aud"] = json!(REPORTS)),
@@ -405,6 +412,7 @@ fn each_of_the_nine_algorithms_verifies_with_its_own_key_alone() {
 }
 
 /// AJ-07: `jti` is not tracked.
+/// JWT-28.
 #[test]
 fn the_same_token_verifies_twice() {
     let mut token = Token::base();
@@ -414,6 +422,7 @@ fn the_same_token_verifies_twice() {
 }
 
 /// AJ-09, AJ-10: the base has both trust domains, whose keys have one `kid`.
+/// JWT-31, BND-05.
 #[test]
 fn the_key_is_looked_up_in_the_bundle_of_the_subject() {
     let mut token = Token::base();
@@ -442,6 +451,8 @@ fn workload() -> SpiffeId {
 }
 
 /// JWT-01, JWT-03, JWT-05, JWT-08, JWT-10, JWT-12, JWT-16, A-15, A-16 on tokens of every type of key.
+/// JWT-07: `kid` is always there. JWT-09, JWT-28: of further claims just `iat` and `jti`. JWT-02, JWT-04, JWT-19: three
+/// parts, signed and no more.
 #[test]
 fn tokens_that_we_sign_keep_the_profile_and_verify() {
     let audiences = [REPORTS.to_owned(), "an \"odd\" audience\u{1f600}".to_owned()];
@@ -471,6 +482,7 @@ fn tokens_that_we_sign_keep_the_profile_and_verify() {
     }
 }
 
+/// JWT-10, JWT-12, JWT-16: not without a workload's ID, an audience, and an end after its beginning.
 #[test]
 fn a_token_that_no_token_may_be_is_not_signed() {
     let signer = JwtSigner::new(AuthorityId::new("key-1").unwrap(), K1.clone()).unwrap();

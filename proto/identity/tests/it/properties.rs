@@ -117,6 +117,7 @@ fn damaged_documents_are_refused_without_panic() {
 
 /// The same for requests, lists, tokens and bundle documents: cut anywhere they are refused, and no changed byte makes a
 /// reader panic or a signature hold.
+/// ATK-41: revocation lists too.
 #[test]
 fn damaged_requests_lists_tokens_and_bundles_are_refused_without_panic() {
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();

@@ -16,6 +16,7 @@ fn id(text: &str) -> SpiffeId {
 }
 
 /// VI-01 to VI-37, XI-01 to XI-82.
+/// Each vector names its rule; ID-24 by those about the length.
 #[test]
 fn spiffe_ids_are_accepted_or_refused_as_the_vectors_say() {
     let vectors = vectors(SPIFFE_IDS);
@@ -64,6 +65,7 @@ fn the_parser_for_operators_takes_a_name_or_the_id_of_a_trust_domain() {
 }
 
 /// VR-01 to VR-05.
+/// ID-25, ID-26.
 #[test]
 fn ids_are_equal_and_members_by_their_bytes_alone() {
     assert_ne!(id("spiffe://example.org/a"), id("spiffe://example.org/A"));
@@ -76,6 +78,7 @@ fn ids_are_equal_and_members_by_their_bytes_alone() {
 }
 
 /// VR-06, ATK-02: text that somebody else supplies as a segment never adds a level.
+/// ID-22: none is made that is too long.
 #[test]
 fn a_segment_is_checked_before_it_is_joined() {
     let domain = domain("example.org");
@@ -91,6 +94,7 @@ fn a_segment_is_checked_before_it_is_joined() {
 }
 
 /// A-02, and the loop over all bytes at the end of section 15.2. Bytes from 128 on stand in the text as UTF-8.
+/// ATK-01.
 #[test]
 fn of_all_bytes_only_the_alphabets_are_accepted() {
     for code in 0..=255_u8 {

@@ -23,6 +23,8 @@ fn only_bundle(scene: &mut Scene, bundle: Bundle) {
 }
 
 /// Names, profile and dates of the leaf: XC-01 to XC-18, XC-28, XC-35 to XC-41.
+/// X509-02 by XC-01 to XC-03, X509-03 by XC-04 to XC-07, X509-33 by XC-06, X509-34 by XC-08, X509-31 by XC-09, X509-32
+/// by XC-10 and XC-11, X509-29 by XC-13, XC-17, XC-18, XC-21 and XC-28, X509-30 and X509-43 by XC-14 and XC-15.
 const LEAVES_REFUSED: &[Refused] = &[
     ("XC-01", "UriNames { count: 2", |scene| set_uris(scene, &[ID, "spiffe://example.org/other"])),
     ("XC-02", "UriNames { count: 2", |scene| set_uris(scene, &[ID, "https://example.org/"])),
@@ -89,6 +91,7 @@ const LEAVES_REFUSED: &[Refused] = &[
 ];
 
 /// What is wrong above the leaf: XC-22 to XC-29.
+/// X509-29; X509-08 by XC-23 and XC-24, X509-14 by XC-26, X509-18 by XC-29.
 const PATHS_REFUSED: &[Refused] = &[
     ("XC-22", "Path(CertExpired", |scene| {
         scene.intermediate.not_after = now().minus(1);
@@ -144,11 +147,13 @@ fn check_refused(vectors: &[Refused]) {
     }
 }
 
+/// ATK-40 by XC-09 and XC-10.
 #[test]
 fn leaves_wrong_in_one_way_are_refused_for_just_that() {
     check_refused(LEAVES_REFUSED);
 }
 
+/// ATK-40 by XC-23 to XC-25 and XC-29.
 #[test]
 fn paths_wrong_in_one_way_are_refused() {
     check_refused(PATHS_REFUSED);
@@ -170,6 +175,7 @@ fn paths_by_an_intermediate_are_accepted_when_nothing_is_changed() {
 }
 
 /// XC-12, XC-33.
+/// X509-05, X509-13: only a leaf authenticates anybody.
 #[test]
 fn an_authority_is_never_a_peer() {
     let scene = Scene::new();
@@ -182,6 +188,7 @@ fn an_authority_is_never_a_peer() {
 }
 
 /// XC-16: an update that takes the root out ends trust at once.
+/// BND-06.
 #[test]
 fn a_root_taken_out_of_the_bundle_is_no_longer_trusted() {
     let mut scene = Scene::new();
@@ -228,6 +235,8 @@ fn the_verified_id_is_compared_as_a_whole() {
 type Accepted = (&'static str, fn(&mut Scene));
 
 /// AC-01 to AC-17.
+/// X509-04 by AC-02, X509-07 by AC-03, X509-26 by AC-05, X509-23 by AC-06, X509-12 by AC-07 and AC-13,
+/// X509-09 by AC-09.
 const ACCEPTED: &[Accepted] = &[
     ("AC-01", |_| {}),
     ("AC-02", |scene| {
@@ -298,6 +307,7 @@ fn variants_that_the_standard_allows_are_accepted() {
 }
 
 /// X509-30, FED-51: each ID verifies under the bundle of its own trust domain and no other.
+/// BND-05, ATK-35.
 #[test]
 fn bundles_are_never_pooled() {
     let mut scene = Scene::new();

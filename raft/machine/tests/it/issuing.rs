@@ -36,6 +36,7 @@ fn a_recorded_certificate_makes_its_member_live_until_its_end() {
     assert_eq!(world.state.bundle().sequence, 1, "issuing certificates are not in the bundle");
 }
 
+/// CRL-03.
 #[test]
 fn what_is_not_in_order_is_refused() {
     let mut world = World::founded();
@@ -149,6 +150,7 @@ fn a_certificate_that_has_ended_or_outlives_its_root_is_refused() {
     assert!(message.contains("ended at"), "{message}");
 }
 
+/// CRL-02, CRL-03.
 #[test]
 fn a_further_certificate_of_a_key_needs_no_crl_and_ends_no_later_than_the_first_ones() {
     let mut world = World::founded();

@@ -67,6 +67,7 @@ fn a_policy_is_set_only_over_the_one_it_was_made_from() {
     assert_eq!(world.one(Operation::SetPolicy { policy, expected_revision: 0 }), Ok(Done::PolicySet { revision: 3 }));
 }
 
+/// BND-12, BND-14.
 #[test]
 fn the_bundle_counts_up_only_when_the_refresh_hint_changes() {
     let mut world = World::founded();

@@ -39,6 +39,7 @@ pub(crate) fn rich() -> World {
     world
 }
 
+/// ATK-14: nothing is dropped and nothing rises again.
 #[test]
 fn an_empty_and_a_rich_state_come_back_as_they_were() {
     for world in [World::empty(), World::founded(), rich()] {
@@ -64,6 +65,7 @@ fn a_reader_takes_the_stream_in_pieces_of_any_length() {
     }
 }
 
+/// ATK-14, ATK-28.
 #[test]
 fn what_is_cut_off_anywhere_is_refused() {
     let all = bytes(&rich().state);
@@ -72,6 +74,7 @@ fn what_is_cut_off_anywhere_is_refused() {
     }
 }
 
+/// ATK-14, ATK-28.
 #[test]
 fn every_flipped_bit_is_refused() {
     let all = bytes(&rich().state);
@@ -82,6 +85,7 @@ fn every_flipped_bit_is_refused() {
     }
 }
 
+/// ATK-28.
 #[test]
 fn what_follows_the_end_is_refused_and_so_is_what_is_no_snapshot() {
     let mut all = bytes(&rich().state);

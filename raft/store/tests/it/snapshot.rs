@@ -140,6 +140,7 @@ fn pruning_keeps_the_newest_and_readers_of_a_pruned_one_go_on() {
     assert_eq!(read(&old), chunks(10).concat());
 }
 
+/// ATK-14, ATK-28.
 #[test]
 fn a_flipped_bit_anywhere_in_a_snapshot_is_noticed() {
     let disk = SimulatedDisk::new(ROOT);
@@ -158,6 +159,7 @@ fn a_flipped_bit_anywhere_in_a_snapshot_is_noticed() {
     }
 }
 
+/// ATK-14, ATK-28.
 #[test]
 fn a_snapshot_cut_anywhere_is_noticed() {
     let disk = SimulatedDisk::new(ROOT);
@@ -171,6 +173,7 @@ fn a_snapshot_cut_anywhere_is_noticed() {
     }
 }
 
+/// ATK-14: never a state that the log does not continue.
 #[test]
 fn a_damaged_snapshot_is_passed_over_only_while_the_log_holds_everything_after_an_older_one() {
     let disk = SimulatedDisk::new(ROOT);
@@ -201,6 +204,7 @@ fn a_snapshot_of_another_member_is_refused() {
     assert!(matches!(store.choose(None), Err(SnapshotError::Foreign { .. })));
 }
 
+/// ATK-28.
 #[test]
 fn metadata_without_bound_is_refused() {
     let disk = SimulatedDisk::new(ROOT);
