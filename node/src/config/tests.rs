@@ -52,6 +52,7 @@ fn all_problems_are_reported_together_each_with_what_to_do() {
     assert_eq!(problems[4], "name is missing and has no default; add for example: name = \"node-1\"");
 }
 
+/// EP-02, EP-03, EP-06, EP-07: on a unix socket alone, where only callers of this host come.
 #[test]
 fn the_workload_api_on_a_network_address_is_refused_sb_29() {
     for address in ["tcp://0.0.0.0:8080", "0.0.0.0:8080", "tcp://127.0.0.1:8080"] {

@@ -177,6 +177,7 @@ async fn each_item_of_a_batch_is_judged_by_itself_and_told_in_its_place() {
     assert_eq!(node.count().await, 1);
 }
 
+/// ATK-48.
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_refused_as_a_whole() {
     let node = TestNode::ready().await;
@@ -226,6 +227,7 @@ async fn pages_come_in_the_order_of_creation_and_end_with_an_empty_one() {
     }
 }
 
+/// ATK-48.
 #[tokio::test]
 async fn a_list_that_is_too_long_for_one_answer_is_refused_and_never_cut_short() {
     /// Selectors of one entry, together somewhat below the 128 KiB that an entry may have.

@@ -54,6 +54,7 @@ async fn codes(node: &TestNode, values: &[&str]) -> Vec<Code> {
     ]
 }
 
+/// EP-08, EP-09.
 #[tokio::test]
 async fn without_the_header_every_rpc_is_an_invalid_argument_sb_01_sb_02() {
     let node = TestNode::ready().await;
@@ -63,6 +64,7 @@ async fn without_the_header_every_rpc_is_an_invalid_argument_sb_01_sb_02() {
     }
 }
 
+/// EP-21, WAPI-23, WAPI-27, WAPI-34, WAPI-39; for WIT EP-23, WAPI-03, WAPI-44.
 #[tokio::test]
 async fn an_unregistered_caller_is_denied_and_wit_is_unimplemented_sb_05_sb_06() {
     let node = TestNode::ready().await;
@@ -72,6 +74,7 @@ async fn an_unregistered_caller_is_denied_and_wit_is_unimplemented_sb_05_sb_06()
     assert_eq!(codes[5..], [Code::Unimplemented, Code::Unimplemented]);
 }
 
+/// EP-19.
 #[tokio::test]
 async fn before_the_founding_the_answer_is_unavailable_sb_04() {
     let node = TestNode::waiting().await;
@@ -82,6 +85,7 @@ async fn before_the_founding_the_answer_is_unavailable_sb_04() {
     assert!(!status.reasons.is_empty());
 }
 
+/// EP-23, WAPI-04.
 #[tokio::test]
 async fn an_unknown_method_is_unimplemented_sb_26() {
     let node = TestNode::ready().await;
@@ -95,6 +99,7 @@ async fn an_unknown_method_is_unimplemented_sb_26() {
     }
 }
 
+/// EP-25, EP-26: what is more than the standard's service has a name of its own.
 #[tokio::test]
 async fn reflection_lists_exactly_what_is_served_and_asks_for_the_header_sb_24() {
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;

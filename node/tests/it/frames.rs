@@ -87,6 +87,7 @@ async fn node() -> TestNode {
     node
 }
 
+/// ATK-22.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_opened_and_reset_at_once_end_the_connection() {
     let node = node().await;
@@ -98,6 +99,7 @@ async fn streams_opened_and_reset_at_once_end_the_connection() {
     serves(&node).await;
 }
 
+/// ATK-22.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_block_without_end_ends_the_connection() {
     let node = node().await;
@@ -108,6 +110,7 @@ async fn a_header_block_without_end_ends_the_connection() {
     serves(&node).await;
 }
 
+/// ATK-22.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_beyond_the_limit_are_refused_and_the_connection_ends_or_goes_on() {
     let node = node().await;
@@ -120,6 +123,7 @@ async fn headers_beyond_the_limit_are_refused_and_the_connection_ends_or_goes_on
     serves(&node).await;
 }
 
+/// ATK-22.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_streams_than_allowed_are_refused() {
     let node = node().await;
@@ -135,6 +139,7 @@ async fn more_streams_than_allowed_are_refused() {
     serves(&node).await;
 }
 
+/// ATK-22.
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_empty_data_frames_and_unanswered_pings_hurt_nobody_else() {
     let node = node().await;

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-use quorate_proto_api::workload::{JwtBundlesRequest, X509BundlesRequest, X509svidRequest, X509svidResponse};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use quorate_proto_api::workload::{
+    JwtBundlesRequest, JwtsvidRequest, X509BundlesRequest, X509svidRequest, X509svidResponse,
+};
 use quorate_proto_identity::PrivateKey;
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
@@ -50,6 +54,8 @@ fn uri_names(certificate: &X509Certificate<'_>) -> Vec<String> {
         .collect()
 }
 
+/// EP-01, EP-02, EP-04, EP-06, EP-10, EP-15: gRPC in the clear on a unix socket, and nothing to show but being there.
+/// WAPI-08, WAPI-10, WAPI-17, WAPI-18, WAPI-19.
 #[tokio::test]
 async fn the_first_message_is_complete_and_correctly_encoded_sb_03_sb_07_sb_11() {
     let node = TestNode::ready().await;
@@ -75,6 +81,7 @@ async fn the_first_message_is_complete_and_correctly_encoded_sb_03_sb_07_sb_11()
     assert!(response.federated_bundles.is_empty());
 }
 
+/// WAPI-08, WAPI-09.
 #[tokio::test]
 async fn a_renewal_reaches_the_open_stream_before_the_old_one_ends_sb_08() {
     let node = TestNode::ready().await;
@@ -93,6 +100,7 @@ async fn a_renewal_reaches_the_open_stream_before_the_old_one_ends_sb_08() {
     }
 }
 
+/// EP-21, WAPI-08, WAPI-09, WAPI-23.
 #[tokio::test]
 async fn registrations_reach_and_leave_the_open_stream_sb_09_sb_10() {
     let node = TestNode::ready().await;
@@ -112,6 +120,7 @@ async fn registrations_reach_and_leave_the_open_stream_sb_09_sb_10() {
     });
 }
 
+/// WAPI-21, WAPI-33, WAPI-56.
 #[tokio::test]
 async fn hints_are_unique_in_an_answer_and_limited_at_registration_sb_12_sb_13() {
     let node = TestNode::ready().await;
@@ -129,11 +138,16 @@ async fn hints_are_unique_in_an_answer_and_limited_at_registration_sb_12_sb_13()
     assert_eq!(hints.iter().filter(|hint| **hint == "internal").count(), 1);
     assert!(paths(&response).contains(&"/a"), "the older entry keeps the hint, or the one with the lower ID");
 
+    let request = JwtsvidRequest { audience: vec!["a".to_owned()], spiffe_id: String::new() };
+    let tokens = node.workload().fetch_jwtsvid(request).await.unwrap().into_inner().svids;
+    assert_eq!(tokens.iter().filter(|svid| svid.hint == "internal").count(), 1);
+
     node.create(hinted("/long", &"h".repeat(1024))).await.unwrap();
     let refused = node.create(hinted("/longer", &"h".repeat(1025))).await.unwrap_err();
     assert_eq!(refused, Code::InvalidArgument);
 }
 
+/// WAPI-17, WAPI-55.
 #[tokio::test]
 async fn two_identities_come_in_the_same_order_each_time_sb_33() {
     let node = TestNode::ready().await;
@@ -147,6 +161,7 @@ async fn two_identities_come_in_the_same_order_each_time_sb_33() {
     }
 }
 
+/// BND-02, WAPI-01, WAPI-26, WAPI-35, WAPI-36.
 #[tokio::test]
 async fn bundles_hold_the_own_trust_domain_and_keys_of_one_use_sb_17() {
     let node = TestNode::ready().await;
@@ -166,9 +181,13 @@ async fn bundles_hold_the_own_trust_domain_and_keys_of_one_use_sb_17() {
     for key in keys {
         assert!(key["kid"].is_string() && key.get("x5c").is_none());
         assert!(key.get("use").is_none_or(|usage| usage == "jwt-svid"), "{key}");
+        let x = URL_SAFE_NO_PAD.decode(key["x"].as_str().unwrap()).unwrap();
+        let roots = &x509.bundles["spiffe://example.org"];
+        assert!(!roots.windows(x.len()).any(|bytes| bytes == x), "a key of roots signs tokens too");
     }
 }
 
+/// WAPI-06, EP-16, EP-17.
 #[tokio::test]
 async fn two_programs_get_each_its_own_identities_sb_27() {
     let node = TestNode::ready().await;

@@ -40,6 +40,7 @@ fn life(claims: &Value) -> i64 {
     claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
 }
 
+/// WAPI-14, WAPI-29, WAPI-32, JWT-07, JWT-10, JWT-12, JWT-16, JWT-28; JWT-18: five minutes, when nobody says otherwise.
 #[tokio::test]
 async fn a_token_names_its_subject_and_all_audiences_sb_14_sb_15_sb_35() {
     let node = TestNode::ready().await;
@@ -59,6 +60,7 @@ async fn a_token_names_its_subject_and_all_audiences_sb_14_sb_15_sb_35() {
     assert_eq!(fetch(&node, &[""], "").await.unwrap_err().code(), Code::InvalidArgument);
 }
 
+/// WAPI-30, WAPI-31, WAPI-32, WAPI-34, WAPI-55.
 #[tokio::test]
 async fn one_identity_may_be_asked_for_sb_16_sb_33() {
     let node = TestNode::ready().await;
@@ -81,6 +83,7 @@ async fn one_identity_may_be_asked_for_sb_16_sb_33() {
     }
 }
 
+/// JWT-18.
 #[tokio::test]
 async fn a_caller_may_ask_for_a_shorter_life_and_never_gets_a_longer_one() {
     let node = TestNode::ready().await;
@@ -95,6 +98,7 @@ async fn a_caller_may_ask_for_a_shorter_life_and_never_gets_a_longer_one() {
     }
 }
 
+/// WAPI-40, WAPI-41.
 #[tokio::test]
 async fn a_good_token_is_validated_with_its_claims_sb_18() {
     let node = TestNode::ready().await;
@@ -107,6 +111,7 @@ async fn a_good_token_is_validated_with_its_claims_sb_18() {
     }
 }
 
+/// WAPI-14, WAPI-40.
 #[tokio::test]
 async fn a_bad_token_is_an_invalid_argument_and_names_nobody_sb_19() {
     let node = TestNode::ready().await;
