@@ -4,5 +4,6 @@ mod attestation;
 mod entitlement;
 mod issuance;
 mod supervision;
+mod token_keys;
 mod tokens;
 mod world;
