@@ -4,6 +4,7 @@
 //!   Cargo.toml files ──> manifests ──> directions   (who may use whom; purity, followed through Cargo.lock)
 //!                                  └─> inheritance  (lints, versions, package fields)
 //!   every text file  ──> tree ──────> hygiene       (no machine's paths, no registry hosts, links that lead somewhere)
+//!                                 └─> citations     (every rule of a standard that is kept has a test that cites it)
 //! ```
 //!
 //! Nothing here starts a process or asks the network: the files are read as they are.
@@ -15,6 +16,7 @@
     reason = "a file that is not as expected is a failing test; helpers of tests are not covered by clippy.toml"
 )]
 
+mod citations;
 mod directions;
 mod hygiene;
 mod inheritance;
