@@ -101,7 +101,8 @@ async fn a_stranger_is_refused_every_call_and_who_is_admitted_none_atk_43() {
     let directory = node.admin_socket().parent().unwrap().to_owned();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(node.admin_socket(), fs::Permissions::from_mode(0o777)).unwrap();
-    let mut stranger = Command::new(std::env::current_exe().unwrap());
+    let mut stranger = Command::new(node.lend(&std::env::current_exe().unwrap()));
+    stranger.current_dir("/");
     stranger.args(["--ignored", "--nocapture", "--exact", "admin_roles::every_method_is_called"]);
     stranger.env(SOCKET_VARIABLE, node.admin_socket()).uid(STRANGER).gid(STRANGER);
     let output = stranger.output().unwrap();

@@ -293,8 +293,10 @@ async fn only_root_the_nodes_user_and_the_admin_group_are_admitted() {
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
     fs::set_permissions(node.admin_socket(), fs::Permissions::from_mode(0o777)).unwrap();
     let socket = node.admin_socket();
+    let lent = node.lend(program());
     let status_as = |uid: u32, gid: u32| {
-        let mut status = command(&["cluster", "status", "--socket", socket.to_str().unwrap()]);
+        let mut status = Command::new(&lent);
+        status.args(["cluster", "status", "--socket", socket.to_str().unwrap()]).current_dir("/");
         status.uid(uid).gid(gid).output().unwrap()
     };
     let stranger = status_as(STRANGER, STRANGER);

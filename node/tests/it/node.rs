@@ -105,6 +105,16 @@ impl TestNode {
         fs::read_to_string(self.path("node.log")).unwrap_or_default()
     }
 
+    /// A copy of a program where every user of the host may run it: what cargo built may lie in somebody's home.
+    pub(crate) fn lend(&self, program: &Path) -> PathBuf {
+        let copy = self.path(program.file_name().unwrap().to_str().unwrap());
+        // By a process of its own: a descriptor open for writing here could be inherited by a child that another test
+        // starts at this moment, and what somebody may still write to cannot be run (ETXTBSY).
+        assert!(Command::new("cp").arg(program).arg(&copy).status().unwrap().success());
+        fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+        copy
+    }
+
     /// The command that runs this node in the foreground.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(program());
