@@ -26,8 +26,12 @@ const MANY_WRITERS: f64 = 12.0;
 /// Entries made to see what one holds of memory.
 const MEMORY_ENTRIES: usize = 200_000;
 
-/// Bytes of resident memory that an entry may add: a million add less than 300 MB.
-const ENTRY_BYTES: f64 = 300.0;
+/// Bytes that an entry may take with all indexes (design section 4). What is seen from outside has log and allocator in
+/// it, so this asks more of the process than the design does of the state.
+const ENTRY_BYTES: f64 = 256.0;
+
+/// Megabytes of resident memory that a million entries may add (design section 4).
+const MILLION_MEGABYTES: f64 = 300.0;
 
 /// Writers in turn, beside the disk's own rate.
 pub(crate) async fn run(options: &Options) -> Result<Report, Trouble> {
@@ -53,6 +57,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Trouble> {
     }
     let bytes = memory(&product).await?;
     report.verdicts.push(Verdict::at_most("resident bytes an entry", bytes, ENTRY_BYTES));
+    report.verdicts.push(Verdict::at_most("resident MB that a million entries would add", bytes, MILLION_MEGABYTES));
     report.notes.push(format!(
         "an entry's bytes: growth of the node's memory over {MEMORY_ENTRIES} entries, with log and allocator"
     ));
