@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 
 /// Every file that is compiled; what they import is found through them.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "workload.proto",
     "spire/api/server/entry/v1/entry.proto",
     "spire/api/server/bundle/v1/bundle.proto",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 7] = [
     "spire/api/server/debug/v1/debug.proto",
     "grpc/health/v1/health.proto",
     "quorate/cluster/v1/cluster.proto",
+    "quorate/peer/v1/peer.proto",
 ];
 
 /// What server reflection tells of (EP-26): the Workload API, and health, which is common knowledge.
@@ -25,13 +26,14 @@ const REFLECTED: [&str; 2] = ["workload.proto", "grpc/health/v1/health.proto"];
 const REFLECTION_FILE: &str = "reflection.bin";
 
 /// Messages that hold a private key or a bearer token. Their `Debug` is written by hand and prints neither.
-const SECRET_BEARING: [&str; 6] = [
+const SECRET_BEARING: [&str; 7] = [
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",
     ".WITSVID",
     ".spire.api.types.JWTSVID",
     ".spire.api.types.WITSVID",
+    ".quorate.peer.v1.AdmitRequest",
 ];
 
 /// The folder of the `.proto` files.

@@ -80,6 +80,21 @@ pub fn channel(address: &Address) -> Channel {
     }))
 }
 
+/// Makes a channel over connections that `dial` makes: between members, and in simulation. As [`channel`] in all else.
+///
+/// `dial` is called at the first call, and again whenever the connection was lost.
+pub fn channel_over<D, F, S>(dial: D) -> Channel
+where
+    D: Fn() -> F + Send + Sync + 'static,
+    F: Future<Output = std::io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    endpoint().connect_with_connector_lazy(tower::service_fn(move |_| {
+        let dialled = dial();
+        async move { dialled.await.map(TokioIo::new) }
+    }))
+}
+
 /// The settings, without a destination.
 fn endpoint() -> Endpoint {
     Endpoint::from_static(AUTHORITY)

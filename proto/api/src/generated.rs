@@ -64,3 +64,9 @@ pub mod health {
 pub mod cluster {
     include!("generated/quorate.cluster.v1.rs");
 }
+
+/// `quorate.peer.v1`
+#[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
+pub mod peer {
+    include!("generated/quorate.peer.v1.rs");
+}

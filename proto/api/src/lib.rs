@@ -3,7 +3,7 @@
 //! ```text
 //!   proto/*.proto ── codegen (protox, prost, tonic) ──► src/generated   committed; a test finds it stale
 //!                                                           |
-//!            workload   spire::{types, entry, bundle, svid, debug}   health   cluster
+//!            workload   spire::{types, entry, bundle, svid, debug}   health   cluster   peer
 //!                                                           |
 //!          convert   wire message <──► identity type, errors name the field
 //!          redacted  Debug of what bears secrets: neither keys nor tokens are printed
@@ -16,6 +16,7 @@
 //! | [`spire`] | `spire.api.types`, `spire.api.server.*` | the admin socket |
 //! | [`health`] | `grpc.health.v1` | the admin socket |
 //! | [`cluster`] | `quorate.cluster.v1` | the admin socket |
+//! | [`peer`] | `quorate.peer.v1` | the peer port, to members and newcomers |
 //!
 //! `bytes` fields are [`bytes::Bytes`], so that one signed answer is shared by many streams, and maps are ordered
 //! (SIM-04). This crate decides nothing and holds no state; entries become the state machine's own type in the `node`
@@ -27,7 +28,7 @@ mod redacted;
 pub mod channel;
 pub mod convert;
 
-pub use generated::{cluster, health, workload};
+pub use generated::{cluster, health, peer, workload};
 
 /// The SPIRE server API, which is also our registration API.
 pub mod spire {

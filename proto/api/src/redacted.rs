@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::peer;
 use crate::spire::types;
 use crate::workload;
 
@@ -15,6 +16,24 @@ struct Withheld(usize);
 impl fmt::Debug for Withheld {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "[{} bytes withheld]", self.0)
+    }
+}
+
+impl fmt::Debug for peer::AdmitRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trust_domain, name, sealing_key, addresses, version, build, secret, incarnation, sent_at } = self;
+        formatter
+            .debug_struct("AdmitRequest")
+            .field("trust_domain", trust_domain)
+            .field("name", name)
+            .field("sealing_key", sealing_key)
+            .field("addresses", addresses)
+            .field("version", version)
+            .field("build", build)
+            .field("secret", &Withheld(secret.len()))
+            .field("incarnation", incarnation)
+            .field("sent_at", sent_at)
+            .finish()
     }
 }
 

@@ -31,6 +31,7 @@ pub mod limits;
 pub mod role;
 pub mod settings;
 pub mod sources;
+pub mod transport;
 
 mod adapter;
 mod batch;
