@@ -14,7 +14,7 @@ use quorate_actors::keys::{FileCustody, FileCustodyError, KeyCustody, WhenMissin
 use quorate_actors::sources::FreshKeys;
 use quorate_actors::{Dependencies, IssuanceStatus, Settings, System, SystemStatus};
 use quorate_proto_identity::{NodeName, TrustDomain, UnixMillis};
-use quorate_raft_consensus::{Consensus, Handle, Role, Sources, StateReader};
+use quorate_raft_consensus::{Consensus, Handle, Sources, StateReader};
 use quorate_raft_store::disk::RealDisk;
 use tokio::runtime;
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -290,8 +290,8 @@ impl Node {
 fn open_custody(config: &Config, consensus: &Handle) -> Result<Arc<dyn KeyCustody>, StartError> {
     let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(std::path::PathBuf::from);
     // A member's keys are in the cluster's record; until the directory says that it is one, nothing was sealed to them.
-    let unfounded = matches!(&*consensus.role().borrow(), Role::Unfounded);
-    let when_missing = if unfounded { WhenMissing::Make } else { WhenMissing::Refuse };
+    // The directory is asked, and not the role: that moves while the node starts.
+    let when_missing = if consensus.member().is_none() { WhenMissing::Make } else { WhenMissing::Refuse };
     Ok(Arc::new(FileCustody::open(&config.data_dir, credentials.as_deref(), when_missing)?))
 }
 

@@ -109,7 +109,7 @@ impl Driver {
     fn role_in(&self, books: &Books) -> Role {
         let leader = books.current_leader.filter(|leader| *leader != self.member).and_then(MemberNumber::new);
         match standing(books.state) {
-            Standing::Learner if books.membership_config.nodes().next().is_none() => Role::Unfounded,
+            // A driver runs for members alone: where Raft has not read the membership yet, it is about to.
             Standing::Learner => Role::Learner { leader },
             Standing::Follower => Role::Follower { leader },
             Standing::Candidate => Role::Candidate,
