@@ -103,7 +103,7 @@ async fn init(args: InitArgs) -> Result<(), Failure> {
 async fn status(args: StatusArgs) -> Result<(), Failure> {
     let connection = args.admin.connect()?;
     let status = ClusterClient::new(connection.channel())
-        .status(connection.request(StatusRequest {}, CALL_LIMIT))
+        .status(connection.request(StatusRequest::default(), CALL_LIMIT))
         .await
         .map_err(connection.failed("ask the node how it stands"))?
         .into_inner();

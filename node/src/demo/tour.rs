@@ -163,7 +163,7 @@ pub(super) async fn wait_until_serving(files: &NodeFiles) -> Result<(), TourErro
 
 async fn status(files: &NodeFiles) -> Result<StatusResponse, Status> {
     let mut client = ClusterClient::new(channel(&Address::Unix(files.admin_socket())));
-    Ok(client.status(limited(StatusRequest {})).await?.into_inner())
+    Ok(client.status(limited(StatusRequest::default())).await?.into_inner())
 }
 
 /// The SPIFFE ID that the demonstration gives the calling user. An account's name may hold what a path segment may

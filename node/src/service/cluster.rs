@@ -5,10 +5,14 @@ mod status;
 
 use quorate_proto_api::cluster::cluster_server::{Cluster as ClusterApi, ClusterServer};
 use quorate_proto_api::cluster::{
-    GetPolicyRequest, GetPolicyResponse, InitRequest, InitResponse, Policy, SetPolicyRequest, SetPolicyResponse,
-    StatusRequest, StatusResponse,
+    ChangeResponse, FenceRequest, GetPlanRequest, GetPlanResponse, GetPolicyRequest, GetPolicyResponse, InitRequest,
+    InitResponse, InviteRequest, InviteResponse, ListInvitationsRequest, ListInvitationsResponse, Policy, Progress,
+    RaiseVersionRequest, RemoveRequest, ResetTimeRequest, RevokeInvitationRequest, SetMemberRoleRequest,
+    SetPlanRequest, SetPlanResponse, SetPolicyRequest, SetPolicyResponse, SetRecoveryKeyRequest, StatusRequest,
+    StatusResponse, TransferLeadershipRequest, TransferLeadershipResponse, WaitRequest, WaitResponse,
 };
 use quorate_raft_machine::{Done, Operation, State};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::reads::{NOT_FOUNDED, Reads};
@@ -85,6 +89,77 @@ impl ClusterApi for ClusterService {
 
     async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(status::of(&self.node)))
+    }
+
+    async fn wait(&self, _request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        Err(Status::unimplemented("Wait"))
+    }
+
+    async fn invite(&self, _request: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
+        Err(Status::unimplemented("Invite"))
+    }
+
+    async fn list_invitations(
+        &self,
+        _request: Request<ListInvitationsRequest>,
+    ) -> Result<Response<ListInvitationsResponse>, Status> {
+        Err(Status::unimplemented("ListInvitations"))
+    }
+
+    async fn revoke_invitation(
+        &self,
+        _request: Request<RevokeInvitationRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("RevokeInvitation"))
+    }
+
+    type SetMemberRoleStream = ReceiverStream<Result<Progress, Status>>;
+
+    async fn set_member_role(
+        &self,
+        _request: Request<SetMemberRoleRequest>,
+    ) -> Result<Response<Self::SetMemberRoleStream>, Status> {
+        Err(Status::unimplemented("SetMemberRole"))
+    }
+
+    async fn fence(&self, _request: Request<FenceRequest>) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("Fence"))
+    }
+
+    type RemoveStream = ReceiverStream<Result<Progress, Status>>;
+
+    async fn remove(&self, _request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
+        Err(Status::unimplemented("Remove"))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        _request: Request<TransferLeadershipRequest>,
+    ) -> Result<Response<TransferLeadershipResponse>, Status> {
+        Err(Status::unimplemented("TransferLeadership"))
+    }
+
+    async fn get_plan(&self, _request: Request<GetPlanRequest>) -> Result<Response<GetPlanResponse>, Status> {
+        Err(Status::unimplemented("GetPlan"))
+    }
+
+    async fn set_plan(&self, _request: Request<SetPlanRequest>) -> Result<Response<SetPlanResponse>, Status> {
+        Err(Status::unimplemented("SetPlan"))
+    }
+
+    async fn set_recovery_key(
+        &self,
+        _request: Request<SetRecoveryKeyRequest>,
+    ) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("SetRecoveryKey"))
+    }
+
+    async fn raise_version(&self, _request: Request<RaiseVersionRequest>) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("RaiseVersion"))
+    }
+
+    async fn reset_time(&self, _request: Request<ResetTimeRequest>) -> Result<Response<ChangeResponse>, Status> {
+        Err(Status::unimplemented("ResetTime"))
     }
 }
 

@@ -197,7 +197,7 @@ impl TestNode {
 
     pub(crate) async fn status(&self) -> Result<StatusResponse, Status> {
         let mut client = ClusterClient::new(self.admin_channel());
-        client.status(StatusRequest {}).await.map(tonic::Response::into_inner)
+        client.status(StatusRequest::default()).await.map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn found(&self, policy: Policy) -> Result<(), Status> {

@@ -26,7 +26,7 @@ const REFLECTED: [&str; 2] = ["workload.proto", "grpc/health/v1/health.proto"];
 const REFLECTION_FILE: &str = "reflection.bin";
 
 /// Messages that hold a private key or a bearer token. Their `Debug` is written by hand and prints neither.
-const SECRET_BEARING: [&str; 7] = [
+const SECRET_BEARING: [&str; 8] = [
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",
@@ -34,6 +34,7 @@ const SECRET_BEARING: [&str; 7] = [
     ".spire.api.types.JWTSVID",
     ".spire.api.types.WITSVID",
     ".quorate.peer.v1.AdmitRequest",
+    ".quorate.cluster.v1.InviteResponse",
 ];
 
 /// The folder of the `.proto` files.

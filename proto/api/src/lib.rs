@@ -51,5 +51,18 @@ pub const WORKLOAD_HEADER_VALUE: &str = "true";
 /// The metadata by which an answer to a write says where in the replicated log it stands.
 pub const LOG_INDEX_HEADER: &str = "quorate-log-index";
 
+/// The metadata by which an answer to a read says how much of the log the answering node had applied.
+pub const APPLIED_INDEX_HEADER: &str = "quorate-applied-index";
+
+/// The metadata by which a caller asks for a read of another kind than a local one.
+pub const CONSISTENCY_HEADER: &str = "quorate-consistency";
+
+/// The value of [`CONSISTENCY_HEADER`] that asks for a linearizable read: it sees every write that was answered before
+/// the call, whichever node took it.
+pub const CONSISTENCY_LINEARIZABLE: &str = "linearizable";
+
+/// The value of [`CONSISTENCY_HEADER`] that asks for what is the rule: a read of what this node has applied.
+pub const CONSISTENCY_LOCAL: &str = "local";
+
 /// The metadata by which a workload asks for a shorter life of a JWT-SVID, in seconds.
 pub const JWT_TTL_HEADER: &str = "quorate-jwt-ttl";

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::cluster;
 use crate::peer;
 use crate::spire::types;
 use crate::workload;
@@ -33,6 +34,19 @@ impl fmt::Debug for peer::AdmitRequest {
             .field("secret", &Withheld(secret.len()))
             .field("incarnation", incarnation)
             .field("sent_at", sent_at)
+            .finish()
+    }
+}
+
+impl fmt::Debug for cluster::InviteResponse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invitation, expires_at, sentences, log_index } = self;
+        formatter
+            .debug_struct("InviteResponse")
+            .field("invitation", &Withheld(invitation.len()))
+            .field("expires_at", expires_at)
+            .field("sentences", sentences)
+            .field("log_index", log_index)
             .finish()
     }
 }
@@ -136,9 +150,11 @@ mod tests {
         let minted_wit = crate::spire::svid::MintWitsvidResponse {
             svid: Some(types::Witsvid { token: secret.clone(), ..Default::default() }),
         };
-        let printed = format!("{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}");
+        let admit = peer::AdmitRequest { secret: secret.clone().into(), ..Default::default() };
+        let invite = cluster::InviteResponse { invitation: secret.clone(), ..Default::default() };
+        let printed = format!("{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}{admit:?}{invite:?}");
         assert!(!printed.contains(&secret), "{printed}");
         assert!(!printed.contains("99, 50, 86"), "bytes as numbers: {printed}");
-        assert_eq!(printed.matches("[8 bytes withheld]").count(), 7, "{printed}");
+        assert_eq!(printed.matches("[8 bytes withheld]").count(), 9, "{printed}");
     }
 }

@@ -96,6 +96,7 @@ fn to_wire(member: &Member, trust_domain: &TrustDomain, issuing_end: Option<Unix
         labels: record.labels.clone(),
         voter: record.role == MemberRole::Voter,
         issuing_not_after: issuing_end.map_or(0, |end| end.0),
+        ..WireMember::default()
     }
 }
 

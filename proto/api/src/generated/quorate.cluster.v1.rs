@@ -109,7 +109,8 @@ pub struct SetPolicyResponse {
     #[prost(uint64, tag = "2")]
     pub log_index: u64,
 }
-/// A member of the cluster, as the log has it.
+/// A member of the cluster: what the log has of it, and what the leader hears of it. The latter is unset when the leader
+/// did not answer in time, or has not heard of the member.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Member {
     /// Its number, given once and never again.
@@ -133,16 +134,70 @@ pub struct Member {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// It has a vote.
+    /// It is wanted as a voter.
     #[prost(bool, tag = "7")]
     pub voter: bool,
-    /// The end of its newest issuing certificate in Unix seconds; 0 when it has none.
+    /// The end of its newest issuing certificate in Unix seconds; 0 when it has none that holds. Until then it may sign
+    /// even when it is cut off.
     #[prost(int64, tag = "8")]
     pub issuing_not_after: i64,
+    /// The role that an operator or the plan wants it to have.
+    #[prost(enumeration = "MemberRole", tag = "9")]
+    pub wanted_role: i32,
+    /// The role that it has.
+    #[prost(enumeration = "RaftRole", tag = "10")]
+    pub raft_role: i32,
+    /// Whether it belongs to the cluster.
+    #[prost(enumeration = "MemberStatus", tag = "11")]
+    pub status: i32,
+    /// It leads, as far as this node knows.
+    #[prost(bool, tag = "12")]
+    pub leads: bool,
+    /// What it has applied, by its last report. Of this node itself always known.
+    #[prost(uint64, optional, tag = "13")]
+    pub applied_index: ::core::option::Option<u64>,
+    /// Whether the leader counts it as connected: it reported within the last second.
+    #[prost(bool, optional, tag = "14")]
+    pub connected: ::core::option::Option<bool>,
+    /// How long ago its last report came to the leader, in milliseconds.
+    #[prost(uint64, optional, tag = "15")]
+    pub report_age_millis: ::core::option::Option<u64>,
+    /// How far its clock is ahead of the members' median, in milliseconds.
+    #[prost(sint64, optional, tag = "16")]
+    pub clock_offset_millis: ::core::option::Option<i64>,
+    /// The time that a message from the leader to it and back takes, in microseconds.
+    #[prost(uint64, optional, tag = "17")]
+    pub round_trip_micros: ::core::option::Option<u64>,
+    /// The highest version of commands that it can apply.
+    #[prost(uint32, tag = "18")]
+    pub version: u32,
+    /// The version of its program.
+    #[prost(string, tag = "19")]
+    pub build: ::prost::alloc::string::String,
+    /// The names and ports at which the others reach it.
+    #[prost(string, repeated, tag = "20")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// How many voters the cluster wants, and what it does by itself to have them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Plan {
+    /// How many voters, spread over as many regions as there are; 1 to 7.
+    #[prost(uint32, tag = "1")]
+    pub voters: u32,
+    /// How long a voter may be silent before a healthy learner takes its place, in seconds.
+    #[prost(uint32, tag = "2")]
+    pub dead_voter_grace: u32,
+    /// Whether the leader promotes and replaces by itself. If not, roles change by `SetMemberRole` alone.
+    #[prost(bool, tag = "3")]
+    pub automatic: bool,
 }
 /// Asks how this node stands.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StatusRequest {}
+pub struct StatusRequest {
+    /// Whether members that were removed are listed, too.
+    #[prost(bool, tag = "1")]
+    pub removed_members: bool,
+}
 /// How this node stands.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StatusResponse {
@@ -187,7 +242,7 @@ pub struct StatusResponse {
     /// Why it may not, or what threatens it; one sentence each.
     #[prost(string, repeated, tag = "13")]
     pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// All members.
+    /// The members that belong to the cluster, by number; with `removed_members` the others, too.
     #[prost(message, repeated, tag = "14")]
     pub members: ::prost::alloc::vec::Vec<Member>,
     /// Registration entries.
@@ -202,6 +257,333 @@ pub struct StatusResponse {
     /// This program's version.
     #[prost(string, tag = "18")]
     pub version: ::prost::alloc::string::String,
+    /// The leader's name; empty when none is known.
+    #[prost(string, tag = "19")]
+    pub leader_name: ::prost::alloc::string::String,
+    /// How often the cluster was recovered after a loss of its quorum.
+    #[prost(uint64, tag = "20")]
+    pub epoch: u64,
+    /// The version of commands that is switched on for all members.
+    #[prost(uint32, tag = "21")]
+    pub command_version: u32,
+    /// Whether this node is in contact with the leader: its last report was answered within the last second.
+    #[prost(bool, tag = "22")]
+    pub connected: bool,
+    /// How long this node has been cut off, in milliseconds; unset while it is not.
+    #[prost(uint64, optional, tag = "23")]
+    pub cut_off_millis: ::core::option::Option<u64>,
+    /// How far this node's clock is ahead of the members' median, in milliseconds; unset until it was compared.
+    #[prost(sint64, optional, tag = "24")]
+    pub clock_offset_millis: ::core::option::Option<i64>,
+    /// What this node makes of that.
+    #[prost(enumeration = "ClockVerdict", tag = "25")]
+    pub clock_verdict: i32,
+    /// Whether the leader answered, so that what it hears of the members is in `members`.
+    #[prost(bool, tag = "26")]
+    pub leader_answered: bool,
+    /// The membership plan.
+    #[prost(message, optional, tag = "27")]
+    pub plan: ::core::option::Option<Plan>,
+    /// How many invitations are open.
+    #[prost(uint32, tag = "28")]
+    pub open_invitations: u32,
+    /// The recovery key's fingerprint: SHA-256 in hexadecimal; empty without one.
+    #[prost(string, tag = "29")]
+    pub recovery_key: ::prost::alloc::string::String,
+    /// The time of the log, Unix seconds.
+    #[prost(int64, tag = "30")]
+    pub log_time: i64,
+}
+/// An index to wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitRequest {
+    /// What this node is to have applied.
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    /// How long to wait, in milliseconds; at most an hour. 0 only looks.
+    #[prost(uint64, tag = "2")]
+    pub timeout_millis: u64,
+}
+/// The index is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitResponse {
+    /// What this node has applied now.
+    #[prost(uint64, tag = "1")]
+    pub applied_index: u64,
+}
+/// Whom to invite.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InviteRequest {
+    /// The name that the newcomer's configuration has to have.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it shall be; unspecified leaves that to the plan.
+    #[prost(enumeration = "MemberRole", tag = "2")]
+    pub role: i32,
+    /// The region that it is in; may be empty.
+    #[prost(string, tag = "3")]
+    pub region: ::prost::alloc::string::String,
+    /// The zone within that region; may be empty.
+    #[prost(string, tag = "4")]
+    pub zone: ::prost::alloc::string::String,
+    /// Further facts about it, which entries can select it by (`quorate:label:k:v`).
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// How long the invitation holds, in seconds; 0 takes the default of ten minutes, a week is the most.
+    #[prost(uint32, tag = "6")]
+    pub lifetime: u32,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+}
+/// An invitation.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct InviteResponse {
+    /// The invitation as a string: addresses and keys of members, and a secret. Whoever has it can join under that name,
+    /// once. It is told here and nowhere else. Empty on a dry run.
+    #[prost(string, tag = "1")]
+    pub invitation: ::prost::alloc::string::String,
+    /// Until when it holds, Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub expires_at: i64,
+    /// What was done, or would be; one sentence each.
+    #[prost(string, repeated, tag = "3")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where in the log it stands; 0 on a dry run.
+    #[prost(uint64, tag = "4")]
+    pub log_index: u64,
+}
+/// Asks for the invitations.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListInvitationsRequest {}
+/// An invitation without its secret.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Invitation {
+    /// The newcomer's name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// What it shall be; unspecified leaves that to the plan.
+    #[prost(enumeration = "MemberRole", tag = "2")]
+    pub role: i32,
+    /// The region that it is in.
+    #[prost(string, tag = "3")]
+    pub region: ::prost::alloc::string::String,
+    /// The zone within that region.
+    #[prost(string, tag = "4")]
+    pub zone: ::prost::alloc::string::String,
+    /// Further facts about it.
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Until when it holds, Unix seconds.
+    #[prost(int64, tag = "6")]
+    pub expires_at: i64,
+    /// The member that joined by it; 0 while nobody has.
+    #[prost(uint64, tag = "7")]
+    pub used_by: u64,
+    /// Whether a node could join by it now.
+    #[prost(bool, tag = "8")]
+    pub open: bool,
+}
+/// The invitations.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListInvitationsResponse {
+    /// By name.
+    #[prost(message, repeated, tag = "1")]
+    pub invitations: ::prost::alloc::vec::Vec<Invitation>,
+}
+/// Which invitation to take back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeInvitationRequest {
+    /// The name that it is for.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// What became of a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeResponse {
+    /// What was done, or on a dry run would be; one sentence each.
+    #[prost(string, repeated, tag = "1")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What somebody has to know or do; one sentence each.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where in the log it stands; 0 on a dry run, and when there was nothing to change.
+    #[prost(uint64, tag = "3")]
+    pub log_index: u64,
+}
+/// How long work goes on. The first message tells what will be done, the last one what was done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Progress {
+    /// What is told.
+    #[prost(oneof = "progress::Told", tags = "1, 2, 3")]
+    pub told: ::core::option::Option<progress::Told>,
+}
+/// Nested message and enum types in `Progress`.
+pub mod progress {
+    /// What is told.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Told {
+        /// What will be done; one sentence each. On a dry run this is all.
+        #[prost(message, tag = "1")]
+        Will(super::Sentences),
+        /// A step that is waited for now.
+        #[prost(string, tag = "2")]
+        Step(::prost::alloc::string::String),
+        /// It is done.
+        #[prost(message, tag = "3")]
+        Done(super::ChangeResponse),
+    }
+}
+/// Sentences for people.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Sentences {
+    /// One each.
+    #[prost(string, repeated, tag = "1")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What somebody has to know or do.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A role for a member.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetMemberRoleRequest {
+    /// The member's name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Voter or learner.
+    #[prost(enumeration = "MemberRole", tag = "2")]
+    pub role: i32,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+/// A member to fence.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FenceRequest {
+    /// The member's name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// A member to remove.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveRequest {
+    /// The member's name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its keys may be in wrong hands: everything that it could open is replaced.
+    #[prost(bool, tag = "2")]
+    pub compromised: bool,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+/// Who shall lead.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeadershipRequest {
+    /// The voter's name; empty for the one that suits best.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// Who leads now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeadershipResponse {
+    /// What was done, or on a dry run would be; one sentence each.
+    #[prost(string, repeated, tag = "1")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The name of the member that leads now.
+    #[prost(string, tag = "2")]
+    pub leader: ::prost::alloc::string::String,
+    /// The term that it leads in.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+}
+/// Asks for the plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPlanRequest {}
+/// The plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPlanResponse {
+    /// As it is.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+}
+/// What to change about the plan.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPlanRequest {
+    /// How many voters.
+    #[prost(uint32, optional, tag = "1")]
+    pub voters: ::core::option::Option<u32>,
+    /// How long a voter may be silent, in seconds.
+    #[prost(uint32, optional, tag = "2")]
+    pub dead_voter_grace: ::core::option::Option<u32>,
+    /// Whether the leader promotes and replaces by itself.
+    #[prost(bool, optional, tag = "3")]
+    pub automatic: ::core::option::Option<bool>,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+/// The plan that now holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetPlanResponse {
+    /// As it is after the change; on a dry run, as it would be.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<Plan>,
+    /// What was done, or on a dry run would be; one sentence each.
+    #[prost(string, repeated, tag = "2")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What somebody has to know or do; one sentence each.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where in the log the change stands; 0 on a dry run.
+    #[prost(uint64, tag = "4")]
+    pub log_index: u64,
+}
+/// A recovery key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRecoveryKeyRequest {
+    /// The public key, in the form of a member's sealing key; empty takes the recovery key away.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub public_key: ::prost::bytes::Bytes,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// A version of commands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RaiseVersionRequest {
+    /// The version; 0 for the highest that every member can apply.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// A time for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetTimeRequest {
+    /// Unix seconds; 0 for the clock of the node that takes the call.
+    #[prost(int64, tag = "1")]
+    pub time: i64,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
 }
 /// A kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -330,6 +712,154 @@ impl Role {
         }
     }
 }
+/// What a member is to do in the Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MemberRole {
+    /// Left open: as the plan wants.
+    Unspecified = 0,
+    /// Votes; root keys are sealed to it.
+    Voter = 1,
+    /// Follows the log, reads and signs.
+    Learner = 2,
+}
+impl MemberRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MEMBER_ROLE_UNSPECIFIED",
+            Self::Voter => "MEMBER_ROLE_VOTER",
+            Self::Learner => "MEMBER_ROLE_LEARNER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MEMBER_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MEMBER_ROLE_VOTER" => Some(Self::Voter),
+            "MEMBER_ROLE_LEARNER" => Some(Self::Learner),
+            _ => None,
+        }
+    }
+}
+/// What a member is in the Raft group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RaftRole {
+    /// Not known to this node.
+    Unspecified = 0,
+    /// Not in the group: not yet, or no longer.
+    None = 1,
+    /// Follows the log without a vote.
+    Learner = 2,
+    /// Votes.
+    Voter = 3,
+}
+impl RaftRole {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "RAFT_ROLE_UNSPECIFIED",
+            Self::None => "RAFT_ROLE_NONE",
+            Self::Learner => "RAFT_ROLE_LEARNER",
+            Self::Voter => "RAFT_ROLE_VOTER",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "RAFT_ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "RAFT_ROLE_NONE" => Some(Self::None),
+            "RAFT_ROLE_LEARNER" => Some(Self::Learner),
+            "RAFT_ROLE_VOTER" => Some(Self::Voter),
+            _ => None,
+        }
+    }
+}
+/// Whether a member belongs to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MemberStatus {
+    /// Not known.
+    Unspecified = 0,
+    /// It does.
+    Admitted = 1,
+    /// It is being removed.
+    Leaving = 2,
+    /// It was removed in good order.
+    Removed = 3,
+    /// It was removed because its keys may be in wrong hands.
+    Compromised = 4,
+}
+impl MemberStatus {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MEMBER_STATUS_UNSPECIFIED",
+            Self::Admitted => "MEMBER_STATUS_ADMITTED",
+            Self::Leaving => "MEMBER_STATUS_LEAVING",
+            Self::Removed => "MEMBER_STATUS_REMOVED",
+            Self::Compromised => "MEMBER_STATUS_COMPROMISED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MEMBER_STATUS_UNSPECIFIED" => Some(Self::Unspecified),
+            "MEMBER_STATUS_ADMITTED" => Some(Self::Admitted),
+            "MEMBER_STATUS_LEAVING" => Some(Self::Leaving),
+            "MEMBER_STATUS_REMOVED" => Some(Self::Removed),
+            "MEMBER_STATUS_COMPROMISED" => Some(Self::Compromised),
+            _ => None,
+        }
+    }
+}
+/// What a node makes of its own clock, beside the median of the members' clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClockVerdict {
+    /// Not compared yet.
+    Unspecified = 0,
+    /// Within a second.
+    Good = 1,
+    /// Off by more than a second: it serves, and somebody should look.
+    Warn = 2,
+    /// Off by more than five seconds: the node neither leads nor signs.
+    Refuse = 3,
+}
+impl ClockVerdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLOCK_VERDICT_UNSPECIFIED",
+            Self::Good => "CLOCK_VERDICT_GOOD",
+            Self::Warn => "CLOCK_VERDICT_WARN",
+            Self::Refuse => "CLOCK_VERDICT_REFUSE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLOCK_VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLOCK_VERDICT_GOOD" => Some(Self::Good),
+            "CLOCK_VERDICT_WARN" => Some(Self::Warn),
+            "CLOCK_VERDICT_REFUSE" => Some(Self::Refuse),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod cluster_client {
     #![allow(
@@ -341,10 +871,11 @@ pub mod cluster_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Founding, policy and state of the cluster. Offered on the admin socket.
+    /// Founding, policy, members and state of the cluster. Offered on the admin socket.
     ///
-    /// Every call that writes also answers with the metadata `quorate-log-index`: where in the replicated log the write
-    /// stands.
+    /// Every call can be made at every node. One that writes also answers with the metadata `quorate-log-index`: where in
+    /// the replicated log the write stands. One with the field `dry_run` then changes nothing and says what it would do.
+    /// What a call would do, does or did is told in sentences for people; programs read the fields beside them.
     #[derive(Debug, Clone)]
     pub struct ClusterClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -488,7 +1019,8 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "SetPolicy"));
             self.inner.unary(req, path, codec).await
         }
-        /// Tells how this node stands. Answers at any time, before the founding too.
+        /// Tells how this node stands, and the cluster as far as this node can tell. Answers at any time: before the founding,
+        /// and without a leader.
         pub async fn status(
             &mut self,
             request: impl tonic::IntoRequest<super::StatusRequest>,
@@ -508,6 +1040,322 @@ pub mod cluster_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "Status"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Answers once this node has applied an index of the log, at once if it has. `DeadlineExceeded` if it does not come
+        /// to that in the time given.
+        pub async fn wait(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WaitRequest>,
+        ) -> std::result::Result<tonic::Response<super::WaitResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/Wait",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "Wait"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes an invitation, by which one node can join, once. `AlreadyExists` while a member or an open invitation has that
+        /// name.
+        pub async fn invite(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InviteRequest>,
+        ) -> std::result::Result<tonic::Response<super::InviteResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/Invite",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "Invite"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the invitations that were made and not taken back. Their secrets are not known to anybody here.
+        pub async fn list_invitations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListInvitationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListInvitationsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/ListInvitations",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Cluster", "ListInvitations"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes an invitation back. `NotFound` when there is none for that name.
+        pub async fn revoke_invitation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeInvitationRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/RevokeInvitation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Cluster", "RevokeInvitation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a member a voter or a learner. The wish is recorded at once and answered with the metadata
+        /// `quorate-log-index`; the stream tells each step until the member has the role, and then ends. The steps go on
+        /// without a listener, under whoever leads.
+        pub async fn set_member_role(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetMemberRoleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Progress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/SetMemberRole",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "SetMemberRole"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Revokes a member's issuing certificates: as soon as it has applied that, it signs nothing. It stays a member, and
+        /// is certified again only by an answer to its next request. Answered when every connected member has applied it.
+        pub async fn fence(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FenceRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/Fence",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "Fence"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Removes a member for good. Its issuing certificates are revoked at once; the stream tells each further step until
+        /// nothing is sealed to it any more, and, as compromised, until new roots and token keys sign that it never held.
+        pub async fn remove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Progress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/Remove",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "Remove"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Hands leadership to another voter: to one named, or to the one that suits best. Answered once another leads.
+        pub async fn transfer_leadership(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TransferLeadershipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TransferLeadershipResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/TransferLeadership",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Cluster", "TransferLeadership"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells how many voters the cluster wants, and what it does by itself to have them.
+        pub async fn get_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/GetPlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "GetPlan"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes the plan. What is left out stays as it is.
+        pub async fn set_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetPlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetPlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/SetPlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "SetPlan"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets the recovery key, to which all authority keys are sealed from then on, or takes it away.
+        pub async fn set_recovery_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetRecoveryKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/SetRecoveryKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "SetRecoveryKey"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Switches on what newer programs can do, for all members together. `FailedPrecondition` while a member cannot.
+        pub async fn raise_version(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RaiseVersionRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/RaiseVersion",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "RaiseVersion"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets the time of the log, which otherwise never goes back: the way out after a leader's clock ran ahead.
+        pub async fn reset_time(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetTimeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Cluster/ResetTime",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "ResetTime"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -548,16 +1396,110 @@ pub mod cluster_server {
             tonic::Response<super::SetPolicyResponse>,
             tonic::Status,
         >;
-        /// Tells how this node stands. Answers at any time, before the founding too.
+        /// Tells how this node stands, and the cluster as far as this node can tell. Answers at any time: before the founding,
+        /// and without a leader.
         async fn status(
             &self,
             request: tonic::Request<super::StatusRequest>,
         ) -> std::result::Result<tonic::Response<super::StatusResponse>, tonic::Status>;
+        /// Answers once this node has applied an index of the log, at once if it has. `DeadlineExceeded` if it does not come
+        /// to that in the time given.
+        async fn wait(
+            &self,
+            request: tonic::Request<super::WaitRequest>,
+        ) -> std::result::Result<tonic::Response<super::WaitResponse>, tonic::Status>;
+        /// Makes an invitation, by which one node can join, once. `AlreadyExists` while a member or an open invitation has that
+        /// name.
+        async fn invite(
+            &self,
+            request: tonic::Request<super::InviteRequest>,
+        ) -> std::result::Result<tonic::Response<super::InviteResponse>, tonic::Status>;
+        /// Lists the invitations that were made and not taken back. Their secrets are not known to anybody here.
+        async fn list_invitations(
+            &self,
+            request: tonic::Request<super::ListInvitationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListInvitationsResponse>,
+            tonic::Status,
+        >;
+        /// Takes an invitation back. `NotFound` when there is none for that name.
+        async fn revoke_invitation(
+            &self,
+            request: tonic::Request<super::RevokeInvitationRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Server streaming response type for the SetMemberRole method.
+        type SetMemberRoleStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Progress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Makes a member a voter or a learner. The wish is recorded at once and answered with the metadata
+        /// `quorate-log-index`; the stream tells each step until the member has the role, and then ends. The steps go on
+        /// without a listener, under whoever leads.
+        async fn set_member_role(
+            &self,
+            request: tonic::Request<super::SetMemberRoleRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::SetMemberRoleStream>,
+            tonic::Status,
+        >;
+        /// Revokes a member's issuing certificates: as soon as it has applied that, it signs nothing. It stays a member, and
+        /// is certified again only by an answer to its next request. Answered when every connected member has applied it.
+        async fn fence(
+            &self,
+            request: tonic::Request<super::FenceRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Server streaming response type for the Remove method.
+        type RemoveStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Progress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Removes a member for good. Its issuing certificates are revoked at once; the stream tells each further step until
+        /// nothing is sealed to it any more, and, as compromised, until new roots and token keys sign that it never held.
+        async fn remove(
+            &self,
+            request: tonic::Request<super::RemoveRequest>,
+        ) -> std::result::Result<tonic::Response<Self::RemoveStream>, tonic::Status>;
+        /// Hands leadership to another voter: to one named, or to the one that suits best. Answered once another leads.
+        async fn transfer_leadership(
+            &self,
+            request: tonic::Request<super::TransferLeadershipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TransferLeadershipResponse>,
+            tonic::Status,
+        >;
+        /// Tells how many voters the cluster wants, and what it does by itself to have them.
+        async fn get_plan(
+            &self,
+            request: tonic::Request<super::GetPlanRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetPlanResponse>, tonic::Status>;
+        /// Changes the plan. What is left out stays as it is.
+        async fn set_plan(
+            &self,
+            request: tonic::Request<super::SetPlanRequest>,
+        ) -> std::result::Result<tonic::Response<super::SetPlanResponse>, tonic::Status>;
+        /// Sets the recovery key, to which all authority keys are sealed from then on, or takes it away.
+        async fn set_recovery_key(
+            &self,
+            request: tonic::Request<super::SetRecoveryKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Switches on what newer programs can do, for all members together. `FailedPrecondition` while a member cannot.
+        async fn raise_version(
+            &self,
+            request: tonic::Request<super::RaiseVersionRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Sets the time of the log, which otherwise never goes back: the way out after a leader's clock ran ahead.
+        async fn reset_time(
+            &self,
+            request: tonic::Request<super::ResetTimeRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
     }
-    /// Founding, policy and state of the cluster. Offered on the admin socket.
+    /// Founding, policy, members and state of the cluster. Offered on the admin socket.
     ///
-    /// Every call that writes also answers with the metadata `quorate-log-index`: where in the replicated log the write
-    /// stands.
+    /// Every call can be made at every node. One that writes also answers with the metadata `quorate-log-index`: where in
+    /// the replicated log the write stands. One with the field `dry_run` then changes nothing and says what it would do.
+    /// What a call would do, does or did is told in sentences for people; programs read the fields beside them.
     #[derive(Debug)]
     pub struct ClusterServer<T> {
         inner: Arc<T>,
@@ -791,6 +1733,581 @@ pub mod cluster_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/Wait" => {
+                    #[allow(non_camel_case_types)]
+                    struct WaitSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::WaitRequest>
+                    for WaitSvc<T> {
+                        type Response = super::WaitResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WaitRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::wait(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WaitSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/Invite" => {
+                    #[allow(non_camel_case_types)]
+                    struct InviteSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::InviteRequest>
+                    for InviteSvc<T> {
+                        type Response = super::InviteResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::InviteRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::invite(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InviteSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/ListInvitations" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListInvitationsSvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::UnaryService<super::ListInvitationsRequest>
+                    for ListInvitationsSvc<T> {
+                        type Response = super::ListInvitationsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListInvitationsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::list_invitations(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListInvitationsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/RevokeInvitation" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeInvitationSvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::UnaryService<super::RevokeInvitationRequest>
+                    for RevokeInvitationSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeInvitationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::revoke_invitation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeInvitationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/SetMemberRole" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetMemberRoleSvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::ServerStreamingService<super::SetMemberRoleRequest>
+                    for SetMemberRoleSvc<T> {
+                        type Response = super::Progress;
+                        type ResponseStream = T::SetMemberRoleStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetMemberRoleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::set_member_role(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetMemberRoleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/Fence" => {
+                    #[allow(non_camel_case_types)]
+                    struct FenceSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::FenceRequest>
+                    for FenceSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FenceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::fence(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FenceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/Remove" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveSvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::ServerStreamingService<super::RemoveRequest>
+                    for RemoveSvc<T> {
+                        type Response = super::Progress;
+                        type ResponseStream = T::RemoveStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::remove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/TransferLeadership" => {
+                    #[allow(non_camel_case_types)]
+                    struct TransferLeadershipSvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::UnaryService<super::TransferLeadershipRequest>
+                    for TransferLeadershipSvc<T> {
+                        type Response = super::TransferLeadershipResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TransferLeadershipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::transfer_leadership(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TransferLeadershipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/GetPlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetPlanSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::GetPlanRequest>
+                    for GetPlanSvc<T> {
+                        type Response = super::GetPlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetPlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::get_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetPlanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/SetPlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetPlanSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::SetPlanRequest>
+                    for SetPlanSvc<T> {
+                        type Response = super::SetPlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetPlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::set_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetPlanSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/SetRecoveryKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetRecoveryKeySvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::UnaryService<super::SetRecoveryKeyRequest>
+                    for SetRecoveryKeySvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetRecoveryKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::set_recovery_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetRecoveryKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/RaiseVersion" => {
+                    #[allow(non_camel_case_types)]
+                    struct RaiseVersionSvc<T: Cluster>(pub Arc<T>);
+                    impl<
+                        T: Cluster,
+                    > tonic::server::UnaryService<super::RaiseVersionRequest>
+                    for RaiseVersionSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RaiseVersionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::raise_version(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RaiseVersionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Cluster/ResetTime" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetTimeSvc<T: Cluster>(pub Arc<T>);
+                    impl<T: Cluster> tonic::server::UnaryService<super::ResetTimeRequest>
+                    for ResetTimeSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetTimeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Cluster>::reset_time(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetTimeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
