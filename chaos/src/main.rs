@@ -16,9 +16,12 @@
 //! that were kills, writes in flight when they came.
 
 mod crash;
+mod history;
+mod linearizability;
 mod node;
 mod oracle;
 mod registrar;
+mod simulation;
 mod trouble;
 mod writers;
 
@@ -54,11 +57,20 @@ enum Scenario {
         #[arg(long, default_value_t = 100)]
         writes: u64,
     },
+    /// Runs a whole cluster in one thread and virtual time, from a seed, under faults.
+    Simulate(simulation::Options),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().scenario {
+        // It has runtimes of its own: one for each simulated node.
+        Scenario::Simulate(options) => simulation::run(&options),
+        Scenario::Crash { rounds, seed, writes } => crash(rounds, seed, writes),
+    }
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    let Scenario::Crash { rounds, seed, writes } = Arguments::parse().scenario;
+async fn crash(rounds: Option<u32>, seed: Option<u64>, writes: u64) -> ExitCode {
     let outcome = match rounds.map_or_else(rounds_of_environment, Ok) {
         Ok(rounds) => crash::run(rounds, seed.unwrap_or_else(rand::random), writes).await,
         Err(trouble) => Err(trouble),
