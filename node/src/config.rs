@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use quorate_proto_identity::NodeName;
 use quorate_proto_identity::TrustDomain;
 
+use crate::peer::address::PeerAddress;
 use document::Document;
 pub use document::Problem;
 pub use render::{example, reference, show};
@@ -138,16 +139,6 @@ impl fmt::Display for GroupName {
             Self::Name(name) => f.write_str(name),
             Self::Number(number) => write!(f, "{number}"),
         }
-    }
-}
-
-/// Host and port that others dial; a name is looked up at each dial.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress(String);
-
-impl fmt::Display for PeerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rules for single values: from what the file says to a checked type.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use quorate_proto_identity::NodeName;
@@ -9,16 +9,14 @@ use toml::de::DeValue;
 
 use super::document::Checked;
 use super::suggest::nearest;
-use super::{GroupName, LogFormat, PeerAddress};
+use super::{GroupName, LogFormat};
+use crate::peer::address::{PeerAddress, is_host_name};
 
 /// Longest path of a unix socket: `sockaddr_un` has 108 bytes, the last of them zero.
 pub(super) const LONGEST_SOCKET_PATH: usize = 107;
 
 /// Most host names in a list: each request is compared with all of them.
 const MOST_HOSTS: usize = 64;
-
-/// Longest host name (RFC 1035 section 2.3.4, as text without the final dot).
-const LONGEST_HOST: usize = 253;
 
 fn text<'v>(value: &'v DeValue<'_>) -> Checked<&'v str> {
     value.as_str().ok_or_else(|| format!("must be text in quotes, not {}", kind_of(value)))
@@ -113,17 +111,7 @@ pub(super) fn listen_or_none(value: &DeValue<'_>) -> Checked<Option<SocketAddr>>
 }
 
 pub(super) fn dial(value: &DeValue<'_>) -> Checked<PeerAddress> {
-    let address = text(value)?;
-    let wrong = || format!("{address:?} is not a host and a port; write for example \"node-1.example.org:8082\"");
-    if let Ok(numeric) = address.parse::<SocketAddr>() {
-        if matches!(numeric.ip(), IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED)) {
-            return Err(format!("{address:?} stands for every address of a host; write the one others can dial"));
-        }
-        return Ok(PeerAddress(address.to_owned()));
-    }
-    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
-    let port_good = port.parse::<u16>().is_ok_and(|port| port != 0);
-    if port_good && is_host_name(host) { Ok(PeerAddress(address.to_owned())) } else { Err(wrong()) }
+    PeerAddress::new(text(value)?).map_err(|error| error.to_string())
 }
 
 pub(super) fn hosts(value: &DeValue<'_>) -> Checked<Vec<String>> {
@@ -172,13 +160,4 @@ fn word<'v>(value: &'v DeValue<'_>, known: &[&str]) -> Checked<&'v str> {
     let hint =
         nearest(word, known.iter().copied()).map(|meant| format!(", did you mean {meant:?}?")).unwrap_or_default();
     Err(format!("{word:?} is not one of {}{hint}", known.join(", ")))
-}
-
-fn is_host_name(host: &str) -> bool {
-    let label_good = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-    };
-    !host.is_empty() && host.len() <= LONGEST_HOST && host.split('.').all(label_good)
 }
