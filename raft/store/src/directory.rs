@@ -2,15 +2,18 @@
 //!
 //! ```text
 //!   data_dir/  LOCK            held while the process lives
-//!              identity-stage  empty -> founding -> member (WAL-18)
+//!              identity-stage  empty -> founding or joining -> member (WAL-18)
+//!              first-peers     whom a newcomer talks to until it has applied the log
 //!              log/            the Raft log
 //!              snapshots/      the state machine's snapshots
 //!              keys/           the member's own keys (custody is not ours)
 //!              ledger/         what the member can afford to lose (not ours)
 //! ```
 
+mod peers;
 mod stage;
 
+pub use peers::FIRST_PEERS_BYTES_MAX;
 pub use stage::Stage;
 
 use crate::disk::{Disk, DiskLock, LockError, parent};
@@ -81,6 +84,13 @@ pub enum DirectoryError {
         /// The stage file.
         file: PathBuf,
     },
+    /// The file that names the peers of a newcomer is not what was written. It only counts until the node has applied
+    /// the log: a node that never did can be removed, emptied and invited again.
+    #[error("{} is damaged: remove this member, empty its directory, and invite it again", file.display())]
+    FirstPeersDamaged {
+        /// The file.
+        file: PathBuf,
+    },
     /// A newer program wrote the stage file.
     #[error("{} cannot be read", file.display())]
     Version {
@@ -135,8 +145,8 @@ impl NodeDirectory {
         self.stage
     }
 
-    /// Goes on to another stage, durably. `Empty` may become `Founding`, and `Founding` begin again as
-    /// another or become `Member` of the same identity; a member stays what it is.
+    /// Goes on to another stage, durably. `Empty` may become `Founding` or `Joining`; `Founding` may begin again as
+    /// another or become `Member` of the same identity, `Joining` may become `Member`; a member stays what it is.
     ///
     /// # Errors
     /// [`DirectoryError::WrongStage`] and [`DirectoryError::Io`].
@@ -156,9 +166,25 @@ impl NodeDirectory {
     #[must_use]
     pub fn identity(&self) -> Option<WalIdentity> {
         match self.stage {
-            Stage::Empty => None,
+            Stage::Empty | Stage::Joining(_) => None,
             Stage::Founding(identity) | Stage::Member(identity) => Some(identity),
         }
+    }
+
+    /// Writes down, durably, what a newcomer was told about its peers; consensus gives the bytes their meaning.
+    ///
+    /// # Errors
+    /// [`DirectoryError::Io`], and when there are more bytes than [`FIRST_PEERS_BYTES_MAX`].
+    pub fn save_first_peers(&mut self, peers: &[u8]) -> Result<(), DirectoryError> {
+        peers::write(self.disk.as_ref(), &self.path, peers)
+    }
+
+    /// What [`save_first_peers`](Self::save_first_peers) wrote last, if it ever did.
+    ///
+    /// # Errors
+    /// [`DirectoryError::FirstPeersDamaged`] and [`DirectoryError::Io`].
+    pub fn first_peers(&self) -> Result<Option<Vec<u8>>, DirectoryError> {
+        peers::read(self.disk.as_ref(), &self.path)
     }
 
     /// The disk it is on.

@@ -25,6 +25,10 @@ pub enum Stage {
     Empty,
     /// Founding has begun and nothing was acknowledged yet: the log may be made anew.
     Founding(WalIdentity),
+    /// Joining a cluster has begun, under a random number that tells this directory from every other: whoever asks to
+    /// be admitted again under the same number is the same node, and not one that lost its disk (FLT-18). Nothing was
+    /// acknowledged yet: a log that is there may be made anew.
+    Joining([u8; 16]),
     /// A member: the log must be there (WAL-13), for the rest of this directory's life.
     Member(WalIdentity),
 }
@@ -34,24 +38,30 @@ impl Stage {
         match (self, to) {
             (Self::Empty | Self::Founding(_), Self::Founding(_)) => true,
             (Self::Founding(from), Self::Member(to)) => from == to,
-            (Self::Empty, Self::Empty | Self::Member(_)) | (Self::Founding(_), Self::Empty) | (Self::Member(_), _) => {
-                false
-            }
+            (Self::Empty, Self::Joining(_)) | (Self::Joining(_), Self::Member(_)) => true,
+            (Self::Empty, Self::Empty | Self::Member(_))
+            | (Self::Founding(_), Self::Empty | Self::Joining(_))
+            | (Self::Joining(_), Self::Empty | Self::Founding(_) | Self::Joining(_))
+            | (Self::Member(_), _) => false,
         }
     }
 
     fn encode(self) -> Vec<u8> {
-        let (number, identity) = match self {
-            Self::Empty => (0, None),
-            Self::Founding(identity) => (1, Some(identity)),
-            Self::Member(identity) => (2, Some(identity)),
-        };
         let mut bytes = MAGIC.to_vec();
         bytes.push(StoredForm::Stage.current());
-        bytes.push(number);
-        if let Some(identity) = identity {
+        let mut identified = |number: u8, identity: WalIdentity| {
+            bytes.push(number);
             bytes.extend_from_slice(&identity.cluster);
             bytes.extend_from_slice(&identity.member.to_le_bytes());
+        };
+        match self {
+            Self::Empty => bytes.push(0),
+            Self::Founding(identity) => identified(1, identity),
+            Self::Member(identity) => identified(2, identity),
+            Self::Joining(incarnation) => {
+                bytes.push(3);
+                bytes.extend_from_slice(&incarnation);
+            }
         }
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -62,13 +72,12 @@ impl Stage {
         let mut reader = BytesReader::new(bytes);
         reader.array::<8>()?;
         let number = reader.u8()?;
-        if number == 0 {
-            return reader.is_empty().then_some(Self::Empty);
-        }
-        let identity = WalIdentity { cluster: reader.array()?, member: reader.u64()? };
+        let mut identity = || Some(WalIdentity { cluster: reader.array()?, member: reader.u64()? });
         let stage = match number {
-            1 => Self::Founding(identity),
-            2 => Self::Member(identity),
+            0 => Self::Empty,
+            1 => Self::Founding(identity()?),
+            2 => Self::Member(identity()?),
+            3 => Self::Joining(reader.array()?),
             _ => return None,
         };
         reader.is_empty().then_some(stage)
@@ -80,6 +89,7 @@ impl fmt::Display for Stage {
         match self {
             Self::Empty => f.write_str("empty"),
             Self::Founding(identity) => write!(f, "being founded as {identity}"),
+            Self::Joining(_) => f.write_str("joining a cluster"),
             Self::Member(identity) => write!(f, "{identity}"),
         }
     }
