@@ -508,6 +508,41 @@ pub struct FoundingResponse {
     #[prost(bool, tag = "4")]
     pub member: bool,
 }
+/// The question of topic 1, asked of the leader: sign an issuing certificate for my key. It is for the member that asks,
+/// and for no other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IssueQuestion {
+    /// The certificate signing request, DER, which proves that the member holds the key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub csr: ::prost::bytes::Bytes,
+    /// The first, empty CRL of that key, DER, signed by it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub crl: ::prost::bytes::Bytes,
+}
+/// The answer: the certificate is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IssueAnswer {
+    /// Where in the log. The member signs with the certificate once it has applied this.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+}
+/// The question of topic 2, asked by the leader: have your open streams been sent the authorities that you know of?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamsQuestion {
+    /// 1 roots, 2 token keys.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// How long the answering member waits for those that have not, in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub wait_millis: u64,
+}
+/// The answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamsAnswer {
+    /// How many have not.
+    #[prost(uint64, tag = "1")]
+    pub lacking: u64,
+}
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
