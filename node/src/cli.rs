@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   arguments ──► node, demo, config      run here, or end with a message
-//!            └──► entry, bundle, mint, policy, cluster ──► admin socket      spire.api.server.*, quorate.cluster.v1
+//!            └──► entry, bundle, mint, policy, cluster, wait ──► admin socket   spire.api.server.*, quorate.cluster.v1
 //!            └──► fetch ───────────────────────────────► workload socket     the SPIFFE Workload API
 //!                        |
 //!            answer: a table for people, or JSON; failure: what happened, to what, what to do, and an exit code
@@ -28,6 +28,7 @@ mod output;
 mod policy;
 mod socket;
 mod text;
+mod wait;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,7 @@ use super::fetch::FetchCommand;
 use super::mint::MintCommand;
 use super::node::NodeArgs;
 use super::policy::PolicyCommand;
+use super::wait::WaitArgs;
 use super::{exit, node};
 use crate::demo::{self, DemoArgs};
 
@@ -33,9 +34,11 @@ enum Command {
     /// Check, show or begin a node's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Found an authority, or see how a node stands
+    /// Found an authority, invite and manage its nodes, see how they stand
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Wait until this node has applied what was written at another
+    Wait(WaitArgs),
     /// Show or change what holds for the whole trust domain: lifetimes and key types
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -62,6 +65,7 @@ impl Arguments {
             Command::Node(args) => node::run(&args),
             Command::Config(command) => command.run(),
             Command::Cluster(command) => wait(command.run()),
+            Command::Wait(args) => wait(super::wait::run(args)),
             Command::Policy(command) => wait(command.run()),
             Command::Entry(command) => wait(command.run()),
             Command::Bundle(command) => wait(command.run()),
@@ -100,7 +104,23 @@ mod tests {
             "quorate config show --config node.toml",
             "quorate config example",
             "quorate cluster init --policy p.toml --region eu --zone a --label k=v --label l=w --socket /s -o json",
-            "quorate cluster status -o json --socket /s",
+            "quorate cluster status -o json --admin-socket /s",
+            "quorate cluster members --all -o json --socket /s",
+            "quorate cluster invite --name n --role voter --region eu --zone a --label k=v --ttl 10m --socket /s -o json",
+            "quorate cluster invitations --consistent --socket /s -o json",
+            "quorate cluster revoke-invitation n --socket /s -o json",
+            "quorate cluster promote n --socket /s -o json",
+            "quorate cluster demote n --timeout 1m --socket /s -o json",
+            "quorate cluster fence n --dry-run --socket /s -o json",
+            "quorate cluster remove n --compromised --socket /s -o json",
+            "quorate cluster transfer-leader --socket /s -o json",
+            "quorate cluster transfer-leader n --socket /s -o json",
+            "quorate cluster plan --socket /s -o json",
+            "quorate cluster plan --voters 5 --dead-voter-grace 5m --automatic yes --socket /s -o json",
+            "quorate cluster raise-version --socket /s -o json",
+            "quorate cluster reset-time --yes --socket /s -o json",
+            "quorate wait --index 7 --timeout 10s --socket /s -o json",
+            "quorate entry show --consistent --socket /s",
             "quorate policy show -o json --socket /s",
             "quorate policy set x509_svid_lifetime=10s --socket /s -o table",
             "quorate entry create --spiffe-id spiffe://example.org/a --selector unix:uid:1 --selector unix:gid:2 \

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use super::failure::Failure;
 use super::json::BundleJson;
 use super::output::answer;
-use super::socket::AdminArgs;
+use super::socket::ReadArgs;
 use super::text::{Facts, Table};
 use crate::duration::Seconds;
 
@@ -27,7 +27,7 @@ pub(super) enum BundleCommand {
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    admin: AdminArgs,
+    read: ReadArgs,
 }
 
 impl BundleCommand {
@@ -40,13 +40,13 @@ impl BundleCommand {
 }
 
 async fn show(args: ShowArgs) -> Result<(), Failure> {
-    let connection = args.admin.connect()?;
+    let connection = args.read.connect()?;
     let bundle = BundleClient::new(connection.channel())
         .get_bundle(connection.request(GetBundleRequest { output_mask: None }, CALL_LIMIT))
         .await
         .map_err(|status| connection.failed("show the bundle")(without_authority(status)))?
         .into_inner();
-    answer(args.admin.output, &described(&bundle), &BundleJson::from(&bundle))
+    answer(args.read.output(), &described(&bundle), &BundleJson::from(&bundle))
 }
 
 /// There is no bundle as long as there is no authority: the node cannot answer yet, which a script is told as with every

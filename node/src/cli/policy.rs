@@ -15,7 +15,7 @@ use self::document::{PolicyJson, printed};
 use super::failure::Failure;
 use super::json::Wide;
 use super::output::answer;
-use super::socket::{AdminArgs, Connection};
+use super::socket::{AdminArgs, Connection, ReadArgs};
 
 /// What can be done with the policy.
 #[derive(Debug, Subcommand)]
@@ -30,7 +30,7 @@ pub(super) enum PolicyCommand {
 #[derive(Debug, Args)]
 pub(super) struct ShowArgs {
     #[command(flatten)]
-    admin: AdminArgs,
+    read: ReadArgs,
 }
 
 /// What to begin with, below the options.
@@ -73,8 +73,8 @@ impl PolicyCommand {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::Show(args) => {
-                let policy = get(&args.admin.connect()?).await?;
-                answer(args.admin.output, &printed(&policy), &PolicyJson::from(&policy))
+                let policy = get(&args.read.connect()?).await?;
+                answer(args.read.output(), &printed(&policy), &PolicyJson::from(&policy))
             }
             Self::Set(args) => set(args).await,
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_proto_api::channel::{Address, channel};
-use quorate_proto_api::{WORKLOAD_HEADER, WORKLOAD_HEADER_VALUE};
+use quorate_proto_api::{CONSISTENCY_HEADER, CONSISTENCY_LINEARIZABLE, WORKLOAD_HEADER, WORKLOAD_HEADER_VALUE};
 use quorate_proto_identity::WorkloadEndpoint;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -35,12 +35,23 @@ const SOCKET_PATH_LIMIT: usize = 107;
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminArgs {
     /// The node's admin socket [default: QUORATE_ADMIN_SOCKET, then /run/quorate/admin/admin.sock]
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, visible_alias = "admin-socket", value_name = "PATH")]
     socket: Option<OsString>,
 
     /// The form of the answer
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) output: Format,
+}
+
+/// What a command takes that reads from the admin socket.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+
+    /// See every change that was acknowledged before, whichever node took it. Asks the leader, so there has to be one
+    #[arg(long)]
+    consistent: bool,
 }
 
 /// What every command on the Workload API takes.
@@ -63,6 +74,18 @@ impl AdminArgs {
     }
 }
 
+impl ReadArgs {
+    /// Chooses the socket and makes a channel to it. All requests on it ask for the kind of read that is wanted.
+    pub(crate) fn connect(&self) -> Result<Connection, Failure> {
+        Ok(Connection { consistent: self.consistent, ..self.admin.connect()? })
+    }
+
+    /// The form of the answer.
+    pub(crate) fn output(&self) -> Format {
+        self.admin.output
+    }
+}
+
 impl WorkloadArgs {
     /// Chooses the socket and makes a channel to it. It dials at the first call.
     pub(crate) fn connect(&self) -> Result<Connection, Failure> {
@@ -77,12 +100,13 @@ pub(crate) struct Connection {
     surface: Surface,
     address: Address,
     channel: Channel,
+    consistent: bool,
 }
 
 impl Connection {
     fn new(surface: Surface, address: Address) -> Self {
         let channel = channel(&address);
-        Self { surface, address, channel }
+        Self { surface, address, channel, consistent: false }
     }
 
     /// The channel, for a client.
@@ -90,7 +114,7 @@ impl Connection {
         self.channel.clone()
     }
 
-    /// A request with a deadline, and with the header that the Workload API asks for (EP-08).
+    /// A request with a deadline, and with the headers that the Workload API (EP-08) and the kind of read ask for.
     pub(crate) fn request<T>(&self, message: T, limit: Duration) -> Request<T> {
         let mut request = self.stream_request(message);
         request.set_timeout(limit);
@@ -103,7 +127,15 @@ impl Connection {
         if self.surface == Surface::Workload {
             request.metadata_mut().insert(WORKLOAD_HEADER, MetadataValue::from_static(WORKLOAD_HEADER_VALUE));
         }
+        if self.consistent {
+            request.metadata_mut().insert(CONSISTENCY_HEADER, MetadataValue::from_static(CONSISTENCY_LINEARIZABLE));
+        }
         request
+    }
+
+    /// The same connection, whose reads are linearizable from here on.
+    pub(crate) fn consistent(self) -> Self {
+        Self { consistent: true, ..self }
     }
 
     /// Makes a failure of a call that failed; `deed` goes on from "cannot".

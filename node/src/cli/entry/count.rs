@@ -8,13 +8,13 @@ use super::client;
 use super::filter::{Filter, FilterArgs};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Format, say};
-use crate::cli::socket::AdminArgs;
+use crate::cli::socket::ReadArgs;
 
 /// What `quorate entry count` takes.
 #[derive(Debug, Args)]
 pub(crate) struct CountArgs {
     #[command(flatten)]
-    admin: AdminArgs,
+    read: ReadArgs,
 
     #[command(flatten)]
     filter: FilterArgs,
@@ -22,7 +22,7 @@ pub(crate) struct CountArgs {
 
 /// Counts entries.
 pub(super) async fn run(args: CountArgs) -> Result<(), Failure> {
-    let connection = args.admin.connect()?;
+    let connection = args.read.connect()?;
     let filter = Filter::from(args.filter);
     let message = CountEntriesRequest {
         filter: Some(count_entries_request::Filter {
@@ -40,7 +40,7 @@ pub(super) async fn run(args: CountArgs) -> Result<(), Failure> {
         .map_err(connection.failed("count entries"))?
         .into_inner()
         .count;
-    say(&text(args.admin.output, count))
+    say(&text(args.read.output(), count))
 }
 
 /// One line in either form: scripts take it apart with nothing but a shell.

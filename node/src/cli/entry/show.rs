@@ -13,13 +13,13 @@ use super::{BATCH, client};
 use crate::cli::failure::Failure;
 use crate::cli::json::EntryJson;
 use crate::cli::output::{Format, answer, say, say_json};
-use crate::cli::socket::{AdminArgs, Connection};
+use crate::cli::socket::{Connection, ReadArgs};
 
 /// What `quorate entry show` takes.
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
     #[command(flatten)]
-    admin: AdminArgs,
+    read: ReadArgs,
 
     /// The entry with this ID
     #[arg(long, value_name = "ID", value_parser = EntryId::new, conflicts_with_all = [
@@ -40,10 +40,10 @@ struct AnswerJson<'a> {
 
 /// Shows entries in the order of their creation.
 pub(super) async fn run(args: ShowArgs) -> Result<(), Failure> {
-    let connection = args.admin.connect()?;
+    let connection = args.read.connect()?;
     if let Some(id) = args.id {
         let entry = get(&connection, &id).await?;
-        return answer(args.admin.output, &Described(&entry), &EntryJson::from(&entry));
+        return answer(args.read.output(), &Described(&entry), &EntryJson::from(&entry));
     }
     let entries = list(&connection, args.filter.into()).await?;
     let json = AnswerJson { entries: entries.iter().map(Into::into).collect(), next_page_token: "" };
@@ -51,7 +51,7 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), Failure> {
         1 => "Found 1 entry\n\n".to_owned(),
         count => format!("Found {count} entries\n\n"),
     };
-    match args.admin.output {
+    match args.read.output() {
         Format::Table => say(&(found + &listed(&entries))),
         Format::Json => say_json(&json),
     }
