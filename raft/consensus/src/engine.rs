@@ -10,19 +10,24 @@
 use std::{sync::Arc, time::Duration};
 
 use openraft::SnapshotPolicy;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use quorate_proto_identity::{ClusterId, MemberNumber};
 use quorate_raft_store::{
     WalIdentity,
     log::{OpenError, Wal},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     adapter::Adapter,
     batcher::Batcher,
     compaction::{Compactor, LogGrowth},
     driver::Driver,
+    elections::{Elections, NoElectorate},
     limits::DRAIN_TIME_LIMIT,
     log_storage::LogStorage,
     network::NoPeers,
@@ -42,14 +47,17 @@ pub(crate) struct Opened {
     wal: Wal,
     growth: Arc<LogGrowth>,
     identity: WalIdentity,
-    settings: &'static Settings,
+    elections: Arc<Elections>,
 }
 
 /// Raft, with its tasks.
 pub(crate) struct Engine {
-    pub(crate) raft: Raft,
+    /// The Raft of now; another one takes its place when the settings change.
+    raft: RwLock<Raft>,
     pub(crate) cluster: ClusterId,
     pub(crate) member: MemberNumber,
+    /// What peer service and network share with the driver.
+    pub(crate) elections: Arc<Elections>,
     wal: Wal,
     growth: Arc<LogGrowth>,
     batcher: Mutex<Option<JoinHandle<()>>>,
@@ -139,21 +147,23 @@ impl Opened {
             stop: node.stop.clone(),
         };
         let settings = node.settings();
+        let elections = Arc::new(Elections::new(identity.member, settings, Instant::now()));
         let config = Arc::new(raft_config(settings, &identity));
         seed_thread(node.sources.random_u64());
         let raft = Raft::new(identity.member, config, NoPeers, log, adapter).await.map_err(|fatal| {
             EngineError::Raft { reason: node.stop.get().unwrap_or_else(|| with_causes(&fatal).into()) }
         })?;
-        Ok(Self { raft, wal, growth, identity, settings })
+        Ok(Self { raft, wal, growth, identity, elections })
     }
 
     /// Starts what serves Raft.
     pub(crate) fn serve(self, node: &Arc<Node>, member: MemberNumber, jobs: mpsc::Receiver<Job>) -> Engine {
-        let Self { raft, wal, growth, identity, settings } = self;
+        let Self { raft, wal, growth, identity, elections } = self;
         let driver = Driver {
             raft: raft.clone(),
             member: member.get(),
-            settings,
+            elections: Arc::clone(&elections),
+            electorate: Arc::new(NoElectorate),
             role: node.role.clone(),
             sources: node.sources.clone(),
             stop: node.stop.clone(),
@@ -186,10 +196,11 @@ impl Opened {
         Engine {
             cluster: ClusterId::new(identity.cluster),
             member,
+            elections,
             driver: Mutex::new(Some(tokio::spawn(driver.run()))),
             batcher: Mutex::new(Some(tokio::spawn(batcher.run(DRAIN_TIME_LIMIT)))),
             helpers: vec![tokio::spawn(compactor.run()), tokio::spawn(space)],
-            raft,
+            raft: RwLock::new(raft),
             wal,
             growth,
         }
@@ -204,9 +215,14 @@ impl Opened {
 }
 
 impl Engine {
+    /// Raft, as it is now. Do not keep it for longer than a call takes.
+    pub(crate) fn raft(&self) -> Raft {
+        self.raft.read().clone()
+    }
+
     /// Who leads, as far as this node knows.
     pub(crate) fn leader(&self) -> Option<MemberNumber> {
-        self.raft.server_metrics().borrow().current_leader.and_then(MemberNumber::new)
+        self.raft().server_metrics().borrow().current_leader.and_then(MemberNumber::new)
     }
 
     /// Figures for health.
@@ -229,7 +245,7 @@ impl Engine {
             join(batcher, DRAIN_TIME_LIMIT * 2).await;
         }
         node.stop.record_end("consensus was shut down");
-        drop(self.raft.shutdown().await);
+        drop(self.raft().shutdown().await);
         for helper in &self.helpers {
             helper.abort();
         }

@@ -223,7 +223,7 @@ impl Handle {
         let Some(engine) = self.node.engine.get() else {
             return Err(LinearizeError::NotLeader { leader: None });
         };
-        match timeout_at(deadline, engine.raft.ensure_linearizable()).await {
+        match timeout_at(deadline, engine.raft().ensure_linearizable()).await {
             Ok(Ok(reached)) => Ok(reached.index().unwrap_or(0)),
             Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
                 Err(LinearizeError::NotLeader { leader: forward.leader_id.and_then(MemberNumber::new) })

@@ -1,6 +1,6 @@
 //! Log IDs and votes, from the store's form to openraft's and back.
 
-use openraft::CommittedLeaderId;
+use openraft::{CommittedLeaderId, raft::VoteRequest};
 use quorate_raft_store as store;
 
 use crate::type_config::{LogId, Vote};
@@ -23,6 +23,14 @@ pub(crate) fn vote_from_raft(vote: &Vote) -> store::Vote {
 /// openraft's form of a vote.
 pub(crate) fn vote_to_raft(vote: store::Vote) -> Vote {
     if vote.committed { Vote::new_committed(vote.term, vote.node) } else { Vote::new(vote.term, vote.node) }
+}
+
+/// A vote of `term` for nobody, which Raft takes whatever its log holds: the way to make it leave an office (ELE-04), or
+/// take a term on (ELE-06). No member has number 0, and every candidate of that term outranks it.
+pub(crate) fn vote_for_nobody(term: u64) -> VoteRequest<u64> {
+    const NOBODY: u64 = 0;
+    let highest = LogId::new(CommittedLeaderId::new(u64::MAX, u64::MAX), u64::MAX);
+    VoteRequest::new(Vote::new(term, NOBODY), Some(highest))
 }
 
 #[cfg(test)]
