@@ -140,8 +140,7 @@ struct InvitationJson<'a> {
     zone: &'a str,
     labels: &'a BTreeMap<String, String>,
     expires_at: Wide<i64>,
-    used_by: Wide<u64>,
-    open: bool,
+    expired: bool,
 }
 
 /// `quorate.cluster.v1.ListInvitationsResponse`
@@ -171,22 +170,17 @@ fn to_json(invitation: &Invitation) -> InvitationJson<'_> {
         zone: &invitation.zone,
         labels: &invitation.labels,
         expires_at: Wide(invitation.expires_at),
-        used_by: Wide(invitation.used_by),
-        open: invitation.open,
+        expired: invitation.expired,
     }
 }
 
 fn table(invitations: &[Invitation]) -> Table<7> {
     let mut table = Table::new(["NAME", "STATE", "ROLE", "REGION", "ZONE", "LABELS", "EXPIRES"]);
     for invitation in invitations {
-        let state = match (invitation.open, invitation.used_by) {
-            (true, _) => "open".to_owned(),
-            (false, 0) => "expired".to_owned(),
-            (false, member) => format!("used by member {member}"),
-        };
+        let state = if invitation.expired { "expired" } else { "open" };
         table.row([
             invitation.name.clone(),
-            state,
+            state.to_owned(),
             role_text(invitation.role()).to_owned(),
             dash(&invitation.region),
             dash(&invitation.zone),
@@ -222,17 +216,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invitation_is_open_used_or_expired() {
+    fn an_invitation_is_open_until_it_expires() {
         let named = |name: &str| Invitation { name: name.into(), ..Invitation::default() };
         let text = table(&[
-            Invitation { open: true, expires_at: 60, role: MemberRole::Voter.into(), ..named("a") },
-            Invitation { used_by: 3, ..named("b") },
-            named("c"),
+            Invitation { expires_at: 60, role: MemberRole::Voter.into(), ..named("a") },
+            Invitation { expired: true, ..named("b") },
         ])
         .to_string();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split("  ").map(str::trim).collect()).collect();
         assert!(rows[1].contains(&"open") && rows[1].contains(&"voter"), "{text}");
-        assert!(rows[2].contains(&"used by member 3") && rows[2].contains(&"as planned"), "{text}");
-        assert!(rows[3].contains(&"expired"), "{text}");
+        assert!(rows[2].contains(&"expired") && rows[2].contains(&"as planned"), "{text}");
     }
 }

@@ -210,6 +210,7 @@ pub(super) struct MemberJson<'a> {
     version: u32,
     build: &'a str,
     addresses: &'a [String],
+    role_pinned: bool,
 }
 
 impl<'a> From<&'a Member> for MemberJson<'a> {
@@ -235,6 +236,7 @@ impl<'a> From<&'a Member> for MemberJson<'a> {
             version: member.version,
             build: &member.build,
             addresses: &member.addresses,
+            role_pinned: member.role_pinned,
         }
     }
 }

@@ -177,6 +177,9 @@ pub struct Member {
     /// The names and ports at which the others reach it.
     #[prost(string, repeated, tag = "20")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Whether an operator chose the wanted role, so that the plan leaves it alone.
+    #[prost(bool, tag = "21")]
+    pub role_pinned: bool,
 }
 /// How many voters the cluster wants, and what it does by itself to have them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -287,7 +290,7 @@ pub struct StatusResponse {
     /// How many invitations are open.
     #[prost(uint32, tag = "28")]
     pub open_invitations: u32,
-    /// The recovery key's fingerprint: SHA-256 in hexadecimal; empty without one.
+    /// The recovery key's ID: the first half of its SHA-256, in hexadecimal; empty without one.
     #[prost(string, tag = "29")]
     pub recovery_key: ::prost::alloc::string::String,
     /// The time of the log, Unix seconds.
@@ -384,12 +387,9 @@ pub struct Invitation {
     /// Until when it holds, Unix seconds.
     #[prost(int64, tag = "6")]
     pub expires_at: i64,
-    /// The member that joined by it; 0 while nobody has.
-    #[prost(uint64, tag = "7")]
-    pub used_by: u64,
-    /// Whether a node could join by it now.
-    #[prost(bool, tag = "8")]
-    pub open: bool,
+    /// Whether it has expired. One that was used is not listed any more.
+    #[prost(bool, tag = "7")]
+    pub expired: bool,
 }
 /// The invitations.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1088,7 +1088,7 @@ pub mod cluster_client {
                 .insert(GrpcMethod::new("quorate.cluster.v1.Cluster", "Invite"));
             self.inner.unary(req, path, codec).await
         }
-        /// Lists the invitations that were made and not taken back. Their secrets are not known to anybody here.
+        /// Lists the invitations that were neither used nor taken back. Their secrets are not known to anybody here.
         pub async fn list_invitations(
             &mut self,
             request: impl tonic::IntoRequest<super::ListInvitationsRequest>,
@@ -1414,7 +1414,7 @@ pub mod cluster_server {
             &self,
             request: tonic::Request<super::InviteRequest>,
         ) -> std::result::Result<tonic::Response<super::InviteResponse>, tonic::Status>;
-        /// Lists the invitations that were made and not taken back. Their secrets are not known to anybody here.
+        /// Lists the invitations that were neither used nor taken back. Their secrets are not known to anybody here.
         async fn list_invitations(
             &self,
             request: tonic::Request<super::ListInvitationsRequest>,

@@ -543,6 +543,58 @@ pub struct StreamsAnswer {
     #[prost(uint64, tag = "1")]
     pub lacking: u64,
 }
+/// The question of topic 3, asked of the leader: what do you hear of the members? It has no fields.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MembersQuestion {}
+/// The answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MembersAnswer {
+    /// Who answers: the leader's member number.
+    #[prost(uint64, tag = "1")]
+    pub leader: u64,
+    /// One for each member that it has to do with.
+    #[prost(message, repeated, tag = "2")]
+    pub members: ::prost::alloc::vec::Vec<MemberNews>,
+}
+/// What the leader hears of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberNews {
+    /// Which member.
+    #[prost(uint64, tag = "1")]
+    pub member: u64,
+    /// What it said that it has applied; 0 when it has said nothing.
+    #[prost(uint64, tag = "2")]
+    pub applied_index: u64,
+    /// Whether it counts as connected.
+    #[prost(bool, tag = "3")]
+    pub connected: bool,
+    /// How long ago its last report came, in milliseconds; unset when none did.
+    #[prost(uint64, optional, tag = "4")]
+    pub report_age_millis: ::core::option::Option<u64>,
+    /// How far its clock is ahead of the median, in milliseconds.
+    #[prost(sint64, optional, tag = "5")]
+    pub clock_offset_millis: ::core::option::Option<i64>,
+    /// The round trip of the last call to it, in microseconds.
+    #[prost(uint64, optional, tag = "6")]
+    pub round_trip_micros: ::core::option::Option<u64>,
+}
+/// The question of topic 4, asked of the leader by a member that an operator asked: hand over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferQuestion {
+    /// To which voter; 0 for the one that suits best.
+    #[prost(uint64, tag = "1")]
+    pub to: u64,
+    /// How long it may take, in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub limit_millis: u64,
+}
+/// The answer: it was handed over. What became of it is seen in who leads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferAnswer {
+    /// To which voter it was; 0 when that is not known.
+    #[prost(uint64, tag = "1")]
+    pub to: u64,
+}
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
