@@ -17,6 +17,9 @@ pub(crate) const CONNECTIONS_REFUSED: &str = "quorate_node_connections_refused_t
 /// Times the system could not accept a connection, by `listener`.
 pub(crate) const ACCEPT_ERRORS: &str = "quorate_node_accept_errors_total";
 
+/// Handshakes at the peer port, by `result`.
+pub(crate) const PEER_HANDSHAKES: &str = "quorate_node_peer_handshakes_total";
+
 /// Calls answered without being served, by `listener` and `reason`.
 pub(crate) const CALLS_REFUSED: &str = "quorate_node_calls_refused_total";
 
@@ -35,6 +38,12 @@ pub(crate) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
         "Connections closed at once, because the socket or the user had as many as it may.",
     ),
     (ACCEPT_ERRORS, "listener", "Times the system could not accept a connection, for want of descriptors mostly."),
+    (
+        PEER_HANDSHAKES,
+        "result",
+        "Handshakes at the peer port: \"established\", \"failed\", \"timeout\", \"pushed_out\" by newer ones in a flood, \
+         \"full\" when the key or all have as many connections as they may, \"not_taken\" while consensus is busy.",
+    ),
     (
         CALLS_REFUSED,
         "listener, reason",

@@ -12,3 +12,13 @@
 //! replicated state at every call (ATK-25, ATK-27).
 
 pub mod address;
+pub mod dial;
+pub mod tls;
+pub mod transport;
+
+mod guard;
+mod listen;
+mod socket;
+
+#[cfg(test)]
+mod tests;

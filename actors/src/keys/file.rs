@@ -263,7 +263,11 @@ impl KeyCustody for FileCustody {
     }
 
     fn sign<'a>(&'a self, message: &'a [u8]) -> CustodyFuture<'a, Vec<u8>> {
-        Box::pin(async move { self.identity.sign(message).map_err(|_any| CustodyError::Sign) })
+        Box::pin(async move { self.sign_handshake(message) })
+    }
+
+    fn sign_handshake(&self, message: &[u8]) -> Result<Vec<u8>, CustodyError> {
+        self.identity.sign(message).map_err(|_any| CustodyError::Sign)
     }
 
     fn seal(&self, context: &SealContext, secret: &[u8], recipient: &[u8]) -> Result<SealedPart, CustodyError> {
