@@ -45,6 +45,21 @@ pub(crate) struct Batcher {
     pub(crate) member: u64,
     pub(crate) boot: u64,
     pub(crate) stop: StopCause,
+    /// One for each batch that Raft may work on at a time. Whoever takes them all has waited for the batches in flight, and
+    /// holds the next ones (ELE-09).
+    pub(crate) slots: Arc<Semaphore>,
+}
+
+/// Slots for [`BATCHES_IN_FLIGHT_MAX`] batches.
+pub(crate) fn slots() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX))
+}
+
+/// Takes all slots: there is no batch in flight then, and none can begin while they are held. `None` only if they are
+/// closed.
+pub(crate) async fn all_slots(slots: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let all = u32::try_from(BATCHES_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+    Arc::clone(slots).acquire_many_owned(all).await.ok()
 }
 
 /// Who waits for the outcome of one command.
@@ -65,7 +80,7 @@ struct Filling {
 impl Batcher {
     /// Works until the queue is closed and empty, then waits for what is in flight, for at most `drain`.
     pub(crate) async fn run(mut self, drain: Duration) {
-        let slots = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT_MAX));
+        let slots = Arc::clone(&self.slots);
         let mut carried = None;
         while let Some(first) = self.next_job(carried.take()).await {
             if !self.wait_for_office().await {
@@ -73,14 +88,18 @@ impl Batcher {
                 break;
             }
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+            if !self.role.borrow().is_leader() {
+                // Office was handed over while the job waited for a slot, and Raft has not seen it.
+                carried = Some(first);
+                continue;
+            }
             let (filling, rest) = self.fill(first);
             carried = rest;
             if !filling.commands.is_empty() {
                 self.submit(filling, slot).await;
             }
         }
-        let all = u32::try_from(BATCHES_IN_FLIGHT_MAX).unwrap_or(u32::MAX);
-        if timeout(drain, slots.acquire_many(all)).await.is_err() {
+        if timeout(drain, all_slots(&slots)).await.is_err() {
             tracing::warn!("batches were still in flight when consensus stopped; their outcome is unknown");
         }
     }

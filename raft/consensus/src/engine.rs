@@ -17,17 +17,17 @@ use quorate_raft_store::{
     log::{OpenError, Wal},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
     time::{Instant, timeout},
 };
 
 use crate::{
     adapter::Adapter,
-    batcher::Batcher,
+    batcher::{Batcher, slots},
     compaction::{Compactor, LogGrowth},
     driver::Driver,
-    elections::{Elections, NoElectorate},
+    elections::{Elections, Electorate, NoElectorate},
     limits::DRAIN_TIME_LIMIT,
     log_storage::LogStorage,
     network::NoPeers,
@@ -58,6 +58,10 @@ pub(crate) struct Engine {
     pub(crate) member: MemberNumber,
     /// What peer service and network share with the driver.
     pub(crate) elections: Arc<Elections>,
+    /// The other voters, as they are asked.
+    pub(crate) electorate: Arc<dyn Electorate>,
+    /// The batcher's: taken by whoever hands over (ELE-09).
+    pub(crate) slots: Arc<Semaphore>,
     wal: Wal,
     growth: Arc<LogGrowth>,
     batcher: Mutex<Option<JoinHandle<()>>>,
@@ -159,15 +163,17 @@ impl Opened {
     /// Starts what serves Raft.
     pub(crate) fn serve(self, node: &Arc<Node>, member: MemberNumber, jobs: mpsc::Receiver<Job>) -> Engine {
         let Self { raft, wal, growth, identity, elections } = self;
+        let electorate: Arc<dyn Electorate> = Arc::new(NoElectorate);
         let driver = Driver {
             raft: raft.clone(),
             member: member.get(),
             elections: Arc::clone(&elections),
-            electorate: Arc::new(NoElectorate),
+            electorate: Arc::clone(&electorate),
             role: node.role.clone(),
             sources: node.sources.clone(),
             stop: node.stop.clone(),
         };
+        let slots = slots();
         let batcher = Batcher {
             jobs,
             raft: raft.clone(),
@@ -179,6 +185,7 @@ impl Opened {
             member: member.get(),
             boot: node.boot,
             stop: node.stop.clone(),
+            slots: Arc::clone(&slots),
         };
         let compactor = Compactor {
             raft: raft.clone(),
@@ -197,6 +204,8 @@ impl Opened {
             cluster: ClusterId::new(identity.cluster),
             member,
             elections,
+            electorate,
+            slots,
             driver: Mutex::new(Some(tokio::spawn(driver.run()))),
             batcher: Mutex::new(Some(tokio::spawn(batcher.run(DRAIN_TIME_LIMIT)))),
             helpers: vec![tokio::spawn(compactor.run()), tokio::spawn(space)],

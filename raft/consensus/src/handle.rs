@@ -19,13 +19,14 @@ use crate::{
     founding::{FoundError, Founded},
     health::Health,
     membership::MemberNode,
-    node::Node,
+    node::{Node, on_runtime},
     proposal::{Applied, Proposal, ProposeError, Uncertainty, Unresolved},
     queue::{Answer, Ticket},
     reader::StateReader,
     role::Role,
     stop::with_causes,
     telemetry,
+    transfer::TransferError,
 };
 
 /// Bytes that the envelope of a command may still grow by when the batcher stamps and numbers it.
@@ -223,7 +224,11 @@ impl Handle {
         let Some(engine) = self.node.engine.get() else {
             return Err(LinearizeError::NotLeader { leader: None });
         };
-        match timeout_at(deadline, engine.raft().ensure_linearizable()).await {
+        let round = async {
+            engine.elections.no_transfer().await;
+            engine.raft().ensure_linearizable().await
+        };
+        match timeout_at(deadline, round).await {
             Ok(Ok(reached)) => Ok(reached.index().unwrap_or(0)),
             Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
                 Err(LinearizeError::NotLeader { leader: forward.leader_id.and_then(MemberNumber::new) })
@@ -235,6 +240,29 @@ impl Handle {
                 Err(LinearizeError::Stopped { reason: self.node.stop.record(with_causes(&fatal)) })
             }
         }
+    }
+
+    /// Hands leadership over to `to`, or to the voter that is best prepared (ELE-09). Writes wait meanwhile, for a tenth of
+    /// a second as a rule; none is lost. Gives back who leads now. The deadline is for the preparation; from when this node
+    /// has fallen silent, it is known within a second what came of it.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`]; this node leads on then, or another one that was elected.
+    pub async fn transfer_leadership(
+        &self,
+        to: Option<MemberNumber>,
+        deadline: Instant,
+    ) -> Result<MemberNumber, TransferError> {
+        let node = Arc::clone(&self.node);
+        let handing_over = async move {
+            let engine = node.engine.get().ok_or(TransferError::NotLeader { leader: None })?;
+            engine.transfer_leadership(&node, to, deadline).await
+        };
+        // It goes on when the caller goes away: a transfer that stopped halfway would leave the cluster without heartbeats.
+        on_runtime(&self.node.config.runtime, handing_over)
+            .await
+            .unwrap_or_else(|_lost| Err(TransferError::Stopped { reason: self.node.stop_reason() }))
     }
 
     /// How consensus is on this node.
@@ -260,8 +288,9 @@ impl Handle {
         }
     }
 
-    /// Stops in order: no new proposals, those that wait are carried out, the log is closed and its mark synced.
-    /// Reads go on. Called again, it does nothing.
+    /// Stops in order: a leader hands over if another voter is there (at most
+    /// [`TRANSFER_BEFORE_STOP_LIMIT`](crate::limits::TRANSFER_BEFORE_STOP_LIMIT) is given to it); then no new proposals,
+    /// those that wait are carried out, the log is closed and its mark synced. Reads go on. Called again, it does nothing.
     pub async fn shutdown(&self) {
         self.node.shutdown().await;
     }

@@ -61,6 +61,7 @@ mod stop;
 mod telemetry;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod type_config;
 
 pub use config::{BatchLimits, Config, QueueLimits, SnapshotLimits};
@@ -77,3 +78,4 @@ pub use role::Role;
 pub use settings::Settings;
 pub use snapshot::LoadError;
 pub use sources::{Blocking, Entropy, NoObserver, Observer, Sources, WallClock, Work, WorkDone, WorkLost};
+pub use transfer::TransferError;

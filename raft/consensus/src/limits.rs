@@ -52,6 +52,16 @@ pub const CONFIRM_PAUSE: Duration = Duration::from_millis(50);
 /// must not keep the driver from looking again.
 pub const VOTE_FOR_NOBODY_TIME_LIMIT: Duration = Duration::from_millis(500);
 
+/// How long a leader that hands over holds writes until the batches in flight are through and its successor has the whole
+/// log (ELE-09). A successor that takes longer is not ready.
+pub const TRANSFER_PREPARE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a leader that has fallen silent waits for its successor to lead (ELE-09).
+pub const TRANSFER_TIME_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long a leader that is stopping tries to hand over. Without success the others elect by themselves, a lease later.
+pub const TRANSFER_BEFORE_STOP_LIMIT: Duration = Duration::from_secs(3);
+
 /// How often free space is looked at. Between two looks a busy log grows by some tens of megabytes at most, which the
 /// reserve covers.
 pub const SPACE_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);

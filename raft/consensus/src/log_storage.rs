@@ -49,12 +49,33 @@ pub(crate) struct LogStorage {
     fresh: Arc<Mutex<VecDeque<(LogId, Batch)>>>,
     sources: Sources,
     stop: StopCause,
+    occasion: Occasion,
+}
+
+/// What has happened when Raft reads its vote (ELE-03).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// The process has started, and the disk may have lost what it said was synced.
+    ProcessStart,
+    /// Raft was built anew within the process, on a log that never was closed.
+    Rebuild,
 }
 
 impl LogStorage {
     /// The storage of the member with this number, right after its process has started.
     pub(crate) fn new(wal: Wal, member: u64, growth: Arc<LogGrowth>, sources: Sources, stop: StopCause) -> Self {
-        Self { wal, member, growth, fresh: Arc::default(), sources, stop }
+        Self { wal, member, growth, fresh: Arc::default(), sources, stop, occasion: Occasion::ProcessStart }
+    }
+
+    /// The same storage for a Raft that is built anew within the process: a leader keeps its office.
+    pub(crate) fn for_rebuild(&self) -> Self {
+        Self { occasion: Occasion::Rebuild, ..self.clone() }
+    }
+
+    /// Whether an own committed vote is given back as one that nobody granted.
+    fn must_win_again(&self) -> bool {
+        // The planted bug lets a restarted leader go on where it was; simulation and chaos runs have to catch it.
+        !cfg!(feature = "planted-kept-vote") && self.occasion == Occasion::ProcessStart
     }
 
     /// The entries of a range, as far as they are there: from memory, or from the disk by way of the Blocking seam.
@@ -179,12 +200,14 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         self.durable(|callback| self.wal.save_vote(vote, callback)).await
     }
 
-    /// openraft calls this once, from `Raft::new`. A leader that is started again must win again (ELE-03): its own
-    /// committed vote comes back as one that nobody granted. It may have lost entries that it acknowledged (a disk
+    /// openraft calls this once, from `Raft::new`. A leader whose process is started again must win again (ELE-03): its
+    /// own committed vote comes back as one that nobody granted. It may have lost entries that it acknowledged (a disk
     /// that lied), and then another member holds the log that counts.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         Ok(self.wal.recovered_now().vote.map(|mut vote| {
-            vote.committed &= vote.node != self.member;
+            if vote.node == self.member && self.must_win_again() {
+                vote.committed = false;
+            }
             vote_to_raft(vote)
         }))
     }

@@ -22,6 +22,7 @@ use crate::{
     driver::{announce_stop, before_the_driver},
     engine::{Engine, EngineError, LogIs, Opened},
     handle::Handle,
+    limits::TRANSFER_BEFORE_STOP_LIMIT,
     origin::Sequences,
     queue::{Job, Queue, queue},
     reader::Shared,
@@ -188,9 +189,14 @@ impl Node {
 
     /// Stops in order; see [`Handle::shutdown`].
     pub(crate) async fn shutdown(self: &Arc<Self>) {
-        self.closing.send_replace(true);
         let node = Arc::clone(self);
         let stopping = on_runtime(&self.config.runtime, async move {
+            if let Some(engine) = node.engine.get()
+                && !*node.closing.borrow()
+            {
+                engine.hand_over_before_stop(&node, TRANSFER_BEFORE_STOP_LIMIT).await;
+            }
+            node.closing.send_replace(true);
             let mut directory = node.directory.lock().await;
             if directory.is_none() {
                 return;

@@ -276,10 +276,10 @@ impl Elections {
         drop(self.handing_over.subscribe().wait_for(|handing_over| !handing_over).await);
     }
 
-    /// Begins to hand over. `None` when it has begun already.
-    pub(crate) fn begin_transfer(&self) -> Option<TransferGuard<'_>> {
-        let begun = self.handing_over.send_if_modified(|handing_over| !std::mem::replace(handing_over, true));
-        begun.then_some(TransferGuard { elections: self })
+    /// Begins to hand over. Whoever calls it holds the batcher's slots, so there is one at a time.
+    pub(crate) fn begin_transfer(&self) -> TransferGuard<'_> {
+        self.handing_over.send_replace(true);
+        TransferGuard { elections: self }
     }
 }
 

@@ -58,6 +58,11 @@ impl Contacts {
         inner.acknowledged.entry(member).and_modify(|known| *known = sent.max(*known)).or_insert(sent);
     }
 
+    /// When the newest call was sent that `member` has acknowledged.
+    pub(crate) fn acknowledged_at(&self, member: u64) -> Option<Instant> {
+        self.inner.lock().acknowledged.get(&member).copied()
+    }
+
     /// When a leader was last heard of.
     pub(crate) fn leader(&self) -> Instant {
         self.inner.lock().leader
