@@ -12,6 +12,7 @@
 pub mod options;
 
 mod document;
+mod initial;
 mod render;
 mod suggest;
 mod values;
@@ -28,6 +29,7 @@ use quorate_proto_identity::TrustDomain;
 use crate::peer::address::PeerAddress;
 use document::Document;
 pub use document::Problem;
+pub use initial::{InitialMember, InitialMembers, key_text};
 pub use render::{example, reference, show};
 
 /// Largest configuration file read; ours have a few hundred bytes, so a larger one is a mistake.
@@ -54,6 +56,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Traffic between nodes.
     pub peer: PeerConfig,
+    /// The nodes that found the cluster together, when it is founded from configuration.
+    pub initial: Option<InitialMembers>,
     /// Metrics and health.
     pub operations: OperationsConfig,
     /// Log output.
@@ -85,16 +89,10 @@ pub struct AdminConfig {
 pub struct PeerConfig {
     /// Where other nodes connect.
     pub listen: SocketAddr,
-    /// The address they dial, when it is another.
-    pub advertise: Option<PeerAddress>,
-}
-
-impl PeerConfig {
-    /// The address other nodes dial: `advertise`, or else the one listened on.
-    #[must_use]
-    pub fn address(&self) -> String {
-        self.advertise.as_ref().map_or_else(|| self.listen.to_string(), ToString::to_string)
-    }
+    /// Whether the file says so: then the port is opened at the start, and a port that cannot be had stops it.
+    pub listen_is_set: bool,
+    /// The addresses they dial, when they are others.
+    pub advertise: Vec<PeerAddress>,
 }
 
 /// `[operations]`
@@ -197,6 +195,21 @@ impl Config {
         Self::parse(&text).map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })
     }
 
+    /// The addresses at which other nodes reach this one, the best one first: what the file advertises, else this
+    /// node's place in the founding list, else the address listened on. None when that stands for every address of the
+    /// host.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<PeerAddress> {
+        if !self.peer.advertise.is_empty() {
+            return self.peer.advertise.clone();
+        }
+        let listed = self.initial.as_ref().and_then(|list| list.get(&self.name));
+        match listed {
+            Some(own) => own.addresses.clone(),
+            None => PeerAddress::of_socket(self.peer.listen).into_iter().collect(),
+        }
+    }
+
     /// Checks the text of a configuration.
     ///
     /// # Errors
@@ -232,6 +245,17 @@ impl Config {
             );
             document.problem(document.line("workload_api.socket"), message);
         }
+        if let Some(list) = &self.initial
+            && list.get(&self.name).is_none()
+        {
+            let names: Vec<&str> = list.iter().map(|member| member.name.as_str()).collect();
+            let message = format!(
+                "cluster.initial does not have this node: name is {}, and the list has {}",
+                self.name,
+                names.join(", ")
+            );
+            document.problem(document.line("cluster.initial"), message);
+        }
         let same_port = self.operations.listen.is_some_and(|operations| {
             let peer = self.peer.listen;
             let same_host =
@@ -256,6 +280,7 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
     let workload_api = read_workload_api(document);
     let admin = read_admin(document);
     let peer = read_peer(document);
+    let initial = document.read_optional("cluster.initial", initial::initial_members);
     let operations = read_operations(document);
     let log = read_log(document);
     Some(Config {
@@ -265,6 +290,7 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
         workload_api: workload_api?,
         admin: admin?,
         peer: peer?,
+        initial: initial?,
         operations: operations?,
         log: log?,
     })
@@ -289,8 +315,9 @@ fn read_admin(document: &mut Document<'_>) -> Option<AdminConfig> {
 
 fn read_peer(document: &mut Document<'_>) -> Option<PeerConfig> {
     let listen = document.read("peer.listen", values::listen);
-    let advertise = document.read_optional("peer.advertise", values::dial);
-    Some(PeerConfig { listen: listen?, advertise: advertise? })
+    let listen_is_set = document.line("peer.listen").is_some();
+    let advertise = document.read_optional("peer.advertise", values::addresses);
+    Some(PeerConfig { listen: listen?, listen_is_set, advertise: advertise?.unwrap_or_default() })
 }
 
 fn read_operations(document: &mut Document<'_>) -> Option<OperationsConfig> {

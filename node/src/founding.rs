@@ -92,8 +92,8 @@ impl Node {
         self.refuse_if_founded()?;
         founding.policy.check()?;
         let config = self.config();
-        let address = config.peer.address();
-        let member = MemberNode { name: config.name.clone(), addresses: vec![address.clone()] };
+        let addresses: Vec<String> = config.addresses().iter().map(ToString::to_string).collect();
+        let member = MemberNode { name: config.name.clone(), addresses: addresses.clone() };
         let made = self.consensus().found(&member).await?;
         // A founding that was cut short may have come as far as its command.
         self.consensus().ensure_linearizable(Instant::now() + STEP_LIMIT).await?;
@@ -107,7 +107,7 @@ impl Node {
             region: founding.region,
             zone: founding.zone,
             labels: founding.labels,
-            addresses: vec![address],
+            addresses,
             version: COMMAND_VERSION,
             build: env!("CARGO_PKG_VERSION").to_owned(),
         };

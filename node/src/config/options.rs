@@ -42,6 +42,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("workload_api", "The SPIFFE Workload API, for the workloads of this host."),
     ("admin", "The socket for operators and registrars: SPIRE's server API, founding, policy."),
     ("peer", "Traffic between the nodes of the cluster."),
+    ("cluster", "Which nodes found a cluster together, when they are all to begin at once."),
     ("operations", "Metrics and health over HTTP, read only."),
     ("log", "What the process says about itself, on standard error."),
 ];
@@ -122,16 +123,32 @@ pub const OPTIONS: &[ConfigOption] = &[
         key: "listen",
         takes: "IP address and port",
         when_absent: WhenAbsent::Value("\"0.0.0.0:8082\""),
-        help: "Where other nodes of the cluster connect. A cluster of one node opens no \
-               port here.",
+        help: "Where other nodes of the cluster connect. A node that is alone, has invited \
+               nobody and does not set this opens no port here.",
     },
     ConfigOption {
         section: "peer",
         key: "advertise",
-        takes: "host and port",
-        when_absent: WhenAbsent::Absent("\"node-1.example.org:8082\""),
-        help: "The address other nodes dial, when it is not the one listened on. A name is \
-               looked up at each dial.",
+        takes: "host and port, or a list of them",
+        when_absent: WhenAbsent::Absent("[\"node-1.example.org:8082\"]"),
+        help: "The addresses other nodes dial, the best one first, when it is not the one \
+               listened on; needed when that is every address of the host. A name is looked \
+               up at each dial. A change is told to the cluster at the next start.",
+    },
+    ConfigOption {
+        section: "cluster",
+        key: "initial",
+        takes: "a table: name = { addresses, key, role, region, zone, labels }",
+        when_absent: WhenAbsent::Absent(
+            "{ node-1 = { addresses = [\"10.0.0.1:8082\"], \
+             key = \"MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\" } }",
+        ),
+        help: "All nodes that found the cluster together, this one among them, the same on each; \
+               best as [cluster.initial] with a line for each node. The key is what quorate keygen \
+               prints on that node; role is \"voter\" or \"learner\", a voter unless told, and \
+               1 to 7 are voters; region, zone and labels may be left out. Once every one of them \
+               answers that it is empty and holds the same list, the voter with the lowest name \
+               founds and the others come in. Later the list is looked at no more.",
     },
     ConfigOption {
         section: "operations",

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::options::{ConfigOption, OPTIONS, SECTIONS, WhenAbsent};
-use super::{Config, LogFormat};
+use super::{Config, InitialMembers, LogFormat};
 
 /// Width that help texts are wrapped at in the example.
 const WIDTH: usize = 96;
@@ -109,7 +109,11 @@ fn effective(config: &Config, name: &str) -> Option<Value> {
         "admin.socket" => path(&config.admin.socket),
         "admin.group" => config.admin.group.as_ref().and_then(|group| text(group)),
         "peer.listen" => text(&config.peer.listen),
-        "peer.advertise" => config.peer.advertise.as_ref().and_then(|address| text(address)),
+        "peer.advertise" if config.peer.advertise.is_empty() => None,
+        "peer.advertise" => {
+            Some(Value::Array(config.peer.advertise.iter().map(|address| Value::String(address.to_string())).collect()))
+        }
+        "cluster.initial" => config.initial.as_ref().map(InitialMembers::to_toml),
         "operations.listen" => match config.operations.listen {
             Some(address) => text(&address),
             None => text(&"none"),

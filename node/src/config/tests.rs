@@ -17,7 +17,9 @@ fn two_options_are_enough_and_the_rest_has_defaults() {
     assert_eq!(config.workload_api.socket, Path::new("/run/quorate/workload/workload.sock"));
     assert_eq!(config.admin.socket, Path::new(DEFAULT_ADMIN_SOCKET));
     assert_eq!(config.admin.group, None);
-    assert_eq!(config.peer.address(), "0.0.0.0:8082");
+    assert_eq!(config.peer.listen.to_string(), "0.0.0.0:8082");
+    assert_eq!(config.addresses(), []);
+    assert_eq!(config.initial, None);
     assert_eq!(config.operations.listen.unwrap().to_string(), "127.0.0.1:8083");
     assert_eq!(config.log.format, LogFormat::Text);
 }
@@ -129,6 +131,96 @@ fn what_is_shown_is_accepted_again_and_shows_the_same() {
     let shown = show(&config);
     assert_eq!(show(&Config::parse(&shown).unwrap()), shown);
     assert!(shown.contains("data_dir = \"/var/lib/quorate\""));
+}
+
+const KEY_1: &str = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+const KEY_2: &str = "MCowBQYDK2VwAyEAPUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=";
+
+/// Two nodes, with more in the second one's entry.
+fn listed(more: &str) -> String {
+    format!(
+        "{LEAST}[cluster.initial]\nnode-1 = {{ addresses = [\"n1.example.org:8082\"], key = \"{KEY_1}\" }}\n\
+         node-2 = {{ addresses = \"n2.example.org:8082\", key = \"{KEY_2}\"{more} }}\n"
+    )
+}
+
+#[test]
+fn a_founding_list_names_its_founder_and_is_shown_again() {
+    let config = Config::parse(&listed(", region = \"eu\", zone = \"b\", labels = { rack = \"r1\" }")).unwrap();
+    let list = config.initial.clone().unwrap();
+    assert_eq!(list.founder().unwrap().name.as_str(), "node-1");
+    let second = list.iter().nth(1).unwrap();
+    assert_eq!((second.region.as_str(), second.zone.as_str(), second.labels["rack"].as_str()), ("eu", "b", "r1"));
+    assert_eq!(config.addresses()[0].as_str(), "n1.example.org:8082");
+    assert_eq!(Config::parse(&show(&config)).unwrap().initial.unwrap(), list);
+    let learner = Config::parse(
+        &listed("").replace("key = \"MCowBQYDK2VwAyEA11", "role = \"learner\", key = \"MCowBQYDK2VwAyEA11"),
+    );
+    assert_eq!(learner.unwrap().initial.unwrap().founder().unwrap().name.as_str(), "node-2");
+}
+
+/// ATK-46: nodes found together only if they hold the same list, in every part of it.
+#[test]
+fn any_difference_in_a_founding_list_changes_its_checksum_atk_46() {
+    let checksum = |text: &str| {
+        let config = Config::parse(text).unwrap();
+        config.initial.unwrap().checksum(&config.trust_domain)
+    };
+    let reference = checksum(&listed(""));
+    let turned = format!(
+        "{LEAST}[cluster.initial.node-2]\nkey = \"{KEY_2}\"\naddresses = [\"n2.example.org:8082\"]\n\
+         [cluster.initial.node-1]\nkey = \"{KEY_1}\"\naddresses = [\"n1.example.org:8082\"]\n"
+    );
+    assert_eq!(checksum(&turned), reference, "how it is written does not matter");
+    for other in [
+        listed("").replace("example.org\"\nname", "example.com\"\nname"),
+        listed("").replace("n2.example", "n3.example"),
+        listed("").replace("node-2 =", "node-3 ="),
+        listed(", role = \"learner\""),
+        listed(", region = \"eu\""),
+        listed(", zone = \"eu\""),
+        listed(", labels = { a = \"b\" }"),
+    ] {
+        assert_ne!(checksum(&other), reference, "{other}");
+    }
+}
+
+#[test]
+fn a_founding_list_that_cannot_be_one_is_refused() {
+    for (text, told) in [
+        (listed("").replace("node-1 =", "node-0 ="), "does not have this node: name is node-1"),
+        (listed("").replace(KEY_2, KEY_1), "have the same key"),
+        (listed("").replace("n2.example", "n1.example"), "have the same address n1.example.org:8082"),
+        (listed("").replace(KEY_2, "AAAA"), "is not what `quorate keygen` prints"),
+        (listed("").replace("n2.example.org:8082", "n2.example.org"), "node-2: addresses: "),
+        (listed("").replace("\"n2.example.org:8082\"", "[]"), "addresses: must be 1 to"),
+        (listed(", rol = \"voter\""), "rol is not known here; did you mean role?"),
+        (listed(", role = \"king\""), "role: must be \"voter\" or \"learner\""),
+        (
+            listed(", role = \"learner\"")
+                .replace("key = \"MCowBQYDK2VwAyEA11", "role = \"learner\", key = \"MCowBQYDK2VwAyEA11"),
+            "has 0 voters",
+        ),
+        (format!("{LEAST}[cluster]\ninitial = 3\n"), "must be a table"),
+        (format!("{LEAST}[cluster.initial]\n"), "has 0 nodes"),
+    ] {
+        let found = problems(&text);
+        assert!(found[0].contains(told), "{told:?} is not in {found:?}");
+    }
+}
+
+#[test]
+fn a_node_is_reached_where_it_says_or_else_where_it_listens() {
+    let reached = |peer: &str| {
+        let config = Config::parse(&format!("{LEAST}[peer]\n{peer}\n")).unwrap();
+        config.addresses().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(reached("listen = \"10.0.0.1:8082\""), ["10.0.0.1:8082"]);
+    assert_eq!(reached("listen = \"[::]:8082\""), Vec::<String>::new());
+    assert_eq!(reached("advertise = \"a.example:1\""), ["a.example:1"]);
+    assert_eq!(reached("advertise = [\"a.example:1\", \"10.0.0.2:8082\"]"), ["a.example:1", "10.0.0.2:8082"]);
+    let twice = format!("{LEAST}[peer]\nadvertise = [\"a.example:1\", \"a.example:1\"]\n");
+    assert!(problems(&twice)[0].contains("has a.example:1 twice"));
 }
 
 #[test]

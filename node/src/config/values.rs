@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use quorate_proto_identity::NodeName;
 use quorate_proto_identity::TrustDomain;
+use quorate_raft_machine::members::ADDRESSES_PER_MEMBER;
 use toml::de::DeValue;
 
 use super::document::Checked;
@@ -112,6 +113,23 @@ pub(super) fn listen_or_none(value: &DeValue<'_>) -> Checked<Option<SocketAddr>>
 
 pub(super) fn dial(value: &DeValue<'_>) -> Checked<PeerAddress> {
     PeerAddress::new(text(value)?).map_err(|error| error.to_string())
+}
+
+/// One address, or a list of them.
+pub(super) fn addresses(value: &DeValue<'_>) -> Checked<Vec<PeerAddress>> {
+    let Some(list) = value.as_array() else { return dial(value).map(|address| vec![address]) };
+    if list.len() > ADDRESSES_PER_MEMBER {
+        return Err(format!("has {} addresses; at most {ADDRESSES_PER_MEMBER} are taken", list.len()));
+    }
+    let mut addresses = Vec::new();
+    for item in list {
+        let address = dial(item.get_ref())?;
+        if addresses.contains(&address) {
+            return Err(format!("has {address} twice"));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 pub(super) fn hosts(value: &DeValue<'_>) -> Checked<Vec<String>> {
