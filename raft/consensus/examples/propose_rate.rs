@@ -202,6 +202,8 @@ fn found_operation(cluster_id: ClusterId) -> Result<Operation, Failure> {
             build: String::new(),
             role: MemberRole::Voter,
             status: MemberStatus::Admitted,
+            incarnation: None,
+            role_pinned: false,
         },
         x509_authority: NewX509Authority {
             certificate: Bytes::copy_from_slice(certificate.der()),

@@ -63,7 +63,7 @@ enum Room {
 
 /// Whether an operation is one that the reserve is kept for: the authority's upkeep, without which it stops signing
 /// (design section 2, properties 4 and 5), and what takes rights or bytes away, which an operator wants above all when
-/// something is wrong.
+/// something is wrong. So is what brings a node in place of one whose disk is full.
 ///
 /// A founding is none of them. Nothing depends yet on what it would begin, whoever runs it is at hand to make room, and
 /// an authority that could take no entries would be of no use.
@@ -81,12 +81,27 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::RevokeJwtAuthority { .. }
         | Operation::PruneAuthorities
         | Operation::RecordIssuingCertificate(_)
-        | Operation::RevokeIssuingCertificate { .. } => true,
+        | Operation::RevokeIssuingCertificate { .. }
+        | Operation::CreateInvitation(_)
+        | Operation::DeleteInvitation { .. }
+        | Operation::AdmitMember(_)
+        | Operation::AnnounceMember { .. }
+        | Operation::SetMemberRole { .. }
+        | Operation::RemoveMember { .. }
+        | Operation::CompleteRemoval { .. }
+        | Operation::SealX509Authority { .. }
+        | Operation::SealJwtAuthority { .. }
+        | Operation::StripSeals { .. }
+        | Operation::RaiseEpoch
+        | Operation::ResetTime { .. } => true,
         Operation::Found(_)
         | Operation::CreateEntry(_)
         | Operation::UpdateEntry { .. }
         | Operation::SetPolicy { .. }
-        | Operation::SetMember { .. } => false,
+        | Operation::SetMember { .. }
+        | Operation::SetRecoveryKey { .. }
+        | Operation::SetPlan(_)
+        | Operation::RaiseVersion { .. } => false,
     }
 }
 

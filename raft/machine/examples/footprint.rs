@@ -88,6 +88,7 @@ fn member(name: &str) -> MemberDraft {
         name: NodeName::new(name).unwrap(),
         identity_key: PrivateKey::generate(KeyType::EcP256).unwrap().public_key().spki_der().to_vec().into(),
         sealing_key: Bytes::from_static(b"sealing key"),
+        incarnation: None,
         region: String::new(),
         zone: String::new(),
         labels: [].into(),
@@ -95,6 +96,7 @@ fn member(name: &str) -> MemberDraft {
         version: COMMAND_VERSION,
         build: String::new(),
         role: MemberRole::Voter,
+        role_pinned: false,
         status: MemberStatus::Admitted,
     }
 }

@@ -3,13 +3,17 @@
 //! `apply` is a pure function: it asks no clock, draws no random number and reads nothing but its arguments, so that
 //! every member that applies the same commands holds the same state (design section 2, property 8).
 
+mod admission;
 mod authorities;
 mod certificates;
+mod cluster;
 mod entries;
 mod found;
 mod issuing;
 mod members;
 mod policy;
+mod removal;
+mod sealing;
 
 use std::sync::Arc;
 
@@ -30,10 +34,8 @@ impl State {
     /// A refusal is a result that every member comes to. Events go to the end of `events`, in the order of what
     /// happened; a repeat of a command makes none. `log_index` is that of the log entry that carried the command.
     pub fn apply(&mut self, log_index: u64, command: &Command, events: &mut Vec<Event>) -> Outcome {
-        match self.origins.look_up(&command.origin) {
-            Seen::Before(outcome) => return outcome,
-            Seen::Forgotten => return forgotten(command),
-            Seen::Never => {}
+        if let Some(outcome) = self.earlier_outcome(command) {
+            return outcome;
         }
         let mut counters = self.counters();
         counters.time = counters.time.max(command.time);
@@ -51,6 +53,25 @@ impl State {
         let outcome = Outcome { results };
         self.origins.keep(&command.origin, log_index, &outcome);
         outcome
+    }
+
+    /// What a command gets that was, or may have been, carried out before.
+    #[cfg(not(feature = "planted-no-idempotence"))]
+    fn earlier_outcome(&self, command: &Command) -> Option<Outcome> {
+        match self.origins.look_up(&command.origin) {
+            Seen::Before(outcome) => Some(outcome),
+            Seen::Forgotten => Some(forgotten(command)),
+            Seen::Never => None,
+        }
+    }
+
+    /// Planted bug: a command that is sent again is carried out again.
+    #[cfg(feature = "planted-no-idempotence")]
+    fn earlier_outcome(&self, command: &Command) -> Option<Outcome> {
+        match self.origins.look_up(&command.origin) {
+            Seen::Forgotten => Some(forgotten(command)),
+            Seen::Before(_) | Seen::Never => None,
+        }
     }
 
     fn apply_operation(&mut self, operation: &Operation, now: UnixSeconds, events: &mut Vec<Event>) -> OperationResult {
@@ -84,6 +105,23 @@ impl State {
                 self.revoke_issuing_certificates(*member, *serial, now, events)
             }
             Operation::SetMember { number, member } => self.set_member(*number, member, events),
+            Operation::CreateInvitation(new) => self.create_invitation(new, now, events),
+            Operation::DeleteInvitation { name } => self.delete_invitation(name, events),
+            Operation::AdmitMember(admission) => self.admit_member(admission, now, events),
+            Operation::AnnounceMember { number, addresses, version, build } => {
+                self.announce_member(*number, addresses, *version, build, events)
+            }
+            Operation::SetMemberRole { number, role, pinned } => self.set_member_role(*number, *role, *pinned, events),
+            Operation::RemoveMember { number, compromised } => self.remove_member(*number, *compromised, now, events),
+            Operation::CompleteRemoval { number } => self.complete_removal(*number, events),
+            Operation::SealX509Authority { id, parts } => self.seal_x509(id, parts, events),
+            Operation::SealJwtAuthority { id, parts } => self.seal_jwt(id, parts, events),
+            Operation::StripSeals { number } => self.strip_seals(*number, events),
+            Operation::SetRecoveryKey { public_key } => self.set_recovery_key(public_key.as_ref(), now, events),
+            Operation::SetPlan(plan) => self.set_plan(*plan, events),
+            Operation::RaiseEpoch => self.raise_epoch(events),
+            Operation::RaiseVersion { version } => self.raise_version(*version, events),
+            Operation::ResetTime { time } => self.reset_time(*time, events),
         }
     }
 

@@ -6,13 +6,16 @@
 
 use bytes::Bytes;
 use quorate_proto_identity::{
-    AuthorityId, ClusterId, EntryId, MemberNumber, SerialNumber, SpiffeId, TrustDomain, UnixMillis,
+    AuthorityId, ClusterId, EntryId, MemberNumber, NodeName, SerialNumber, SpiffeId, TrustDomain, UnixMillis,
 };
 
-use crate::authority::Sealed;
+use crate::authority::{Sealed, SealedFor};
 use crate::entry::{EntryChange, EntryDraft};
-use crate::members::MemberDraft;
+use crate::invitation::{Admission, NewInvitation};
+use crate::members::{MemberDraft, MemberRole};
+use crate::plan::MembershipPlan;
 use crate::policy::Policy;
+use crate::versions;
 
 /// Most operations in one command. A batch call of the registration API carries at most a few hundred entries (SPIRE's
 /// own page size is 500); a bound twice as high keeps one command from holding up `apply` for long.
@@ -176,13 +179,152 @@ pub enum Operation {
         /// Just the one with this serial number, or all of them.
         serial: Option<SerialNumber>,
     },
-    /// Admits a member, or changes what is known of one.
+    /// Admits a member of the founding list, or changes what is known of one: where it stands, how it is reached, its
+    /// role. Whether it belongs to the cluster, and which keys and directory it has, other operations say.
     SetMember {
         /// Which member; none admits a new one, whose number is given in `apply`.
         number: Option<MemberNumber>,
         /// What is to be known of it from now on.
         member: Box<MemberDraft>,
     },
+    /// Makes an invitation, which admits one newcomer of one name, once.
+    CreateInvitation(Box<NewInvitation>),
+    /// Takes an invitation back.
+    DeleteInvitation {
+        /// The name that it was for.
+        name: NodeName,
+    },
+    /// Lets a newcomer in. The same secret, key and directory get the same answer, however often they ask.
+    AdmitMember(Box<Admission>),
+    /// A member says how it is reached and what it can do.
+    AnnounceMember {
+        /// Which member.
+        number: MemberNumber,
+        /// Names and ports at which peers reach it, in order of preference.
+        addresses: Vec<String>,
+        /// Highest version of commands that it can apply.
+        version: u32,
+        /// Version of its program, for people.
+        build: String,
+    },
+    /// Says which role a member is to have. The Raft group follows.
+    SetMemberRole {
+        /// Which member.
+        number: MemberNumber,
+        /// The role.
+        role: MemberRole,
+        /// Whether an operator chose it (true), or the plan (false).
+        pinned: bool,
+    },
+    /// Begins the removal of a member: it signs no more from here on. The Raft group follows.
+    RemoveMember {
+        /// Which member.
+        number: MemberNumber,
+        /// Whether its keys may be in wrong hands. It can be said later of one that was removed without.
+        compromised: bool,
+    },
+    /// Ends the removal of a member that the Raft group has let go: nothing stays sealed to it.
+    CompleteRemoval {
+        /// Which member.
+        number: MemberNumber,
+    },
+    /// Seals a root key to further recipients.
+    SealX509Authority {
+        /// Which root.
+        id: AuthorityId,
+        /// One part for each recipient, sealed in the suite of the others. A recipient that has one keeps it.
+        parts: Vec<SealedFor>,
+    },
+    /// Seals a token key to further recipients.
+    SealJwtAuthority {
+        /// Which key.
+        id: AuthorityId,
+        /// As for a root.
+        parts: Vec<SealedFor>,
+    },
+    /// Takes away the seals that a member may not have by its record: of roots if it is to be no voter, of everything
+    /// if it has gone.
+    StripSeals {
+        /// Which member.
+        number: MemberNumber,
+    },
+    /// Sets the recovery key, or takes it away. What was sealed to a former one is erased.
+    SetRecoveryKey {
+        /// The public key.
+        public_key: Option<Bytes>,
+    },
+    /// Sets the plan of the membership.
+    SetPlan(MembershipPlan),
+    /// Raises the cluster's epoch, which shuts out every member that has not applied this (design section 4, lost
+    /// quorum).
+    RaiseEpoch,
+    /// Switches on the behaviour of a version, when every admitted member can do it.
+    RaiseVersion {
+        /// The version.
+        version: u32,
+    },
+    /// Sets the log's time, back too. Nothing else does; for when a clock was far ahead.
+    ResetTime {
+        /// The time from here on.
+        time: UnixMillis,
+    },
+}
+
+impl Operation {
+    /// Whether this takes rights away: it is acknowledged only when every connected member has applied it (design
+    /// section 2, property 5). An update of an entry or a member may, so it counts.
+    #[must_use]
+    pub const fn is_withdrawal(&self) -> bool {
+        match self {
+            Self::UpdateEntry { .. }
+            | Self::DeleteEntry { .. }
+            | Self::TaintX509Authority { .. }
+            | Self::TaintJwtAuthority { .. }
+            | Self::RevokeX509Authority { .. }
+            | Self::RevokeJwtAuthority { .. }
+            | Self::RevokeIssuingCertificate { .. }
+            | Self::SetMember { .. }
+            | Self::RemoveMember { .. }
+            | Self::CompleteRemoval { .. } => true,
+            Self::Found(_)
+            | Self::CreateEntry(_)
+            | Self::PruneExpiredEntries
+            | Self::SetPolicy { .. }
+            | Self::PrepareX509Authority(_)
+            | Self::ActivateX509Authority { .. }
+            | Self::PrepareJwtAuthority(_)
+            | Self::ActivateJwtAuthority { .. }
+            | Self::PruneAuthorities
+            | Self::RecordIssuingCertificate(_)
+            | Self::CreateInvitation(_)
+            | Self::DeleteInvitation { .. }
+            | Self::AdmitMember(_)
+            | Self::AnnounceMember { .. }
+            | Self::SetMemberRole { .. }
+            | Self::SealX509Authority { .. }
+            | Self::SealJwtAuthority { .. }
+            | Self::StripSeals { .. }
+            | Self::SetRecoveryKey { .. }
+            | Self::SetPlan(_)
+            | Self::RaiseEpoch
+            | Self::RaiseVersion { .. }
+            | Self::ResetTime { .. } => false,
+        }
+    }
+}
+
+impl Command {
+    /// Whether any of its operations takes rights away ([`Operation::is_withdrawal`]).
+    #[must_use]
+    pub fn is_withdrawal(&self) -> bool {
+        self.operations.iter().any(Operation::is_withdrawal)
+    }
+
+    /// The least version of the program that can apply it, as its stored form says.
+    #[must_use]
+    pub fn min_version(&self) -> u32 {
+        self.operations.iter().map(versions::min_version).max().unwrap_or(versions::FIRST)
+    }
 }
 
 /// What founds an authority. The first member gets number 1, so both authorities are sealed to

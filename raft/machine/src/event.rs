@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber};
+use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, NodeName, UnixMillis};
 
 use crate::entry::Entry;
 
@@ -48,9 +48,36 @@ pub enum Event {
         /// The subject key ID of its key.
         key_id: AuthorityId,
     },
-    /// A member was admitted or changed.
+    /// A member was admitted, changed, began to leave or has gone. What a node serves may depend on its own record: its
+    /// scope is to be made anew ([`NodeScope`](crate::NodeScope)).
     MemberChanged {
         /// Which.
         number: MemberNumber,
+    },
+    /// An invitation was made, used, or taken back.
+    InvitationChanged {
+        /// The name that it is for.
+        name: NodeName,
+    },
+    /// The recovery key was set or taken away.
+    RecoveryKeyChanged,
+    /// The plan of the membership was set.
+    PlanChanged,
+    /// The cluster's epoch was raised: peers of an earlier one are to be refused.
+    EpochRaised {
+        /// The epoch now.
+        epoch: u64,
+    },
+    /// New behaviour of `apply` was switched on.
+    VersionRaised {
+        /// The version now.
+        version: u32,
+    },
+    /// The log's time was set by command, perhaps back. To be said loudly wherever people look.
+    TimeReset {
+        /// What it was.
+        before: UnixMillis,
+        /// What it is.
+        after: UnixMillis,
     },
 }

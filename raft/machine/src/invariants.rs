@@ -7,9 +7,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::authority::AuthorityState;
+use crate::authority::{AuthorityState, Recipient};
 use crate::hash::StateHash;
-use crate::members::MemberStatus;
 use crate::objects::Object as _;
 use crate::origins::{KeptOutcome, OUTCOME_BYTES_PER_ORIGIN, OUTCOMES_PER_ORIGIN};
 use crate::registration::check_stored;
@@ -36,7 +35,7 @@ impl fmt::Display for Violation {
 type Invariant = (&'static str, fn(&State) -> Option<String>);
 
 /// Every invariant.
-const INVARIANTS: [Invariant; 11] = [
+const INVARIANTS: [Invariant; 13] = [
     ("the state hash is the sum over all objects", hash_is_the_sum),
     ("nothing exists before the founding but origins and counters", nothing_before_founding),
     ("the policy agrees with itself", policy_agrees),
@@ -44,6 +43,8 @@ const INVARIANTS: [Invariant; 11] = [
     ("sealed keys are kept exactly as long as they are in use", sealed_while_in_use),
     ("the bundle follows from authorities and policy", bundle_follows),
     ("members have numbers that were given, names and keys of their own", members_apart),
+    ("keys are sealed to those alone that may open them", sealed_to_members),
+    ("the secret of an invitation has admitted nobody and is no other's", invitations_unused),
     ("issuing certificates belong to members and keys, and to roots in the bundle or are revoked", issuing_belong),
     ("kept outcomes lie above their origin's floor and within its limits", outcomes_above_floor),
     ("entries keep the rules of registration", entries_keep_rules),
@@ -80,8 +81,12 @@ fn nothing_before_founding(state: &State) -> Option<String> {
     if let Some((what, _)) = present.iter().find(|(_, is_there)| *is_there != founded) {
         return Some(format!("founded: {founded}, but {what}: {}", !founded));
     }
-    (!founded && (state.entry_count() > 0 || state.issuing_certificates().next().is_some()))
-        .then(|| "entries or issuing certificates without an authority".to_owned())
+    let others = state.entry_count() > 0
+        || state.issuing_certificates().next().is_some()
+        || state.invitations().next().is_some()
+        || state.recovery_key().is_some();
+    (!founded && others)
+        .then(|| "entries, issuing certificates, invitations or a recovery key without an authority".to_owned())
 }
 
 fn policy_agrees(state: &State) -> Option<String> {
@@ -127,8 +132,46 @@ fn members_apart(state: &State) -> Option<String> {
         if !keys.insert(&member.record.identity_key) {
             return Some(format!("member {number} has another's identity key"));
         }
-        if member.record.status == MemberStatus::Admitted && !names.insert(&member.record.name) {
+        if member.record.status.has_gone() {
+            if !member.record.sealing_key.is_empty() || member.invitation.is_some() {
+                return Some(format!("member {number} has gone, and more than its name and key is kept"));
+            }
+        } else if !names.insert(&member.record.name) {
             return Some(format!("member {number} has another's name"));
+        }
+    }
+    None
+}
+
+/// INV-11. A member that is no longer to be a voter may keep its seals of roots until the leader strips them, which it
+/// does after the membership; one that has gone keeps none.
+fn sealed_to_members(state: &State) -> Option<String> {
+    let roots = state.x509_authorities().filter_map(|root| Some((&root.id, root.sealed.as_ref()?)));
+    let keys = state.jwt_authorities().filter_map(|key| Some((&key.id, key.sealed.as_ref()?)));
+    for (id, sealed) in roots.chain(keys) {
+        let mut seen = BTreeSet::new();
+        for part in &sealed.parts {
+            let may_open = match &part.recipient {
+                Recipient::Member(number) => {
+                    state.member(*number).is_some_and(|member| !member.record.status.has_gone())
+                }
+                Recipient::RecoveryKey(id) => state.recovery_key().is_some_and(|known| known.id == *id),
+            };
+            if !may_open || !seen.insert(&part.recipient) {
+                return Some(format!("{id} is sealed to {}", part.recipient));
+            }
+        }
+    }
+    None
+}
+
+/// INV-10: what admits and what has admitted are never both there.
+fn invitations_unused(state: &State) -> Option<String> {
+    let mut secrets: BTreeSet<_> = state.members().filter_map(|member| member.invitation).collect();
+    for invitation in state.invitations() {
+        let name = &invitation.invitation.name;
+        if !secrets.insert(invitation.invitation.secret_hash) {
+            return Some(format!("the secret of the invitation for {name} is used"));
         }
     }
     None
@@ -140,7 +183,9 @@ fn issuing_belong(state: &State) -> Option<String> {
         let Some(key) = state.issuing_key(&issuing.key_id) else {
             return Some(format!("{serial} has no key"));
         };
-        if state.member(issuing.member).is_none() || key.member != issuing.member {
+        // A member that went long ago may be forgotten; its number was given all the same.
+        let was_given = issuing.member.get() < state.counters().next_member_number;
+        if !was_given || key.member != issuing.member {
             return Some(format!("{serial} belongs to member {}, its key to {}", issuing.member, key.member));
         }
         if key.crl_next_update < issuing.validity.not_after() {
@@ -180,7 +225,7 @@ fn entries_keep_rules(state: &State) -> Option<String> {
             return Some(format!("entry {} has creation number {}", entry.id, entry.creation_number));
         }
         last = entry.creation_number;
-        if let Err(refusal) = check_stored(&entry, &cluster.trust_domain) {
+        if let Err(refusal) = check_stored(&entry, &cluster.trust_domain, cluster.version) {
             return Some(format!("entry {}: {refusal}", entry.id));
         }
     }

@@ -10,10 +10,12 @@
 //!                                                             v
 //!   +---------------------------------------- State ------------------------------------------------------+
 //!   | cluster, policy, counters | members | roots, token keys, issuing certificates | origins, outcomes   |
-//!   | registry: entries in chunks behind Arc, interned texts, indexes                 | state hash        |
+//!   | registry: entries in chunks behind Arc, | invitations, plan, | recovery key     | state hash        |
+//!   |           interned texts, indexes       |                    |                  |                   |
 //!   +------+---------------------------+-------------------------------------+----------------------------+
 //!          | reads: entry, list,       | due(state, now): what falls due     | view(): a copy of chunk
-//!          v entitled, bundle          v in the life of authorities          v pointers, streamed as snapshot
+//!          v entitled, bundle          | in the life of authorities          v pointers, streamed as snapshot
+//!                                      v next_steps(view): what brings the Raft group to what is wanted
 //! ```
 //!
 //! `apply` is a pure function: the same commands give the same state on every member and in every version. There is no
@@ -31,16 +33,20 @@ pub mod entry;
 pub mod event;
 mod hash;
 pub mod invariants;
+pub mod invitation;
 pub mod members;
 mod objects;
 pub mod origins;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
+mod recovery;
 mod registration;
 pub mod registry;
 pub mod snapshot;
 mod state;
 mod stored;
+mod versions;
 
 pub use authority::{
     AuthorityKind, AuthorityState, AuthorityTimes, Due, IssuingCertificate, IssuingKey, JwtAuthority, Recipient,
@@ -54,14 +60,14 @@ pub use command::{
 pub use entry::{AdditionalAttributes, Entry, EntryChange, EntryDraft};
 pub use event::Event;
 pub use hash::{STATE_HASH_BYTES, StateHash};
-pub use members::{Member, MemberDraft, MemberRole, MemberStatus};
+pub use invitation::{Admission, Invitation, NewInvitation, SecretHash};
+pub use members::{Incarnation, Member, MemberDraft, MemberRole, MemberStatus};
 pub use outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
+pub use plan::{MemberHealth, MembershipPlan, PlanView, Step, next_steps};
 pub use policy::{NetworkProfile, Policy, PolicyError};
+pub use recovery::RecoveryKey;
 pub use registry::{Entitled, Entitlement, EntryFilter, MatchMode, NodeScope, node_id};
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError, SnapshotReader, StateView};
 pub use state::{Cluster, Counters, State};
 pub use stored::StoredError;
-
-/// Highest version of commands that this program can apply: what it says of itself as a member, and the highest
-/// `min_version` that it reads.
-pub const COMMAND_VERSION: u32 = 1;
+pub use versions::COMMAND_VERSION;

@@ -3,7 +3,7 @@
 //! An outcome is compact (codes, identifiers, numbers), because the state keeps the outcomes of each origin so that a
 //! repeated command gets the same answer. Whole entries are read from the state.
 
-use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, SerialNumber, UnixSeconds};
+use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, NodeName, SerialNumber, UnixMillis, UnixSeconds};
 
 use crate::authority::{AuthorityKind, AuthorityState};
 
@@ -101,10 +101,77 @@ pub enum Done {
         /// How many.
         count: u64,
     },
-    /// The member was admitted or changed.
+    /// The member was admitted or changed, or is what it was to be already.
     MemberSet {
         /// Its number.
         number: MemberNumber,
+    },
+    /// The newcomer is a member, from now on or since it first asked.
+    MemberAdmitted {
+        /// Its number.
+        number: MemberNumber,
+    },
+    /// The invitation waits for its newcomer.
+    InvitationCreated {
+        /// The name that it is for.
+        name: NodeName,
+    },
+    /// The invitation is no longer worth anything.
+    InvitationDeleted {
+        /// The name that it was for.
+        name: NodeName,
+    },
+    /// The member signs no more, and is on its way out or has gone.
+    MemberLeaving {
+        /// Its number.
+        number: MemberNumber,
+        /// How many issuing certificates of it were revoked.
+        revoked: u64,
+    },
+    /// The member has gone.
+    MemberGone {
+        /// Its number.
+        number: MemberNumber,
+    },
+    /// The authority's key is sealed to all that were named.
+    AuthoritySealed {
+        /// Root or token key.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+        /// How many of them it was not sealed to before.
+        added: u64,
+    },
+    /// The member has no seal that it may not have.
+    SealsStripped {
+        /// Its number.
+        number: MemberNumber,
+        /// How many it had.
+        count: u64,
+    },
+    /// The recovery key is set, or there is none.
+    RecoveryKeySet {
+        /// Its ID.
+        id: Option<String>,
+    },
+    /// The plan is set.
+    PlanSet,
+    /// The cluster's epoch was raised.
+    EpochRaised {
+        /// The epoch now.
+        epoch: u64,
+    },
+    /// The cluster works by this version.
+    VersionRaised {
+        /// The version.
+        version: u32,
+    },
+    /// The log's time was set.
+    TimeReset {
+        /// What it was.
+        before: UnixMillis,
+        /// What it is.
+        after: UnixMillis,
     },
 }
 

@@ -6,16 +6,17 @@ use quorate_proto_identity::dns_name::check_dns_name;
 use quorate_proto_identity::{Selector, SelectorSet, SpiffeId, TrustDomain};
 
 use crate::entry::{
-    DNS_NAMES_PER_ENTRY, ENTRY_BYTES_LIMIT, Entry, EntryChange, EntryDraft, FEDERATES_WITH_PER_ENTRY, HINT_LIMIT,
+    DNS_NAMES_PER_ENTRY, ENTRY_BYTES_LIMIT, Entry, EntryChange, EntryDraft, FEDERATES_WITH_PER_ENTRY,
     SELECTORS_PER_ENTRY, SHORTEST_X509_SVID_TTL, TTL_LIMIT,
 };
 use crate::outcome::{Refusal, RefusalCode};
+use crate::versions::hint_limit;
 
 /// The path that is reserved for the authority's own IDs, and so is everything below it.
 const RESERVED_PATH: &str = "/spire";
 
-/// Checks a draft's fields, each by itself.
-pub(crate) fn check_draft(draft: &EntryDraft, trust_domain: &TrustDomain) -> Result<(), Refusal> {
+/// Checks a draft's fields, each by itself, as the version that the cluster works by wants them.
+pub(crate) fn check_draft(draft: &EntryDraft, trust_domain: &TrustDomain, version: u32) -> Result<(), Refusal> {
     // First what somebody wrote: the parent is often filled in, and from this ID's trust domain.
     check_spiffe_id(&draft.spiffe_id, trust_domain)?;
     check_parent_id(&draft.parent_id, trust_domain)?;
@@ -23,12 +24,12 @@ pub(crate) fn check_draft(draft: &EntryDraft, trust_domain: &TrustDomain) -> Res
     check_x509_svid_ttl(draft.x509_svid_ttl)?;
     check_ttl("jwt_svid_ttl", draft.jwt_svid_ttl)?;
     check_dns_names(&draft.dns_names)?;
-    check_hint(&draft.hint)?;
+    check_hint(&draft.hint, version)?;
     check_federates_with(&draft.federates_with, trust_domain)
 }
 
 /// Checks the fields that a change gives, each by itself.
-pub(crate) fn check_change(change: &EntryChange, trust_domain: &TrustDomain) -> Result<(), Refusal> {
+pub(crate) fn check_change(change: &EntryChange, trust_domain: &TrustDomain, version: u32) -> Result<(), Refusal> {
     if let Some(parent_id) = &change.parent_id {
         check_parent_id(parent_id, trust_domain)?;
     }
@@ -48,7 +49,7 @@ pub(crate) fn check_change(change: &EntryChange, trust_domain: &TrustDomain) -> 
         check_dns_names(names)?;
     }
     if let Some(hint) = &change.hint {
-        check_hint(hint)?;
+        check_hint(hint, version)?;
     }
     match &change.federates_with {
         Some(domains) => check_federates_with(domains, trust_domain),
@@ -76,14 +77,14 @@ pub(crate) fn check_whole(entry: &Entry) -> Result<(), Refusal> {
 }
 
 /// Checks an entry of the state against all rules, but for those that depend on what else is there.
-pub(crate) fn check_stored(entry: &Entry, trust_domain: &TrustDomain) -> Result<(), Refusal> {
+pub(crate) fn check_stored(entry: &Entry, trust_domain: &TrustDomain, version: u32) -> Result<(), Refusal> {
     check_parent_id(&entry.parent_id, trust_domain)?;
     check_spiffe_id(&entry.spiffe_id, trust_domain)?;
     check_selectors(&entry.selectors)?;
     check_x509_svid_ttl(entry.x509_svid_ttl)?;
     check_ttl("jwt_svid_ttl", entry.jwt_svid_ttl)?;
     check_dns_names(&entry.dns_names)?;
-    check_hint(&entry.hint)?;
+    check_hint(&entry.hint, version)?;
     check_whole(entry)
 }
 
@@ -140,9 +141,10 @@ fn check_ttl(field: &str, ttl: u32) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_hint(hint: &str) -> Result<(), Refusal> {
-    if hint.len() > HINT_LIMIT {
-        return Err(Refusal::invalid(format!("hint has {} bytes, the most is {HINT_LIMIT}", hint.len())));
+fn check_hint(hint: &str, version: u32) -> Result<(), Refusal> {
+    let limit = hint_limit(version);
+    if hint.len() > limit {
+        return Err(Refusal::invalid(format!("hint has {} bytes, the most is {limit}", hint.len())));
     }
     Ok(())
 }

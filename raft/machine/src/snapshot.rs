@@ -21,12 +21,15 @@ use prost::Message;
 
 use crate::authority::{IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::hash::StateHash;
+use crate::invitation::Invitation;
 use crate::members::Member;
 use crate::objects::{Object, Objects};
 use crate::origins::Origins;
+use crate::plan::MembershipPlan;
+use crate::recovery::RecoveryKey;
 use crate::registry::RegistryView;
 use crate::state::{Cluster, Counters, PolicyRecord, State};
-use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber};
+use quorate_proto_identity::{AuthorityId, MemberNumber, NodeName, SerialNumber};
 
 /// Most bytes of a chunk that [`StateView::chunks`] gives out.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -73,6 +76,9 @@ pub struct StateView {
     issuing: Objects<(AuthorityId, SerialNumber), IssuingCertificate>,
     origins: Origins,
     registry: RegistryView,
+    invitations: Objects<NodeName, Invitation>,
+    plan: Objects<(), MembershipPlan>,
+    recovery_key: Objects<(), RecoveryKey>,
     hash: StateHash,
 }
 
@@ -91,6 +97,9 @@ impl State {
             issuing: self.issuing.clone(),
             origins: self.origins.clone(),
             registry: self.registry.view(),
+            invitations: self.invitations.clone(),
+            plan: self.plan.clone(),
+            recovery_key: self.recovery_key.clone(),
             hash: self.state_hash(),
         }
     }
@@ -163,6 +172,9 @@ impl StateView {
             .chain(self.origins.records().map(frame))
             .chain(self.origins.outcomes().map(frame))
             .chain(self.registry.entries().map(|entry| frame(&entry)))
+            .chain(of(&self.invitations))
+            .chain(of(&self.plan))
+            .chain(of(&self.recovery_key))
     }
 
     fn object_count(&self) -> u64 {
@@ -178,6 +190,9 @@ impl StateView {
             self.origins.records().count(),
             self.origins.outcomes().count(),
             self.registry.len(),
+            self.invitations.len(),
+            self.plan.len(),
+            self.recovery_key.len(),
         ];
         counts.into_iter().fold(0, |sum, count| sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)))
     }

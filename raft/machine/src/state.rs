@@ -12,10 +12,13 @@ use crate::authority::{AuthorityState, IssuingCertificate, IssuingKey, JwtAuthor
 use crate::bundle::BundleContent;
 use crate::entry::Entry;
 use crate::hash::StateHash;
-use crate::members::{Member, MemberStatus};
+use crate::invitation::Invitation;
+use crate::members::Member;
 use crate::objects::Objects;
 use crate::origins::Origins;
+use crate::plan::MembershipPlan;
 use crate::policy::Policy;
+use crate::recovery::RecoveryKey;
 use crate::registry::{Entitled, EntryFilter, NodeScope, Registry};
 
 /// What was founded, once and for all.
@@ -43,10 +46,10 @@ pub(crate) struct PolicyRecord {
     pub(crate) policy: Policy,
 }
 
-/// Numbers that only ever grow.
+/// Numbers that only ever grow, but for the time, which one loud command can set back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
-    /// The log's time: the latest stamp of any command.
+    /// The log's time: the latest stamp of any command, or what [`ResetTime`](crate::Operation::ResetTime) said.
     pub time: UnixMillis,
     /// What the next entry gets.
     pub next_creation_number: u64,
@@ -75,6 +78,9 @@ pub struct State {
     pub(crate) issuing: Objects<(AuthorityId, SerialNumber), IssuingCertificate>,
     pub(crate) origins: Origins,
     pub(crate) registry: Registry,
+    pub(crate) invitations: Objects<NodeName, Invitation>,
+    pub(crate) plan: Objects<(), MembershipPlan>,
+    pub(crate) recovery_key: Objects<(), RecoveryKey>,
     /// Derived: the bundle as it is now.
     pub(crate) bundle: Arc<BundleContent>,
 }
@@ -110,21 +116,50 @@ impl State {
         self.counters.get(&()).copied().unwrap_or_default()
     }
 
-    /// Members, removed ones too, in the order of their numbers.
+    /// Members, those that have gone too as far as they are remembered, in the order of their numbers.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// The member with this number, removed or not.
+    /// The member with this number, whether it has gone or not.
     #[must_use]
     pub fn member(&self, number: MemberNumber) -> Option<&Member> {
         self.members.get(&number)
     }
 
-    /// The member of this name that is not removed.
+    /// The member of this name that has not gone.
     #[must_use]
     pub fn member_by_name(&self, name: &NodeName) -> Option<&Member> {
-        self.members().find(|member| member.record.name == *name && member.record.status == MemberStatus::Admitted)
+        self.members().find(|member| member.record.name == *name && !member.record.status.has_gone())
+    }
+
+    /// The member with this identity key (subjectPublicKeyInfo, DER), whether it has gone or not.
+    #[must_use]
+    pub fn member_by_key(&self, identity_key: &[u8]) -> Option<&Member> {
+        self.members().find(|member| member.record.identity_key == identity_key)
+    }
+
+    /// Invitations that wait for their newcomers, and expired ones until they are pruned, in the order of names.
+    pub fn invitations(&self) -> impl Iterator<Item = &Invitation> {
+        self.invitations.values()
+    }
+
+    /// The invitation for this name.
+    #[must_use]
+    pub fn invitation(&self, name: &NodeName) -> Option<&Invitation> {
+        self.invitations.get(name)
+    }
+
+    /// What the membership is to look like; the default until somebody set it.
+    #[must_use]
+    pub fn plan(&self) -> MembershipPlan {
+        self.plan.get(&()).copied().unwrap_or_default()
+    }
+
+    /// The recovery key, if one is set.
+    #[must_use]
+    pub fn recovery_key(&self) -> Option<&RecoveryKey> {
+        self.recovery_key.get(&())
     }
 
     /// Roots in every state that is kept, in the order of their IDs.
@@ -243,12 +278,13 @@ impl State {
         self.registry.next_expiry()
     }
 
-    /// Whether an authority or an issuing certificate has ended and can be removed.
+    /// Whether an authority, an issuing certificate or an invitation has ended and can be removed.
     #[must_use]
     pub fn has_prunable_authorities(&self, now: UnixSeconds) -> bool {
         self.x509_authorities().any(|root| root.is_prunable(now))
             || self.jwt_authorities().any(|key| key.is_prunable(now))
             || self.issuing_certificates().any(|issuing| issuing.is_prunable(now))
+            || self.invitations().any(|invitation| invitation.has_expired(now))
     }
 
     /// A hash over everything in the state, the same on every member after the same commands.
@@ -265,5 +301,8 @@ impl State {
             .plus(self.issuing.hash())
             .plus(self.origins.hash())
             .plus(self.registry.hash())
+            .plus(self.invitations.hash())
+            .plus(self.plan.hash())
+            .plus(self.recovery_key.hash())
     }
 }

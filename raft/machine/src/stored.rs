@@ -13,6 +13,7 @@ pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod entry;
 pub(crate) mod member;
+pub(crate) mod membership;
 mod operation;
 pub(crate) mod origin;
 pub(crate) mod outcome;
@@ -49,6 +50,12 @@ pub(crate) mod kind {
     pub(crate) const OUTCOME: u8 = 10;
     /// A registration entry.
     pub(crate) const ENTRY: u8 = 11;
+    /// An invitation.
+    pub(crate) const INVITATION: u8 = 12;
+    /// The plan of the membership.
+    pub(crate) const PLAN: u8 = 13;
+    /// The recovery key.
+    pub(crate) const RECOVERY_KEY: u8 = 14;
 }
 
 /// Why stored bytes are refused.

@@ -259,6 +259,8 @@ fn member_draft() -> MemberDraft {
         build: "test".to_owned(),
         role: MemberRole::Voter,
         status: MemberStatus::Admitted,
+        incarnation: None,
+        role_pinned: false,
     }
 }
 

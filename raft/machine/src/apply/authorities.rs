@@ -6,7 +6,6 @@ use super::certificates;
 use crate::authority::{AUTHORITIES_LIMIT, AuthorityKind, AuthorityState, AuthorityTimes, JwtAuthority, X509Authority};
 use crate::command::{NewIssuingCertificate, NewJwtAuthority, NewX509Authority};
 use crate::event::Event;
-use crate::members::MemberStatus;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::policy::Policy;
 use crate::state::State;
@@ -19,10 +18,11 @@ impl State {
         now: UnixSeconds,
         events: &mut Vec<Event>,
     ) -> OperationResult {
-        new.sealed.check(|number| self.is_admitted(number))?;
+        new.sealed.check(|recipient| self.may_open(AuthorityKind::X509, recipient))?;
         let root = certificates::check_root(new, &self.checked_policy()?, &self.trust_domain()?)?;
-        let known = self.x509_authorities().map(|root| (&root.id, root.state, root.validity.not_after()));
-        let expired = check_prepare(AuthorityKind::X509, &root.id, known, now)?;
+        let usable = |root: &X509Authority| now <= root.validity.not_after() && self.is_openable(root.sealed.as_ref());
+        let known = self.x509_authorities().map(|root| (&root.id, root.state, usable(root)));
+        let expired = check_prepare(AuthorityKind::X509, &root.id, known)?;
         if let Some(expired) = expired {
             self.x509.remove(&expired);
             events.push(Event::X509AuthorityChanged { id: expired });
@@ -50,10 +50,11 @@ impl State {
         now: UnixSeconds,
         events: &mut Vec<Event>,
     ) -> OperationResult {
-        new.sealed.check(|number| self.is_admitted(number))?;
+        new.sealed.check(|recipient| self.may_open(AuthorityKind::Jwt, recipient))?;
         certificates::check_jwt_key(new, &self.checked_policy()?)?;
-        let known = self.jwt_authorities().map(|key| (&key.id, key.state, key.validity.not_after()));
-        let expired = check_prepare(AuthorityKind::Jwt, &new.id, known, now)?;
+        let usable = |key: &JwtAuthority| now <= key.validity.not_after() && self.is_openable(key.sealed.as_ref());
+        let known = self.jwt_authorities().map(|key| (&key.id, key.state, usable(key)));
+        let expired = check_prepare(AuthorityKind::Jwt, &new.id, known)?;
         if let Some(expired) = expired {
             self.jwt.remove(&expired);
             events.push(Event::JwtAuthorityChanged { id: expired });
@@ -85,6 +86,7 @@ impl State {
         let mut root = self.x509_authority(id).ok_or_else(|| unknown(AuthorityKind::X509, id))?.clone();
         check_step(AuthorityKind::X509, id, root.state, AuthorityState::Active)?;
         check_unexpired(AuthorityKind::X509, id, root.validity.not_after(), now)?;
+        self.check_openable(AuthorityKind::X509, id, root.sealed.as_ref())?;
         let mut checked = Vec::with_capacity(issuing.len());
         for new in issuing {
             checked.push(self.check_issuing_certificate(new, &root, now)?);
@@ -114,6 +116,7 @@ impl State {
         let key = self.jwt_authority(id).ok_or_else(|| unknown(AuthorityKind::Jwt, id))?;
         check_step(AuthorityKind::Jwt, id, key.state, AuthorityState::Active)?;
         check_unexpired(AuthorityKind::Jwt, id, key.validity.not_after(), now)?;
+        self.check_openable(AuthorityKind::Jwt, id, key.sealed.as_ref())?;
         if let Some(former) = self.active_jwt_authority().map(|active| active.id.clone()) {
             self.step_jwt(&former, AuthorityState::Old, now, events)?;
         }
@@ -189,6 +192,7 @@ impl State {
             self.jwt.remove(&id);
             events.push(Event::JwtAuthorityChanged { id });
         }
+        self.prune_invitations(now, events);
         let issuing = self.prune_issuing_certificates(now, events);
         Done::AuthoritiesPruned { x509, jwt, issuing }
     }
@@ -200,21 +204,21 @@ impl State {
     }
 
     pub(super) fn is_admitted(&self, number: quorate_proto_identity::MemberNumber) -> bool {
-        self.member(number).is_some_and(|member| member.record.status == MemberStatus::Admitted)
+        self.member(number).is_some_and(|member| member.record.status.is_admitted())
     }
 }
 
-/// Checks that another authority may be prepared, and answers the prepared one that expired unused, if any: it makes
-/// way. An unexpired one refuses the step, so that a change of leader never prepares two.
+/// Checks that another authority may be prepared, and answers the prepared one that can never be activated, if any: it
+/// expired unused, or no member can open it, and makes way. A usable one refuses the step, so that a change of leader
+/// never prepares two.
 fn check_prepare<'a>(
     kind: AuthorityKind,
     id: &AuthorityId,
-    known: impl Iterator<Item = (&'a AuthorityId, AuthorityState, UnixSeconds)>,
-    now: UnixSeconds,
+    known: impl Iterator<Item = (&'a AuthorityId, AuthorityState, bool)>,
 ) -> Result<Option<AuthorityId>, Refusal> {
     let mut expired = None;
     let mut count = 0_usize;
-    for (known, state, not_after) in known {
+    for (known, state, is_usable) in known {
         count = count.saturating_add(1);
         if known == id {
             return Err(Refusal::new(
@@ -222,7 +226,7 @@ fn check_prepare<'a>(
                 format!("{} {id} is known already, and {}", kind.name(), state.name()),
             ));
         }
-        if state == AuthorityState::Prepared && now <= not_after {
+        if state == AuthorityState::Prepared && is_usable {
             return Err(Refusal::wrong_state(format!("{} {known} is prepared already: activate it", kind.name())));
         }
         if state == AuthorityState::Prepared {
@@ -269,7 +273,7 @@ fn check_unexpired(
     Err(Refusal::wrong_state(format!("{} {id} ended at {not_after} and can no longer be activated", kind.name())))
 }
 
-fn unknown(kind: AuthorityKind, id: &AuthorityId) -> Refusal {
+pub(super) fn unknown(kind: AuthorityKind, id: &AuthorityId) -> Refusal {
     Refusal::not_found(format!("there is no {} {id}", kind.name()))
 }
 

@@ -22,7 +22,7 @@ impl State {
         now: UnixSeconds,
         events: &mut Vec<Event>,
     ) -> OperationResult {
-        check_draft(draft, &self.trust_domain()?)?;
+        check_draft(draft, &self.trust_domain()?, self.version())?;
         if let Some(id) = self.registry.similar(&draft.parent_id, &draft.spiffe_id, &draft.selectors) {
             return Ok(Done::EntryExists { id });
         }
@@ -51,7 +51,7 @@ impl State {
         change: &EntryChange,
         events: &mut Vec<Event>,
     ) -> OperationResult {
-        check_change(change, &self.trust_domain()?)?;
+        check_change(change, &self.trust_domain()?, self.version())?;
         let before = self.registry.get(id).ok_or_else(|| Refusal::not_found(format!("no entry has the ID {id}")))?;
         let mut after = before.clone();
         change.write_to(&mut after);

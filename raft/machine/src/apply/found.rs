@@ -3,15 +3,13 @@
 use quorate_proto_identity::{MemberNumber, UnixSeconds};
 
 use super::{certificates, members};
-use crate::authority::{AuthorityState, AuthorityTimes, JwtAuthority, X509Authority};
+use crate::authority::{AuthorityState, AuthorityTimes, JwtAuthority, Recipient, X509Authority};
 use crate::command::Found;
 use crate::event::Event;
+use crate::members::MemberRole;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::state::{Cluster, PolicyRecord, State};
-
-/// The behaviour of `apply` that every authority begins with, whichever version of the program founds it or replays the
-/// founding. Were it the program's own version, members that replay the same log after an upgrade would differ.
-const FIRST_BEHAVIOUR: u32 = 1;
+use crate::versions;
 
 impl State {
     /// Founds the authority: everything is checked before anything is changed.
@@ -24,7 +22,19 @@ impl State {
         }
         found.policy.check().map_err(|error| Refusal::invalid(error.to_string()))?;
         members::check_record(&found.member)?;
-        let is_founder = |number: MemberNumber| number.get() == self.counters().next_member_number;
+        if found.member.sealing_key.is_empty() {
+            return Err(Refusal::invalid("the founder's sealing_key is empty, so nothing can be sealed to it"));
+        }
+        if found.member.role != MemberRole::Voter {
+            return Err(Refusal::invalid("the founder must be a voter: there is no other yet"));
+        }
+        let is_founder = |recipient: &Recipient| {
+            let first = MemberNumber::new(self.counters().next_member_number).map(Recipient::Member);
+            if first.as_ref() == Some(recipient) {
+                return Ok(());
+            }
+            Err(Refusal::invalid(format!("the private key is sealed to {recipient}, which is not the founder")))
+        };
         found.x509_authority.sealed.check(is_founder)?;
         found.jwt_authority.sealed.check(is_founder)?;
         let root = certificates::check_root(&found.x509_authority, &found.policy, &found.trust_domain)?;
@@ -38,7 +48,7 @@ impl State {
                 id: found.cluster_id,
                 trust_domain: found.trust_domain.clone(),
                 epoch: 1,
-                version: FIRST_BEHAVIOUR,
+                version: versions::FIRST,
                 founded_at: now,
             },
         );

@@ -54,43 +54,43 @@ impl Sealed {
         self.parts.iter().find(|part| part.recipient == *recipient)
     }
 
-    /// Checks numbers and sizes, and that each recipient is known and named once.
-    pub(crate) fn check(&self, is_member: impl Fn(MemberNumber) -> bool) -> Result<(), Refusal> {
+    /// Checks that the key is sealed to somebody, and each part of it ([`check_parts`]).
+    pub(crate) fn check(&self, may_open: impl Fn(&Recipient) -> Result<(), Refusal>) -> Result<(), Refusal> {
         if self.parts.is_empty() {
             return Err(Refusal::invalid("the private key is sealed to nobody"));
         }
-        if self.parts.len() > SEALED_RECIPIENTS_LIMIT {
+        check_parts(&self.parts, may_open)
+    }
+}
+
+/// Checks numbers and sizes, that each recipient may open the key, and that each is named once.
+pub(crate) fn check_parts(
+    parts: &[SealedFor],
+    may_open: impl Fn(&Recipient) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    if parts.len() > SEALED_RECIPIENTS_LIMIT {
+        return Err(Refusal::invalid(format!(
+            "the private key is sealed to {} recipients, the most is {SEALED_RECIPIENTS_LIMIT}",
+            parts.len()
+        )));
+    }
+    let mut seen = BTreeSet::new();
+    for part in parts {
+        if !seen.insert(&part.recipient) {
+            return Err(Refusal::invalid(format!("the private key is sealed twice to {}", part.recipient)));
+        }
+        if part.ciphertext.is_empty()
+            || part.ciphertext.len() > SEALED_BYTES_LIMIT
+            || part.encapsulated_key.len() > SEALED_BYTES_LIMIT
+        {
             return Err(Refusal::invalid(format!(
-                "the private key is sealed to {} recipients, the most is {SEALED_RECIPIENTS_LIMIT}",
-                self.parts.len()
+                "the private key sealed to {} is empty or has more than {SEALED_BYTES_LIMIT} bytes",
+                part.recipient
             )));
         }
-        let mut seen = BTreeSet::new();
-        for part in &self.parts {
-            if !seen.insert(&part.recipient) {
-                return Err(Refusal::invalid(format!("the private key is sealed twice to {}", part.recipient)));
-            }
-            if part.ciphertext.is_empty()
-                || part.ciphertext.len() > SEALED_BYTES_LIMIT
-                || part.encapsulated_key.len() > SEALED_BYTES_LIMIT
-            {
-                return Err(Refusal::invalid(format!(
-                    "the private key sealed to {} is empty or has more than {SEALED_BYTES_LIMIT} bytes",
-                    part.recipient
-                )));
-            }
-            match &part.recipient {
-                Recipient::Member(number) if !is_member(*number) => {
-                    return Err(Refusal::invalid(format!("the private key is sealed to {number}, which is no member")));
-                }
-                Recipient::RecoveryKey(id) if id.is_empty() || id.len() > crate::members::MEMBER_TEXT_LIMIT => {
-                    return Err(Refusal::invalid("the private key is sealed to a recovery key without a usable ID"));
-                }
-                Recipient::Member(_) | Recipient::RecoveryKey(_) => {}
-            }
-        }
-        Ok(())
+        may_open(&part.recipient)?;
     }
+    Ok(())
 }
 
 impl fmt::Display for Recipient {

@@ -106,6 +106,7 @@ impl SnapshotReader {
         if self.objects != header.objects || self.state.entry_count() as u64 != header.entries {
             return Err(SnapshotError::Count { expected: header.objects, found: self.objects });
         }
+        self.state.check_program().map_err(|source| SnapshotError::Object { kind: kind::CLUSTER, source })?;
         self.state.bundle = Arc::new(self.state.bundle_content());
         let hash = self.state.state_hash();
         if hash.to_bytes().as_slice() != header.state_hash.as_slice() {
@@ -182,6 +183,14 @@ impl SnapshotReader {
                 state.origins.restore_outcome(outcome).then_some(()).ok_or(SnapshotError::Repeated { kind })
             }
             kind::ENTRY => self.read_entry(bytes, body),
+            kind::INVITATION => {
+                let invitation = read(kind, stored::membership::decode_invitation(bytes), body)?;
+                put(&mut state.invitations, invitation.invitation.name.clone(), invitation)
+            }
+            kind::PLAN => put(&mut state.plan, (), read(kind, stored::membership::decode_plan(bytes), body)?),
+            kind::RECOVERY_KEY => {
+                put(&mut state.recovery_key, (), read(kind, stored::membership::decode_recovery_key(bytes), body)?)
+            }
             _ => Err(SnapshotError::UnknownKind { kind }),
         }
     }

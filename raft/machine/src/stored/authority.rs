@@ -22,7 +22,7 @@ pub(crate) struct StoredSealed {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct StoredPart {
+pub(super) struct StoredPart {
     #[prost(oneof = "StoredRecipient", tags = "1, 2")]
     recipient: Option<StoredRecipient>,
     #[prost(bytes = "bytes", tag = "3")]
@@ -32,7 +32,7 @@ struct StoredPart {
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-enum StoredRecipient {
+pub(super) enum StoredRecipient {
     #[prost(uint64, tag = "1")]
     Member(u64),
     #[prost(string, tag = "2")]
@@ -129,33 +129,36 @@ struct StoredIssuingCertificate {
 
 pub(crate) fn from_sealed(sealed: &Sealed) -> StoredSealed {
     let Sealed { suite, parts } = sealed;
-    let part = |part: &SealedFor| {
-        let SealedFor { recipient, encapsulated_key, ciphertext } = part;
-        StoredPart {
-            recipient: Some(match recipient {
-                Recipient::Member(number) => StoredRecipient::Member(number.get()),
-                Recipient::RecoveryKey(id) => StoredRecipient::RecoveryKey(id.clone()),
-            }),
-            encapsulated_key: encapsulated_key.clone(),
-            ciphertext: ciphertext.clone(),
-        }
-    };
-    StoredSealed { suite: *suite, parts: parts.iter().map(part).collect() }
+    StoredSealed { suite: *suite, parts: parts.iter().map(from_part).collect() }
+}
+
+pub(super) fn from_part(part: &SealedFor) -> StoredPart {
+    let SealedFor { recipient, encapsulated_key, ciphertext } = part;
+    StoredPart {
+        recipient: Some(match recipient {
+            Recipient::Member(number) => StoredRecipient::Member(number.get()),
+            Recipient::RecoveryKey(id) => StoredRecipient::RecoveryKey(id.clone()),
+        }),
+        encapsulated_key: encapsulated_key.clone(),
+        ciphertext: ciphertext.clone(),
+    }
 }
 
 pub(crate) fn to_sealed(stored: StoredSealed) -> Result<Sealed, StoredError> {
     at_most(&stored.parts, SEALED_RECIPIENTS_LIMIT, "recipients of a sealed key")?;
-    let part = |part: StoredPart| {
-        Ok(SealedFor {
-            recipient: match present(part.recipient, "recipient of a sealed key")? {
-                StoredRecipient::Member(number) => Recipient::Member(member_number(number)?),
-                StoredRecipient::RecoveryKey(id) => Recipient::RecoveryKey(id),
-            },
-            encapsulated_key: part.encapsulated_key,
-            ciphertext: part.ciphertext,
-        })
-    };
-    Ok(Sealed { suite: stored.suite, parts: stored.parts.into_iter().map(part).collect::<Result<_, StoredError>>()? })
+    let parts = stored.parts.into_iter().map(to_part).collect::<Result<_, StoredError>>()?;
+    Ok(Sealed { suite: stored.suite, parts })
+}
+
+pub(super) fn to_part(part: StoredPart) -> Result<SealedFor, StoredError> {
+    Ok(SealedFor {
+        recipient: match present(part.recipient, "recipient of a sealed key")? {
+            StoredRecipient::Member(number) => Recipient::Member(member_number(number)?),
+            StoredRecipient::RecoveryKey(id) => Recipient::RecoveryKey(id),
+        },
+        encapsulated_key: part.encapsulated_key,
+        ciphertext: part.ciphertext,
+    })
 }
 
 pub(crate) const fn from_validity(validity: Validity) -> StoredValidity {

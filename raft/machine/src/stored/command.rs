@@ -166,8 +166,7 @@ fn from_command(command: &Command) -> StoredCommand {
     let Caller { identity, address } = caller;
     StoredCommand {
         format: FORMAT,
-        // Every operation of today is of version 1; a later one raises this for the commands that carry it.
-        min_version: 1,
+        min_version: command.min_version(),
         origin: Some(StoredOrigin { node, boot, sequence, acknowledged }),
         caller: Some(StoredCaller {
             identity: Some(match identity {

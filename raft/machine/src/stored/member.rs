@@ -6,8 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 use quorate_proto_identity::NodeName;
 
+use super::membership::secret_hash;
 use super::{StoredError, kind, known, member_number, present, to_bytes, valid};
-use crate::members::{Member, MemberDraft, MemberRole, MemberStatus};
+use crate::members::{Incarnation, Member, MemberDraft, MemberRole, MemberStatus};
 use crate::objects::Object;
 
 #[derive(Clone, PartialEq, Message)]
@@ -34,6 +35,10 @@ pub(crate) struct StoredMemberRecord {
     role: u32,
     #[prost(uint32, tag = "11")]
     status: u32,
+    #[prost(bytes = "bytes", tag = "12")]
+    incarnation: Bytes,
+    #[prost(bool, tag = "13")]
+    role_pinned: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -44,11 +49,38 @@ struct StoredMember {
     revision: u64,
     #[prost(message, optional, tag = "3")]
     record: Option<StoredMemberRecord>,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    invitation: Option<Bytes>,
+}
+
+/// A data directory; empty bytes stand for none.
+pub(super) fn incarnation_bytes(incarnation: Option<Incarnation>) -> Bytes {
+    incarnation.map(|incarnation| Bytes::copy_from_slice(&incarnation)).unwrap_or_default()
+}
+
+pub(super) fn incarnation(bytes: &Bytes) -> Result<Option<Incarnation>, StoredError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    valid(Incarnation::try_from(bytes.as_ref()), "incarnation of a member").map(Some)
 }
 
 pub(crate) fn from_record(record: &MemberDraft) -> StoredMemberRecord {
-    let MemberDraft { name, identity_key, sealing_key, region, zone, labels, addresses, version, build, role, status } =
-        record.clone();
+    let MemberDraft {
+        name,
+        identity_key,
+        sealing_key,
+        incarnation,
+        region,
+        zone,
+        labels,
+        addresses,
+        version,
+        build,
+        role,
+        role_pinned,
+        status,
+    } = record.clone();
     StoredMemberRecord {
         name: name.as_str().to_owned(),
         identity_key,
@@ -61,6 +93,8 @@ pub(crate) fn from_record(record: &MemberDraft) -> StoredMemberRecord {
         build,
         role: role as u32,
         status: status as u32,
+        incarnation: incarnation_bytes(incarnation),
+        role_pinned,
     }
 }
 
@@ -77,6 +111,8 @@ pub(crate) fn to_record(stored: StoredMemberRecord) -> Result<MemberDraft, Store
         build: stored.build,
         role: known(MemberRole::from_number(stored.role), "member role")?,
         status: known(MemberStatus::from_number(stored.status), "member status")?,
+        incarnation: incarnation(&stored.incarnation)?,
+        role_pinned: stored.role_pinned,
     })
 }
 
@@ -84,8 +120,13 @@ impl Object for Member {
     const KIND: u8 = kind::MEMBER;
 
     fn stored(&self) -> Vec<u8> {
-        let Self { number, revision, record } = self;
-        to_bytes(&StoredMember { number: number.get(), revision: *revision, record: Some(from_record(record)) })
+        let Self { number, revision, record, invitation } = self;
+        to_bytes(&StoredMember {
+            number: number.get(),
+            revision: *revision,
+            record: Some(from_record(record)),
+            invitation: invitation.map(|hash| Bytes::copy_from_slice(&hash)),
+        })
     }
 }
 
@@ -95,5 +136,6 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Member, StoredError> {
         number: member_number(stored.number)?,
         revision: stored.revision,
         record: to_record(present(stored.record, "member record")?)?,
+        invitation: stored.invitation.as_ref().map(secret_hash).transpose()?,
     })
 }

@@ -2,19 +2,29 @@
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
+use quorate_proto_identity::UnixMillis;
 
 use super::authority::{StoredSealed, StoredValidity, from_sealed, from_validity, to_sealed, to_validity};
 use super::cluster::cluster_id;
 use super::entry::{StoredChange, StoredDraft, from_change, from_draft, to_change, to_draft};
 use super::member::{StoredMemberRecord, from_record, to_record};
+use super::membership::{
+    StoredAdmission, StoredAnnouncement, StoredNewInvitation, StoredPlan, StoredRemoval, StoredSeals,
+    StoredSetRecoveryKey, StoredSetRole, from_admission, from_invitation, from_plan, from_role, from_seals, node_name,
+    to_admission, to_invitation, to_plan, to_role, to_seals,
+};
 use super::policy::{StoredPolicy, from_policy, to_policy};
 use super::{StoredError, at_most, authority_id, entry_id, member_number, present, serial, serial_bytes, trust_domain};
 use crate::authority::ISSUING_CERTIFICATES_LIMIT;
 use crate::command::{Found, NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation};
+use crate::members::ADDRESSES_PER_MEMBER;
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredOperation {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(
+        oneof = "Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
+    )]
     kind: Option<Kind>,
 }
 
@@ -56,6 +66,36 @@ enum Kind {
     RevokeIssuingCertificate(StoredRevokeIssuing),
     #[prost(message, tag = "18")]
     SetMember(Box<StoredSetMember>),
+    #[prost(message, tag = "19")]
+    CreateInvitation(Box<StoredNewInvitation>),
+    #[prost(string, tag = "20")]
+    DeleteInvitation(String),
+    #[prost(message, tag = "21")]
+    AdmitMember(Box<StoredAdmission>),
+    #[prost(message, tag = "22")]
+    AnnounceMember(StoredAnnouncement),
+    #[prost(message, tag = "23")]
+    SetMemberRole(StoredSetRole),
+    #[prost(message, tag = "24")]
+    RemoveMember(StoredRemoval),
+    #[prost(uint64, tag = "25")]
+    CompleteRemoval(u64),
+    #[prost(message, tag = "26")]
+    SealX509Authority(StoredSeals),
+    #[prost(message, tag = "27")]
+    SealJwtAuthority(StoredSeals),
+    #[prost(uint64, tag = "28")]
+    StripSeals(u64),
+    #[prost(message, tag = "29")]
+    SetRecoveryKey(StoredSetRecoveryKey),
+    #[prost(message, tag = "30")]
+    SetPlan(StoredPlan),
+    #[prost(message, tag = "31")]
+    RaiseEpoch(StoredNothing),
+    #[prost(uint32, tag = "32")]
+    RaiseVersion(u32),
+    #[prost(int64, tag = "33")]
+    ResetTime(i64),
 }
 
 /// For operations that need no further word.
@@ -187,6 +227,32 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
             number: number.map(quorate_proto_identity::MemberNumber::get),
             member: Some(from_record(member)),
         })),
+        Operation::CreateInvitation(new) => Kind::CreateInvitation(Box::new(from_invitation(new))),
+        Operation::DeleteInvitation { name } => Kind::DeleteInvitation(name.as_str().to_owned()),
+        Operation::AdmitMember(admission) => Kind::AdmitMember(Box::new(from_admission(admission))),
+        Operation::AnnounceMember { number, addresses, version, build } => Kind::AnnounceMember(StoredAnnouncement {
+            number: number.get(),
+            addresses: addresses.clone(),
+            version: *version,
+            build: build.clone(),
+        }),
+        Operation::SetMemberRole { number, role, pinned } => {
+            Kind::SetMemberRole(from_role(number.get(), *role, *pinned))
+        }
+        Operation::RemoveMember { number, compromised } => {
+            Kind::RemoveMember(StoredRemoval { number: number.get(), compromised: *compromised })
+        }
+        Operation::CompleteRemoval { number } => Kind::CompleteRemoval(number.get()),
+        Operation::SealX509Authority { id, parts } => Kind::SealX509Authority(from_seals(id, parts)),
+        Operation::SealJwtAuthority { id, parts } => Kind::SealJwtAuthority(from_seals(id, parts)),
+        Operation::StripSeals { number } => Kind::StripSeals(number.get()),
+        Operation::SetRecoveryKey { public_key } => {
+            Kind::SetRecoveryKey(StoredSetRecoveryKey { public_key: public_key.clone() })
+        }
+        Operation::SetPlan(plan) => Kind::SetPlan(from_plan(*plan)),
+        Operation::RaiseEpoch => Kind::RaiseEpoch(StoredNothing {}),
+        Operation::RaiseVersion { version } => Kind::RaiseVersion(*version),
+        Operation::ResetTime { time } => Kind::ResetTime(time.0),
     };
     StoredOperation { kind: Some(kind) }
 }
@@ -233,6 +299,32 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
             number: stored.number.map(member_number).transpose()?,
             member: Box::new(to_record(present(stored.member, "member record")?)?),
         },
+        Kind::CreateInvitation(new) => Operation::CreateInvitation(Box::new(to_invitation(*new)?)),
+        Kind::DeleteInvitation(name) => Operation::DeleteInvitation { name: node_name(&name)? },
+        Kind::AdmitMember(admission) => Operation::AdmitMember(Box::new(to_admission(*admission)?)),
+        Kind::AnnounceMember(StoredAnnouncement { number, addresses, version, build }) => {
+            at_most(&addresses, ADDRESSES_PER_MEMBER, "addresses of a member")?;
+            Operation::AnnounceMember { number: member_number(number)?, addresses, version, build }
+        }
+        Kind::SetMemberRole(role) => to_role(role)?,
+        Kind::RemoveMember(StoredRemoval { number, compromised }) => {
+            Operation::RemoveMember { number: member_number(number)?, compromised }
+        }
+        Kind::CompleteRemoval(number) => Operation::CompleteRemoval { number: member_number(number)? },
+        Kind::SealX509Authority(seals) => {
+            let (id, parts) = to_seals(seals)?;
+            Operation::SealX509Authority { id, parts }
+        }
+        Kind::SealJwtAuthority(seals) => {
+            let (id, parts) = to_seals(seals)?;
+            Operation::SealJwtAuthority { id, parts }
+        }
+        Kind::StripSeals(number) => Operation::StripSeals { number: member_number(number)? },
+        Kind::SetRecoveryKey(StoredSetRecoveryKey { public_key }) => Operation::SetRecoveryKey { public_key },
+        Kind::SetPlan(plan) => Operation::SetPlan(to_plan(plan)),
+        Kind::RaiseEpoch(StoredNothing {}) => Operation::RaiseEpoch,
+        Kind::RaiseVersion(version) => Operation::RaiseVersion { version },
+        Kind::ResetTime(time) => Operation::ResetTime { time: UnixMillis(time) },
     })
 }
 

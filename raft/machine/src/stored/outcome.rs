@@ -7,8 +7,9 @@ use std::slice::Iter;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
-use quorate_proto_identity::UnixSeconds;
+use quorate_proto_identity::{UnixMillis, UnixSeconds};
 
+use super::membership::node_name;
 use super::{
     StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, to_bytes,
 };
@@ -24,7 +25,10 @@ struct StoredOutcome {
 
 #[derive(Clone, PartialEq, Message)]
 struct StoredResult {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+    )]
     kind: Option<Kind>,
 }
 
@@ -56,6 +60,58 @@ enum Kind {
     IssuingCertificatesRevoked(StoredRevoked),
     #[prost(uint64, tag = "13")]
     MemberSet(u64),
+    #[prost(uint64, tag = "14")]
+    MemberAdmitted(u64),
+    #[prost(string, tag = "15")]
+    InvitationCreated(String),
+    #[prost(string, tag = "16")]
+    InvitationDeleted(String),
+    #[prost(message, tag = "17")]
+    MemberLeaving(StoredRevoked),
+    #[prost(uint64, tag = "18")]
+    MemberGone(u64),
+    #[prost(message, tag = "19")]
+    AuthoritySealed(StoredSealing),
+    #[prost(message, tag = "20")]
+    SealsStripped(StoredRevoked),
+    #[prost(message, tag = "21")]
+    RecoveryKeySet(StoredRecoverySet),
+    #[prost(message, tag = "22")]
+    PlanSet(StoredNothing),
+    #[prost(uint64, tag = "23")]
+    EpochRaised(u64),
+    #[prost(uint32, tag = "24")]
+    VersionRaised(u32),
+    #[prost(message, tag = "25")]
+    TimeReset(StoredTimes),
+}
+
+/// For what needs no further word.
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredNothing {}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredSealing {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(uint64, tag = "3")]
+    added: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredRecoverySet {
+    #[prost(string, optional, tag = "1")]
+    id: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredTimes {
+    #[prost(int64, tag = "1")]
+    before: i64,
+    #[prost(int64, tag = "2")]
+    after: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -182,6 +238,24 @@ fn from_done(done: &Done) -> Kind {
             Kind::IssuingCertificatesRevoked(StoredRevoked { member: member.get(), count: *count })
         }
         Done::MemberSet { number } => Kind::MemberSet(number.get()),
+        Done::MemberAdmitted { number } => Kind::MemberAdmitted(number.get()),
+        Done::InvitationCreated { name } => Kind::InvitationCreated(name.as_str().to_owned()),
+        Done::InvitationDeleted { name } => Kind::InvitationDeleted(name.as_str().to_owned()),
+        Done::MemberLeaving { number, revoked } => {
+            Kind::MemberLeaving(StoredRevoked { member: number.get(), count: *revoked })
+        }
+        Done::MemberGone { number } => Kind::MemberGone(number.get()),
+        Done::AuthoritySealed { kind, id, added } => {
+            Kind::AuthoritySealed(StoredSealing { kind: *kind as u32, id: id.as_str().to_owned(), added: *added })
+        }
+        Done::SealsStripped { number, count } => {
+            Kind::SealsStripped(StoredRevoked { member: number.get(), count: *count })
+        }
+        Done::RecoveryKeySet { id } => Kind::RecoveryKeySet(StoredRecoverySet { id: id.clone() }),
+        Done::PlanSet => Kind::PlanSet(StoredNothing {}),
+        Done::EpochRaised { epoch } => Kind::EpochRaised(*epoch),
+        Done::VersionRaised { version } => Kind::VersionRaised(*version),
+        Done::TimeReset { before, after } => Kind::TimeReset(StoredTimes { before: before.0, after: after.0 }),
     }
 }
 
@@ -223,6 +297,28 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
             Done::IssuingCertificatesRevoked { member: member_number(member)?, count }
         }
         Kind::MemberSet(number) => Done::MemberSet { number: member_number(number)? },
+        Kind::MemberAdmitted(number) => Done::MemberAdmitted { number: member_number(number)? },
+        Kind::InvitationCreated(name) => Done::InvitationCreated { name: node_name(&name)? },
+        Kind::InvitationDeleted(name) => Done::InvitationDeleted { name: node_name(&name)? },
+        Kind::MemberLeaving(StoredRevoked { member, count }) => {
+            Done::MemberLeaving { number: member_number(member)?, revoked: count }
+        }
+        Kind::MemberGone(number) => Done::MemberGone { number: member_number(number)? },
+        Kind::AuthoritySealed(StoredSealing { kind, id, added }) => Done::AuthoritySealed {
+            kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
+            id: authority_id(&id)?,
+            added,
+        },
+        Kind::SealsStripped(StoredRevoked { member, count }) => {
+            Done::SealsStripped { number: member_number(member)?, count }
+        }
+        Kind::RecoveryKeySet(StoredRecoverySet { id }) => Done::RecoveryKeySet { id },
+        Kind::PlanSet(StoredNothing {}) => Done::PlanSet,
+        Kind::EpochRaised(epoch) => Done::EpochRaised { epoch },
+        Kind::VersionRaised(version) => Done::VersionRaised { version },
+        Kind::TimeReset(StoredTimes { before, after }) => {
+            Done::TimeReset { before: UnixMillis(before), after: UnixMillis(after) }
+        }
     };
     Ok(Ok(done))
 }

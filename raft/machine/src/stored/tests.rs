@@ -15,10 +15,13 @@ use crate::authority::{
     X509Authority,
 };
 use crate::entry::{AdditionalAttributes, Entry, EntryDraft};
+use crate::invitation::{Invitation, NewInvitation};
 use crate::members::{Member, MemberDraft, MemberRole, MemberStatus};
 use crate::objects::Object;
 use crate::origins::{KeptOutcome, OriginRecord};
+use crate::plan::MembershipPlan;
 use crate::policy::{NetworkProfile, Policy};
+use crate::recovery::RecoveryKey;
 use crate::state::{Cluster, Counters, PolicyRecord};
 
 fn domain() -> TrustDomain {
@@ -184,6 +187,7 @@ fn every_field_of_a_member_is_stored() {
             name: NodeName::new("n").unwrap(),
             identity_key: Bytes::from_static(b"i"),
             sealing_key: Bytes::from_static(b"s"),
+            incarnation: None,
             region: String::new(),
             zone: String::new(),
             labels: [("a".to_owned(), "b".to_owned())].into(),
@@ -191,8 +195,10 @@ fn every_field_of_a_member_is_stored() {
             version: 1,
             build: String::new(),
             role: MemberRole::Voter,
+            role_pinned: false,
             status: MemberStatus::Admitted,
         },
+        invitation: None,
     };
     walk(
         &member,
@@ -214,6 +220,61 @@ fn every_field_of_a_member_is_stored() {
             |m| m.record.role = MemberRole::Learner,
             |m| m.record.status = MemberStatus::Removed,
             |m| m.record.status = MemberStatus::Compromised,
+            |m| m.record.status = MemberStatus::Leaving,
+            |m| m.record.status = MemberStatus::LeavingCompromised,
+            |m| m.record.role_pinned = true,
+            |m| m.record.incarnation = Some([0; 16]),
+            |m| m.record.incarnation = Some([1; 16]),
+            |m| m.invitation = Some([0; 32]),
+            |m| m.invitation = Some([1; 32]),
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_an_invitation_is_stored() {
+    let invitation = Invitation {
+        invitation: NewInvitation {
+            secret_hash: [1; 32],
+            name: NodeName::new("n").unwrap(),
+            role: None,
+            region: String::new(),
+            zone: String::new(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            expires_at: UnixSeconds(9),
+        },
+        created_at: UnixSeconds(1),
+    };
+    walk(
+        &invitation,
+        super::membership::decode_invitation,
+        &[
+            |i| i.invitation.secret_hash = [2; 32],
+            |i| i.invitation.name = NodeName::new("m").unwrap(),
+            |i| i.invitation.role = Some(MemberRole::Voter),
+            |i| i.invitation.role = Some(MemberRole::Learner),
+            |i| i.invitation.region = "x".to_owned(),
+            |i| i.invitation.zone = "x".to_owned(),
+            |i| i.invitation.labels = [("a".to_owned(), "x".to_owned())].into(),
+            |i| i.invitation.expires_at = UnixSeconds(10),
+            |i| i.created_at = UnixSeconds(2),
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_the_plan_and_of_the_recovery_key_is_stored() {
+    walk(
+        &MembershipPlan::default(),
+        super::membership::decode_plan,
+        &[|p| p.voters = 5, |p| p.dead_voter_grace = 5, |p| p.automatic = false],
+    );
+    walk(
+        &RecoveryKey::new(Bytes::from_static(b"k"), UnixSeconds(1)),
+        super::membership::decode_recovery_key,
+        &[
+            |k| *k = RecoveryKey::new(Bytes::from_static(b"x"), UnixSeconds(1)),
+            |k| *k = RecoveryKey::new(Bytes::from_static(b"k"), UnixSeconds(2)),
         ],
     );
 }

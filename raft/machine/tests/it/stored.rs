@@ -75,6 +75,7 @@ fn member() -> MemberDraft {
         name: NodeName::new("node-1").unwrap(),
         identity_key: Bytes::from_static(b"identity key"),
         sealing_key: Bytes::from_static(b"sealing key"),
+        incarnation: None,
         region: "eu".to_owned(),
         zone: "a".to_owned(),
         labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned()), ("rack".to_owned(), "7".to_owned())]),
@@ -82,6 +83,7 @@ fn member() -> MemberDraft {
         version: 1,
         build: "0.1.0".to_owned(),
         role: MemberRole::Learner,
+        role_pinned: false,
         status: MemberStatus::Admitted,
     }
 }
@@ -328,8 +330,8 @@ fn what_a_newer_version_wrote_is_refused_with_what_to_do() {
 fn a_field_that_is_not_known_here_is_never_passed_over() {
     let stored = envelope(vec![Operation::DeleteEntry { id: entry_id("entry-1") }]).encode();
     assert!(Command::decode(stored.clone()).is_ok());
-    // A field of the envelope, and one of the operation: number 30, the number 1.
-    let added = [0xf0, 0x01, 0x01];
+    // A field of the envelope, and one of the operation: number 100, the number 1.
+    let added = [0xa0, 0x06, 0x01];
     let with_field = [&stored[..], &added].concat();
     assert_eq!(Command::decode(with_field.into()), Err(StoredError::NotUnderstood { what: "command" }));
     let batch = [&callers().encode()[..], &added].concat();

@@ -88,6 +88,7 @@ pub(crate) fn member(name: &str) -> MemberDraft {
         name: NodeName::new(name).unwrap(),
         identity_key: Bytes::copy_from_slice(key().public_key().spki_der()),
         sealing_key: Bytes::from_static(b"sealing key of thirty-two bytes."),
+        incarnation: None,
         region: "eu-west".to_owned(),
         zone: "a".to_owned(),
         labels: BTreeMap::from([("rack".to_owned(), "7".to_owned())]),
@@ -95,6 +96,7 @@ pub(crate) fn member(name: &str) -> MemberDraft {
         version: COMMAND_VERSION,
         build: "0.1.0".to_owned(),
         role: MemberRole::Voter,
+        role_pinned: false,
         status: MemberStatus::Admitted,
     }
 }
