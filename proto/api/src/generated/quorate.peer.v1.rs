@@ -285,6 +285,9 @@ pub struct Applied {
     /// Its outcome, in its stored form.
     #[prost(bytes = "bytes", tag = "2")]
     pub outcome: ::prost::bytes::Bytes,
+    /// The words of the refusals in it, in their order; no part of the stored form.
+    #[prost(string, repeated, tag = "3")]
+    pub messages: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A command that was not taken.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -358,6 +361,9 @@ pub struct ReportRequest {
     /// How far its clock is ahead of the leader's by its newest good sample, in milliseconds.
     #[prost(int64, optional, tag = "5")]
     pub offset: ::core::option::Option<i64>,
+    /// The round trip of its last report, in microseconds; 0 when it does not know.
+    #[prost(uint64, tag = "6")]
+    pub round_trip: u64,
 }
 /// The leader's answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -377,6 +383,9 @@ pub struct ReportResponse {
     /// The leader's applied index: how far behind the member is.
     #[prost(uint64, tag = "5")]
     pub applied_index: u64,
+    /// How long ago, in milliseconds, a quorum last acknowledged the leader: its answer is worth that much less.
+    #[prost(uint64, tag = "6")]
+    pub quorum_age: u64,
 }
 /// Do you know this key?
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

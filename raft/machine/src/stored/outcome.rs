@@ -198,6 +198,23 @@ pub(crate) fn decode(bytes: &[u8], messages: &[String]) -> Result<Outcome, Store
     Ok(Outcome { results })
 }
 
+impl Outcome {
+    /// The stored form, in which it also travels to the member that took the command, and the messages of its refusals in
+    /// their order, which are no part of what members agree on.
+    #[must_use]
+    pub fn encode(&self) -> (Vec<u8>, Vec<String>) {
+        encode(self)
+    }
+
+    /// Reads what [`encode`](Self::encode) gave.
+    ///
+    /// # Errors
+    /// When the bytes are no outcome that this version knows, or the messages do not belong to them.
+    pub fn decode(bytes: &[u8], messages: &[String]) -> Result<Self, StoredError> {
+        decode(bytes, messages)
+    }
+}
+
 fn from_result(result: &OperationResult) -> StoredResult {
     let kind = match result {
         Err(Refusal { code, message: _ }) => Kind::Refused(code.number()),
