@@ -146,6 +146,9 @@ pub struct AuthorityTimes {
     pub tainted_at: Option<UnixSeconds>,
     /// When it left the bundle by revocation.
     pub revoked_at: Option<UnixSeconds>,
+    /// When a member was found to be compromised, if that was while this authority signed or was about to: somebody may
+    /// have its key, so it is to be replaced at once.
+    pub suspected_at: Option<UnixSeconds>,
 }
 
 impl AuthorityTimes {

@@ -3,6 +3,7 @@
 use quorate_proto_identity::{MemberNumber, UnixSeconds};
 
 use super::members::gone;
+use crate::authority::AuthorityState;
 use crate::event::Event;
 use crate::members::{GONE_MEMBERS_LIMIT, Member, MemberDraft, MemberStatus};
 use crate::outcome::{Done, OperationResult, Refusal};
@@ -30,9 +31,30 @@ impl State {
         self.check_voter_left(&known)?;
         if status != known.record.status {
             self.put_record(&known, MemberDraft { status, ..known.record.clone() }, events);
+            if status.is_compromised() {
+                self.suspect_authorities(now, events);
+            }
         }
         let revoked = self.revoke_where(now, events, |issuing| issuing.member == number);
         Ok(Done::MemberLeaving { number, revoked })
+    }
+
+    /// Marks the authorities that sign or are about to: the keys of a member that is compromised open them, or opened them
+    /// when it was a voter. They fall due for replacement at once ([`due`](crate::due)), by whichever leader.
+    fn suspect_authorities(&mut self, now: UnixSeconds, events: &mut Vec<Event>) {
+        let in_use = |state| matches!(state, AuthorityState::Prepared | AuthorityState::Active);
+        let roots: Vec<_> = self.x509_authorities().filter(|root| in_use(root.state)).cloned().collect();
+        for mut root in roots {
+            root.times.suspected_at = Some(now);
+            events.push(Event::X509AuthorityChanged { id: root.id.clone() });
+            self.x509.put(root.id.clone(), root);
+        }
+        let keys: Vec<_> = self.jwt_authorities().filter(|key| in_use(key.state)).cloned().collect();
+        for mut key in keys {
+            key.times.suspected_at = Some(now);
+            events.push(Event::JwtAuthorityChanged { id: key.id.clone() });
+            self.jwt.put(key.id.clone(), key);
+        }
     }
 
     /// Ends a removal: nothing stays sealed to the member, and of its record what keeps its name and its key from being

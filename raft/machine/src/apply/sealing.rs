@@ -37,7 +37,7 @@ impl State {
     }
 
     /// Whether a member that is admitted can open a key.
-    pub(super) fn is_openable(&self, sealed: Option<&Sealed>) -> bool {
+    pub(crate) fn is_openable(&self, sealed: Option<&Sealed>) -> bool {
         let opens = |recipient: &Recipient| match recipient {
             Recipient::Member(number) => self.member(*number).is_some_and(Member::is_sealable),
             Recipient::RecoveryKey(_) => false,

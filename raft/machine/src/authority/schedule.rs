@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Life counts from the making. The backdating comes on top of it, for verifiers whose clocks are behind; counted in, it
-//! would have the successor of a root of seconds prepared before that root had signed anything.
+//! would have the successor of a root of seconds prepared before that root had signed anything. One that is suspect, because
+//! a member was compromised while it signed, is replaced as soon as that can be: both steps are due at once.
 //!
 //! Only the leader acts on this. Since every step is refused by `apply` when another has already made it, a change of
 //! leader at any instant neither skips nor repeats one.
@@ -93,13 +94,25 @@ pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
     if state.cluster().is_none() {
         return steps;
     }
-    let roots = state.x509_authorities().map(|root| (root.state, root.validity, &root.id));
+    let roots = state.x509_authorities().map(|root| Known {
+        id: &root.id,
+        state: root.state,
+        validity: root.validity,
+        is_suspect: root.times.suspected_at.is_some(),
+        is_openable: state.is_openable(root.sealed.as_ref()),
+    });
     match next_step(roots, now) {
         Step::Prepare => steps.push(Due::PrepareX509Authority),
         Step::Activate(id) => steps.push(Due::ActivateX509Authority { id }),
         Step::Wait => {}
     }
-    let keys = state.jwt_authorities().map(|key| (key.state, key.validity, &key.id));
+    let keys = state.jwt_authorities().map(|key| Known {
+        id: &key.id,
+        state: key.state,
+        validity: key.validity,
+        is_suspect: key.times.suspected_at.is_some(),
+        is_openable: state.is_openable(key.sealed.as_ref()),
+    });
     match next_step(keys, now) {
         Step::Prepare => steps.push(Due::PrepareJwtAuthority),
         Step::Activate(id) => steps.push(Due::ActivateJwtAuthority { id }),
@@ -120,23 +133,33 @@ enum Step {
     Wait,
 }
 
-/// The next step of one kind of authority. A prepared one that has itself expired (the cluster was off for long) does
-/// not count: another is made.
-fn next_step<'a>(
-    authorities: impl Iterator<Item = (AuthorityState, Validity, &'a AuthorityId)>,
-    now: UnixSeconds,
-) -> Step {
+/// What decides of an authority's next step.
+struct Known<'a> {
+    id: &'a AuthorityId,
+    state: AuthorityState,
+    validity: Validity,
+    is_suspect: bool,
+    is_openable: bool,
+}
+
+/// The next step of one kind of authority. A prepared one that can never be activated does not count, and another is made:
+/// it has itself expired (the cluster was off for long), or no member can open it. One that is suspect is activated all the
+/// same, and then replaced: it is in the bundle already, and nothing leaves that without taint and revocation.
+fn next_step<'a>(authorities: impl Iterator<Item = Known<'a>>, now: UnixSeconds) -> Step {
     let mut active = None;
     let mut prepared = None;
-    for (state, validity, id) in authorities {
-        match state {
-            AuthorityState::Active => active = Some(validity),
-            AuthorityState::Prepared if now <= validity.not_after() => prepared = Some(id.clone()),
+    for known in authorities {
+        match known.state {
+            AuthorityState::Active => active = Some((known.validity, known.is_suspect)),
+            AuthorityState::Prepared if now <= known.validity.not_after() && known.is_openable => {
+                prepared = Some(known.id.clone());
+            }
             AuthorityState::Prepared | AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => {}
         }
     }
-    let (prepare_due, activate_due) =
-        active.map_or((true, true), |validity| (now >= prepare_at(&validity), now >= activate_at(&validity)));
+    let (prepare_due, activate_due) = active.map_or((true, true), |(validity, is_suspect)| {
+        (is_suspect || now >= prepare_at(&validity), is_suspect || now >= activate_at(&validity))
+    });
     match prepared {
         Some(id) if activate_due => Step::Activate(id),
         None if prepare_due => Step::Prepare,

@@ -59,6 +59,8 @@ struct StoredTimes {
     tainted_at: Option<i64>,
     #[prost(int64, optional, tag = "5")]
     revoked_at: Option<i64>,
+    #[prost(int64, optional, tag = "6")]
+    suspected_at: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -171,7 +173,7 @@ pub(crate) fn to_validity(stored: Option<StoredValidity>) -> Result<Validity, St
 }
 
 fn from_times(times: &AuthorityTimes) -> StoredTimes {
-    let AuthorityTimes { prepared_at, activated_at, retired_at, tainted_at, revoked_at } = *times;
+    let AuthorityTimes { prepared_at, activated_at, retired_at, tainted_at, revoked_at, suspected_at } = *times;
     let seconds = |at: Option<UnixSeconds>| at.map(|at| at.0);
     StoredTimes {
         prepared_at: prepared_at.0,
@@ -179,6 +181,7 @@ fn from_times(times: &AuthorityTimes) -> StoredTimes {
         retired_at: seconds(retired_at),
         tainted_at: seconds(tainted_at),
         revoked_at: seconds(revoked_at),
+        suspected_at: seconds(suspected_at),
     }
 }
 
@@ -190,6 +193,7 @@ fn to_times(stored: Option<StoredTimes>) -> Result<AuthorityTimes, StoredError> 
         retired_at: stored.retired_at.map(UnixSeconds),
         tainted_at: stored.tainted_at.map(UnixSeconds),
         revoked_at: stored.revoked_at.map(UnixSeconds),
+        suspected_at: stored.suspected_at.map(UnixSeconds),
     })
 }
 

@@ -305,6 +305,7 @@ fn every_field_of_an_authority_is_stored() {
             |r| r.times.retired_at = Some(UnixSeconds(0)),
             |r| r.times.tainted_at = Some(UnixSeconds(0)),
             |r| r.times.revoked_at = Some(UnixSeconds(0)),
+            |r| r.times.suspected_at = Some(UnixSeconds(0)),
             |r| r.sealed = None,
             |r| r.sealed = Some(Sealed { suite: 2, ..sealed() }),
             |r| r.sealed = Some(Sealed { parts: vec![], ..sealed() }),

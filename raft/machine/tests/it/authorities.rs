@@ -7,7 +7,7 @@ use quorate_raft_machine::{
     RefusalCode, Sealed, SealedFor, due,
 };
 
-use crate::world::{TestRoot, World, backdated, jwt_key, life, number, sealed_to};
+use crate::world::{TestRoot, World, backdated, jwt_key, life, member, number, sealed_to};
 
 fn prepare(root: &TestRoot) -> Operation {
     Operation::PrepareX509Authority(Box::new(root.new.clone()))
@@ -358,4 +358,36 @@ fn expired_entries_are_due_to_be_pruned() {
     world.one(crate::world::create(ends)).unwrap();
     assert_eq!(due(&world.state, UnixSeconds(world.now + 10)), []);
     assert_eq!(due(&world.state, UnixSeconds(world.now + 11)), [Due::PruneExpiredEntries]);
+}
+
+/// Design section 2, property 6: what a compromised member could open is replaced, whoever leads, and whatever was prepared
+/// already.
+#[test]
+fn inv_11_authorities_that_a_compromised_member_could_open_are_due_for_replacement_until_others_sign() {
+    let mut world = World::founded();
+    let thief = Operation::SetMember { number: None, member: Box::new(member("node-2")) };
+    world.one(thief).unwrap();
+    let prepared = world.root(120);
+    world.one(prepare(&prepared)).unwrap();
+    assert_eq!(due(&world.state, world.seconds()), []);
+    let compromised = Operation::RemoveMember { number: number(2), compromised: true };
+    world.one(compromised.clone()).unwrap();
+    let activate_prepared = Due::ActivateX509Authority { id: prepared.id() };
+    assert_eq!(due(&world.state, world.seconds()), [activate_prepared, Due::PrepareJwtAuthority]);
+
+    world.one(activate(&prepared, Vec::new())).unwrap();
+    assert_eq!(due(&world.state, world.seconds()), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
+    let fresh = world.root(120);
+    world.one(prepare(&fresh)).unwrap();
+    let key = prepare_jwt(&world, "jwt-2");
+    world.one(key).unwrap();
+    let activations = [Due::ActivateX509Authority { id: fresh.id() }, Due::ActivateJwtAuthority { id: jwt("jwt-2") }];
+    assert_eq!(due(&world.state, world.seconds()), activations);
+    world.one(activate(&fresh, Vec::new())).unwrap();
+    world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
+    assert_eq!(due(&world.state, world.seconds()), []);
+
+    // Said again it brings no further rotation.
+    world.one(compromised).unwrap();
+    assert_eq!(due(&world.state, world.seconds()), []);
 }
