@@ -9,18 +9,34 @@
 //!      oracle  <── every entry, listed ─────────  the node, started again
 //!        an acknowledged write is there; one without an answer is there whole or not at all;
 //!        nothing else is there
+//!
+//!   quorate-chaos cluster, failover, outage, distance
+//!
+//!     load ── writes, linearizable reads, Workload API ──> fleet of nodes <── SIGKILL, SIGSTOP ── nemesis
+//!        |                                                    |                                    |
+//!        v               what was answered, what was pushed   v            what is done to whom    v
+//!     invariants <────────────────────────────────────────────+──────────────────────────── condition
 //! ```
 //!
 //! A run prints its seed. The seed decides what is written, when the node is killed and how often it is killed again
 //! while it recovers; the interleaving of processes is the machine's. A run also proves that it did something: kills
 //! that were kills, writes in flight when they came.
 
+mod clock;
+mod condition;
 mod crash;
+mod fleet;
 mod history;
+mod invariants;
 mod linearizability;
+mod load;
+mod nemesis;
 mod node;
+mod observer;
 mod oracle;
 mod registrar;
+mod run;
+mod scenario;
 mod simulation;
 mod trouble;
 mod writers;
@@ -57,6 +73,12 @@ enum Scenario {
         #[arg(long, default_value_t = 100)]
         writes: u64,
     },
+    /// Does faults to a cluster under load, lets it heal, and checks all invariants.
+    Cluster(scenario::cluster::Options),
+    /// Kills the leader again and again, and measures how long nobody could write.
+    Failover(scenario::failover::Options),
+    /// Keeps all nodes off for longer than anything they signed lives; cuts nodes off until their leases end.
+    Outage(scenario::outage::Options),
     /// Runs a whole cluster in one thread and virtual time, from a seed, under faults.
     Simulate(simulation::Options),
 }
@@ -65,20 +87,25 @@ fn main() -> ExitCode {
     match Arguments::parse().scenario {
         // It has runtimes of its own: one for each simulated node.
         Scenario::Simulate(options) => simulation::run(&options),
-        Scenario::Crash { rounds, seed, writes } => crash(rounds, seed, writes),
+        Scenario::Crash { rounds, seed, writes } => {
+            finish("crash", async {
+                let rounds = rounds.map_or_else(rounds_of_environment, Ok)?;
+                crash::run(rounds, seed.unwrap_or_else(rand::random), writes).await
+            })
+        }
+        Scenario::Cluster(options) => finish("cluster", scenario::cluster::run(&options)),
+        Scenario::Failover(options) => finish("failover", scenario::failover::run(&options)),
+        Scenario::Outage(options) => finish("outage", scenario::outage::run(&options)),
     }
 }
 
+/// Runs one of the others, and says how it ended.
 #[tokio::main]
-async fn crash(rounds: Option<u32>, seed: Option<u64>, writes: u64) -> ExitCode {
-    let outcome = match rounds.map_or_else(rounds_of_environment, Ok) {
-        Ok(rounds) => crash::run(rounds, seed.unwrap_or_else(rand::random), writes).await,
-        Err(trouble) => Err(trouble),
-    };
-    match outcome {
+async fn finish(name: &str, run: impl Future<Output = Result<(), Trouble>>) -> ExitCode {
+    match run.await {
         Ok(()) => ExitCode::SUCCESS,
         Err(trouble) => {
-            say(&format!("crash: FAILED: {trouble}"));
+            say(&format!("{name}: FAILED: {trouble}"));
             ExitCode::FAILURE
         }
     }
@@ -91,8 +118,14 @@ fn rounds_of_environment() -> Result<u32, Trouble> {
     }
 }
 
-/// Prints one line of progress or result.
-#[expect(clippy::print_stdout, reason = "progress and result are this program's output")]
+/// Prints one line of a result.
+#[expect(clippy::print_stdout, reason = "results are this program's output")]
 fn say(line: &str) {
     println!("{line}");
+}
+
+/// Prints one line of what happens meanwhile, apart from the result.
+#[expect(clippy::print_stderr, reason = "a result that programs read has the standard output for itself")]
+fn progress(line: &str) {
+    eprintln!("{line}");
 }

@@ -3,23 +3,29 @@
 use crate::oracle::Value;
 use crate::trouble::Trouble;
 use quorate_proto_api::channel::{Address, channel};
-use quorate_proto_api::cluster::InitRequest;
 use quorate_proto_api::cluster::cluster_client::ClusterClient;
+use quorate_proto_api::cluster::{InitRequest, SetPlanRequest, StatusRequest, StatusResponse};
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
 use quorate_proto_api::spire::entry::{
-    BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, ListEntriesRequest,
+    BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, GetEntryRequest, ListEntriesRequest,
 };
 use quorate_proto_api::spire::types;
+use quorate_proto_api::{CONSISTENCY_HEADER, CONSISTENCY_LINEARIZABLE};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tonic::Status;
+use std::time::Duration;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
 
 /// The trust domain of a run.
 pub(crate) const TRUST_DOMAIN: &str = "chaos.example.org";
 
 /// Entries a page of the listing that is held against the oracle.
 const PAGE: i32 = 1_000;
+
+/// How long a node may take to say how it stands: it looks at itself alone, and asks the leader at most.
+const STATUS_LIMIT: Duration = Duration::from_secs(1);
 
 /// One connection to the administrators' socket.
 #[derive(Clone)]
@@ -40,6 +46,21 @@ impl Registrar {
         self.cluster.init(InitRequest::default()).await.map(drop)
     }
 
+    /// Tells how the node stands.
+    pub(crate) async fn status(&mut self) -> Result<StatusResponse, Status> {
+        let mut request = Request::new(StatusRequest::default());
+        request.set_timeout(STATUS_LIMIT);
+        // A node that stands still keeps no deadline.
+        let answer = tokio::time::timeout(STATUS_LIMIT, self.cluster.status(request)).await;
+        answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))).map(tonic::Response::into_inner)
+    }
+
+    /// Has the plan want so many voters.
+    pub(crate) async fn set_voters(&mut self, voters: usize) -> Result<(), Status> {
+        let voters = u32::try_from(voters).ok();
+        self.cluster.set_plan(SetPlanRequest { voters, ..SetPlanRequest::default() }).await.map(drop)
+    }
+
     /// Whether the node takes calls about entries.
     pub(crate) async fn serves(&mut self) -> bool {
         self.entries.list_entries(ListEntriesRequest { page_size: 1, ..ListEntriesRequest::default() }).await.is_ok()
@@ -55,13 +76,7 @@ impl Registrar {
 
     /// Sets another mark.
     pub(crate) async fn update(&mut self, before: &Value, mark: i32) -> Result<Result<Value, String>, Status> {
-        let changed = types::Entry { id: before.id.clone(), jwt_svid_ttl: mark, ..types::Entry::default() };
-        let request = BatchUpdateEntryRequest {
-            entries: vec![changed],
-            input_mask: Some(types::EntryMask { jwt_svid_ttl: true, ..types::EntryMask::default() }),
-            output_mask: None,
-        };
-        let answer = self.entries.batch_update_entry(request).await?.into_inner();
+        let answer = self.entries.batch_update_entry(change(&before.id, mark)).await?.into_inner();
         let result = answer.results.into_iter().next().unwrap_or_default();
         Ok(settled(result.status, result.entry.map(value)))
     }
@@ -72,6 +87,54 @@ impl Registrar {
         let answer = self.entries.batch_delete_entry(request).await?.into_inner();
         let result = answer.results.into_iter().next().unwrap_or_default();
         Ok(settled(result.status, Some(before.clone())))
+    }
+
+    /// Makes the entry that is a register: its ID is the key.
+    pub(crate) async fn create_register(&mut self, key: &str, mark: i32) -> Result<Settled, Status> {
+        let entry = types::Entry { id: key.to_owned(), ..entry(&format!("/{key}"), mark) };
+        let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
+        let answer = self.entries.batch_create_entry(request).await?.into_inner();
+        Ok(Settled::of(answer.results.into_iter().next().and_then(|result| result.status), Code::AlreadyExists))
+    }
+
+    /// Writes another mark to a register.
+    pub(crate) async fn update_register(&mut self, key: &str, mark: i32) -> Result<Settled, Status> {
+        let answer = self.entries.batch_update_entry(change(key, mark)).await?.into_inner();
+        Ok(Settled::of(answer.results.into_iter().next().and_then(|result| result.status), Code::NotFound))
+    }
+
+    /// Takes a register away.
+    pub(crate) async fn delete_register(&mut self, key: &str) -> Result<Settled, Status> {
+        let request = BatchDeleteEntryRequest { ids: vec![key.to_owned()] };
+        let answer = self.entries.batch_delete_entry(request).await?.into_inner();
+        Ok(Settled::of(answer.results.into_iter().next().and_then(|result| result.status), Code::NotFound))
+    }
+
+    /// Reads a register, linearizably: its mark, if it is there.
+    pub(crate) async fn read_register(&mut self, key: &str) -> Result<Option<i32>, Status> {
+        let mut request = Request::new(GetEntryRequest { id: key.to_owned(), output_mask: None });
+        request.metadata_mut().insert(CONSISTENCY_HEADER, MetadataValue::from_static(CONSISTENCY_LINEARIZABLE));
+        match self.entries.get_entry(request).await {
+            Ok(entry) => Ok(Some(entry.into_inner().jwt_svid_ttl)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// Creates one entry; its ID.
+    pub(crate) async fn create_entry(&mut self, entry: types::Entry) -> Result<String, Status> {
+        let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
+        let answer = self.entries.batch_create_entry(request).await?.into_inner();
+        let result = answer.results.into_iter().next().unwrap_or_default();
+        settled(result.status, result.entry.map(|entry| entry.id)).map_err(Status::aborted)
+    }
+
+    /// Deletes one entry.
+    pub(crate) async fn delete_entry(&mut self, id: &str) -> Result<(), Status> {
+        let request = BatchDeleteEntryRequest { ids: vec![id.to_owned()] };
+        let answer = self.entries.batch_delete_entry(request).await?.into_inner();
+        let result = answer.results.into_iter().next().unwrap_or_default();
+        settled(result.status, Some(())).map_err(Status::aborted)
     }
 
     /// Everything that is there, by path.
@@ -105,11 +168,51 @@ fn entry(path: &str, mark: i32) -> types::Entry {
     }
 }
 
+/// A change of the mark.
+fn change(id: &str, mark: i32) -> BatchUpdateEntryRequest {
+    BatchUpdateEntryRequest {
+        entries: vec![types::Entry { id: id.to_owned(), jwt_svid_ttl: mark, ..types::Entry::default() }],
+        input_mask: Some(types::EntryMask { jwt_svid_ttl: true, ..types::EntryMask::default() }),
+        output_mask: None,
+    }
+}
+
+/// The entry of a path for this very process, on whichever node it asks.
+pub(crate) fn own_entry(path: &str) -> types::Entry {
+    let user = format!("uid:{}", nix::unistd::getuid());
+    types::Entry {
+        selectors: vec![types::Selector { r#type: "unix".to_owned(), value: user }],
+        jwt_svid_ttl: 0,
+        ..entry(path, 0)
+    }
+}
+
+/// What became of an operation on a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// It was carried out.
+    Done,
+    /// It was refused for what there is, or is not.
+    Refused,
+    /// Something else was said; whether it was carried out is not known.
+    Unknown,
+}
+
+impl Settled {
+    fn of(status: Option<types::Status>, refusal: Code) -> Self {
+        match status {
+            Some(status) if status.code == 0 => Self::Done,
+            Some(status) if status.code == i32::from(refusal) => Self::Refused,
+            Some(_) | None => Self::Unknown,
+        }
+    }
+}
+
 fn value(entry: types::Entry) -> Value {
     Value { id: entry.id, mark: entry.jwt_svid_ttl }
 }
 
-fn settled(status: Option<types::Status>, value: Option<Value>) -> Result<Value, String> {
+fn settled<T>(status: Option<types::Status>, value: Option<T>) -> Result<T, String> {
     let status = status.unwrap_or_default();
     match value {
         Some(value) if status.code == 0 => Ok(value),

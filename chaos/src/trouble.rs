@@ -30,6 +30,27 @@ pub(crate) enum Trouble {
         /// Where it wrote.
         log: PathBuf,
     },
+    /// A command of the product failed that must not.
+    #[error("{command}: {said}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What it wrote on its standard error.
+        said: String,
+    },
+    /// Invariants did not hold. This is what the program looks for.
+    #[error("{count} violations, the first: {first}; everything is kept in {kept}")]
+    Violated {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        first: String,
+        /// Where files, logs and history are.
+        kept: PathBuf,
+    },
+    /// What was measured is not what was promised.
+    #[error("not reached: {0}")]
+    NotReached(String),
     /// A call that must succeed did not.
     #[error("{what}: {status}")]
     Call {

@@ -1,0 +1,44 @@
+//! INV-06: a node signs only with what is active in the state that it has applied, and never under a tainted root.
+//!
+//! Seen from outside: what a node hands out verifies with the bundle that it hands out beside it, so the root is one of
+//! the state's; and its issuing key belongs to this node and to this life of it, since that key is never written and no
+//! other process made it (design, property 4). Which of the roots is active, the simulation looks up in the state.
+
+use super::Name;
+use super::inv_05::{HandedOut, verify};
+use quorate_proto_identity::{Certificate, UnixSeconds};
+use std::collections::BTreeMap;
+
+/// Its name.
+pub(crate) const NAME: Name = Name(6);
+
+/// A life of a node: its name, and how often it was started.
+pub(crate) type Life = (String, u64);
+
+/// Which life has which issuing key.
+#[derive(Debug, Default)]
+pub(crate) struct Signers(BTreeMap<Vec<u8>, Life>);
+
+impl Signers {
+    /// A node handed out an X509-SVID, and this bundle beside it.
+    pub(crate) fn saw(&mut self, life: &Life, chain: &[u8], bundle: &[u8], at: UnixSeconds) -> Result<(), String> {
+        let (name, number) = life;
+        verify(&HandedOut::X509(chain.to_vec()), bundle, at)
+            .map_err(|why| format!("what {name} handed out does not verify with the bundle beside it: {why}"))?;
+        let certificates = Certificate::parse_concatenated(chain).map_err(|error| format!("{name}: {error}"))?;
+        let Some(issuing) = certificates.get(1) else {
+            return Err(format!("{name} handed out a leaf without an issuing certificate"));
+        };
+        let first = self.0.entry(issuing.authority_id().as_str().into()).or_insert_with(|| life.clone());
+        if first == life {
+            return Ok(());
+        }
+        let (other, earlier) = first;
+        Err(format!("{name} in its life {number} signs with the issuing key of {other} in its life {earlier}"))
+    }
+
+    /// How many issuing keys were seen.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
