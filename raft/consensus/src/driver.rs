@@ -320,3 +320,6 @@ pub(crate) fn before_the_driver() -> watch::Sender<Role> {
 pub(crate) fn announce_stop(role: &watch::Sender<Role>, reason: Arc<str>) {
     role.send_replace(Role::Stopped { reason });
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,7 +284,7 @@ async fn close_log(wal: Wal, node: &Node) {
 }
 
 /// openraft's configuration: elections and snapshots are ours to start.
-fn raft_config(settings: &Settings, identity: &WalIdentity) -> openraft::Config {
+pub(crate) fn raft_config(settings: &Settings, identity: &WalIdentity) -> openraft::Config {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     openraft::Config {
         cluster_name: identity.to_string(),

@@ -61,12 +61,17 @@ pub(crate) fn parts(drive: Drive) -> Parts {
 
 /// A storage on this disk.
 pub(crate) fn parts_on(disk: SimulatedDisk, drive: Drive, is_new: bool) -> Parts {
+    parts_of(IDENTITY, disk, drive, is_new)
+}
+
+/// The storage of this member on this disk.
+pub(crate) fn parts_of(identity: WalIdentity, disk: SimulatedDisk, drive: Drive, is_new: bool) -> Parts {
     let dynamic: Arc<dyn Disk> = Arc::new(disk.clone());
     let options = WalOptions { drive, ..WalOptions::default() };
     let open = if is_new { Wal::create } else { Wal::open };
-    let (wal, recovered) = open(Arc::clone(&dynamic), Path::new("/disk/log"), IDENTITY, options).unwrap();
+    let (wal, recovered) = open(Arc::clone(&dynamic), Path::new("/disk/log"), identity, options).unwrap();
     let (snapshots, loaded) =
-        Snapshots::open(dynamic, Path::new("/disk/snapshots"), IDENTITY, recovered.purged).unwrap();
+        Snapshots::open(dynamic, Path::new("/disk/snapshots"), identity, recovered.purged).unwrap();
     let shared = Shared::new();
     if let Some(loaded) = loaded {
         *shared.applied.write() = loaded;
@@ -74,7 +79,7 @@ pub(crate) fn parts_on(disk: SimulatedDisk, drive: Drive, is_new: bool) -> Parts
     let stop = StopCause::default();
     let sources = Sources::new(Plain, Plain, Plain);
     let growth = LogGrowth::new(SnapshotLimits::default(), None);
-    let log = LogStorage::new(wal.clone(), IDENTITY.member, Arc::clone(&growth), sources.clone(), stop.clone());
+    let log = LogStorage::new(wal.clone(), identity.member, Arc::clone(&growth), sources.clone(), stop.clone());
     let adapter = Adapter { shared, snapshots, growth, sources, stop: stop.clone() };
     Parts { disk, wal, log, adapter, stop }
 }

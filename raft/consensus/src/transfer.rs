@@ -8,23 +8,25 @@
 //!     sleep for Raft's own short lease
 //!     TakeOver(term, last entry) ─────────────────────────────► elect() once
 //!                                                                 Vote(transfer) ─────► log test, no lease test
-//!     another leads, or 500 ms have passed ◄────────────────────  leads
+//!     another leads, or no answer, or 500 ms have passed ◄──────  leads
 //!     heartbeats on, slots back: who waited is sent on to the new leader
 //! ```
 //!
 //! Nothing is repeated: a second `elect()` under load costs terms and seconds. Who wants another try makes it.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
-use openraft::RaftMetrics;
 use quorate_proto_identity::MemberNumber;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
 
 use crate::{
     batcher::all_slots,
+    elections::{Elections, Electorate},
     engine::Engine,
     limits::{TRANSFER_PREPARE_LIMIT, TRANSFER_TIME_LIMIT},
-    membership::RaftNode,
     node::Node,
     role::Role,
     stop::with_causes,
@@ -64,6 +66,12 @@ pub enum TransferError {
         /// What it said.
         reason: String,
     },
+    /// The target did not answer in time.
+    #[error("member {member} does not answer")]
+    NoAnswer {
+        /// The target.
+        member: MemberNumber,
+    },
     /// The target stood for election and did not lead in time. Whoever leads now was elected without our doing.
     #[error("member {member} was not elected in time")]
     NotElected {
@@ -78,49 +86,50 @@ pub enum TransferError {
     },
 }
 
-type Books = RaftMetrics<u64, RaftNode>;
+/// What handing over takes.
+pub(crate) struct Transfer<'a> {
+    pub(crate) raft: Raft,
+    pub(crate) member: MemberNumber,
+    pub(crate) elections: &'a Elections,
+    pub(crate) electorate: &'a dyn Electorate,
+    /// The batcher's.
+    pub(crate) slots: &'a Arc<Semaphore>,
+    pub(crate) role: watch::Receiver<Role>,
+}
 
-impl Engine {
+impl Transfer<'_> {
     /// Hands over to `to`, or to the voter that is best prepared. Gives back who leads.
     ///
     /// # Errors
     ///
     /// [`TransferError`].
-    pub(crate) async fn transfer_leadership(
-        &self,
-        node: &Node,
+    pub(crate) async fn run(
+        mut self,
         to: Option<MemberNumber>,
         deadline: Instant,
     ) -> Result<MemberNumber, TransferError> {
-        let term = self.office(node)?;
+        let term = self.office()?;
         let target = self.choose(to)?;
-        let raft = self.raft();
         let prepared_by = deadline.min(Instant::now() + TRANSFER_PREPARE_LIMIT);
-        let prepared = async {
-            let slots = all_slots(&self.slots).await?;
-            let last = has_last_entry(&raft, target).await?;
-            Some((slots, last))
-        };
-        let Ok(Some((slots, last))) = timeout_at(prepared_by, prepared).await else {
+        let Ok(Some((held, last))) = timeout_at(prepared_by, self.prepare(target)).await else {
             return Err(TransferError::NotCaughtUp { member: target });
         };
         // Another transfer may have come first, while this one waited for the slots.
-        if self.office(node)? != term {
+        if self.office()? != term {
             return Err(TransferError::NotLeader { leader: self.leader() });
         }
         tracing::info!(member = target.get(), term, "leadership is being handed over");
         let silence = self.elections.begin_transfer();
-        raft.runtime_config().heartbeat(false);
+        self.raft.runtime_config().heartbeat(false);
         sleep(self.elections.settings().election_timeout_max).await;
-        let outcome = self.hand_over(&raft, target, term, last).await;
-        raft.runtime_config().heartbeat(true);
+        let outcome = self.hand_over(target, term, last).await;
+        self.raft.runtime_config().heartbeat(true);
         drop(silence);
         if outcome.is_ok() {
             // Held proposals go on to the new leader, not into a Raft that no longer leads.
-            let mut role = node.role.subscribe();
-            drop(timeout(TRANSFER_TIME_LIMIT, role.wait_for(|role| !role.is_leader())).await);
+            drop(timeout(TRANSFER_TIME_LIMIT, self.role.wait_for(|role| !role.is_leader())).await);
         }
-        drop(slots);
+        drop(held);
         match &outcome {
             Ok(leader) => tracing::info!(member = leader.get(), "leadership was handed over"),
             Err(error) => tracing::warn!(%error, "leadership was not handed over"),
@@ -129,8 +138,8 @@ impl Engine {
     }
 
     /// The term in which this node leads.
-    fn office(&self, node: &Node) -> Result<u64, TransferError> {
-        match &*node.role.borrow() {
+    fn office(&self) -> Result<u64, TransferError> {
+        match &*self.role.borrow() {
             Role::Leader { term } => Ok(*term),
             Role::Stopped { reason } => Err(TransferError::Stopped { reason: Arc::clone(reason) }),
             Role::Unfounded | Role::Learner { .. } | Role::Follower { .. } | Role::Candidate => {
@@ -139,52 +148,63 @@ impl Engine {
         }
     }
 
+    fn leader(&self) -> Option<MemberNumber> {
+        self.raft.server_metrics().borrow().current_leader.and_then(MemberNumber::new)
+    }
+
     /// The voter to hand over to: the one that is named, or that which has most of the log among those heard of of late.
     fn choose(&self, to: Option<MemberNumber>) -> Result<MemberNumber, TransferError> {
-        let raft = self.raft();
-        let books = raft.metrics().borrow().clone();
+        let books = self.raft.metrics().borrow().clone();
         let configurations = books.membership_config.membership().get_joint_config();
-        let own = self.member.get();
-        let is_voter = |number: u64| configurations.iter().all(|voters| voters.contains(&number));
+        let may_lead =
+            |number: u64| number != self.member.get() && configurations.iter().all(|voters| voters.contains(&number));
         if let Some(member) = to {
-            return if member.get() != own && is_voter(member.get()) {
-                Ok(member)
-            } else {
-                Err(TransferError::NotAVoter { member })
-            };
+            return if may_lead(member.get()) { Ok(member) } else { Err(TransferError::NotAVoter { member }) };
         }
         let (now, limit) = (Instant::now(), self.elections.settings().step_down);
         let is_near = |number: &u64| {
             let heard = self.elections.contacts.acknowledged_at(*number);
             heard.is_some_and(|instant| now.saturating_duration_since(instant) < limit)
         };
+        let matched = |number: u64| books.replication.as_ref().and_then(|all| all.get(&number).copied().flatten());
         configurations
             .iter()
             .flatten()
             .copied()
-            .filter(|number| *number != own && is_voter(*number) && is_near(number))
+            .filter(|number| may_lead(*number) && is_near(number))
             // The lowest number among equals, so that a run can be repeated.
-            .max_by_key(|number| (matched(&books, *number), std::cmp::Reverse(*number)))
+            .max_by_key(|number| (matched(*number), Reverse(*number)))
             .and_then(MemberNumber::new)
             .ok_or(TransferError::NobodyElse)
     }
 
+    /// Waits until nothing is in flight, which stays so while the permit lives, and until the target has the last entry of
+    /// the log, which is given back. `None` when Raft has ended.
+    async fn prepare(&self, target: MemberNumber) -> Option<(OwnedSemaphorePermit, LogId)> {
+        let held = all_slots(self.slots).await?;
+        // The books are written after the answers to proposals are sent; what the core answers next, it answers after them.
+        self.raft.with_raft_state(|_| ()).await.ok()?;
+        let mut books = self.raft.data_metrics();
+        let has_all = books.wait_for(|books| {
+            let replication = books.replication.as_ref();
+            let matched = replication.and_then(|all| all.get(&target.get()).copied().flatten());
+            matched.is_some() && matched == books.last_log
+        });
+        let last = has_all.await.ok()?.last_log?;
+        Some((held, last))
+    }
+
     /// Asks the target to stand, and waits until it leads.
-    async fn hand_over(
-        &self,
-        raft: &Raft,
-        target: MemberNumber,
-        term: u64,
-        last: LogId,
-    ) -> Result<MemberNumber, TransferError> {
+    async fn hand_over(&self, target: MemberNumber, term: u64, last: LogId) -> Result<MemberNumber, TransferError> {
         let own = self.member.get();
         let ends = Instant::now() + TRANSFER_TIME_LIMIT;
-        match timeout_at(ends, self.electorate.take_over(target.get(), term, last)).await {
+        // One that does not even answer is given up before the others miss their leader.
+        match timeout(self.elections.settings().ask, self.electorate.take_over(target.get(), term, last)).await {
             Ok(Ok(())) => {}
             Ok(Err(reason)) => return Err(TransferError::Refused { member: target, reason }),
-            Err(_elapsed) => return Err(TransferError::NotElected { member: target }),
+            Err(_elapsed) => return Err(TransferError::NoAnswer { member: target }),
         }
-        let mut books = raft.server_metrics();
+        let mut books = self.raft.server_metrics();
         let elected = books.wait_for(|books| books.current_leader.is_some_and(|leader| leader != own));
         let leader = match timeout_at(ends, elected).await {
             Ok(Ok(books)) => books.current_leader.and_then(MemberNumber::new),
@@ -192,9 +212,29 @@ impl Engine {
         };
         leader.ok_or(TransferError::NotElected { member: target })
     }
+}
+
+impl Engine {
+    /// Hands over; see [`Transfer::run`].
+    pub(crate) async fn transfer_leadership(
+        &self,
+        node: &Node,
+        to: Option<MemberNumber>,
+        deadline: Instant,
+    ) -> Result<MemberNumber, TransferError> {
+        let transfer = Transfer {
+            raft: self.raft(),
+            member: self.member,
+            elections: &self.elections,
+            electorate: &*self.electorate,
+            slots: &self.slots,
+            role: node.role.subscribe(),
+        };
+        transfer.run(to, deadline).await
+    }
 
     /// Hands over because this node is about to stop, if it leads and somebody can take over.
-    pub(crate) async fn hand_over_before_stop(&self, node: &Node, limit: std::time::Duration) {
+    pub(crate) async fn hand_over_before_stop(&self, node: &Node, limit: Duration) {
         if !node.role.borrow().is_leader() {
             return;
         }
@@ -205,22 +245,4 @@ impl Engine {
             }
         }
     }
-}
-
-/// How far the log of a follower agrees with the leader's.
-fn matched(books: &Books, member: u64) -> Option<LogId> {
-    books.replication.as_ref().and_then(|replication| replication.get(&member).copied().flatten())
-}
-
-/// Waits until the target has the last entry of the leader's log, and gives it back. `None` when Raft has ended.
-async fn has_last_entry(raft: &Raft, target: MemberNumber) -> Option<LogId> {
-    // The books are written after the answers to proposals are sent; what the core answers next, it answers after them.
-    raft.with_raft_state(|_| ()).await.ok()?;
-    let mut books = raft.data_metrics();
-    let is_there = books.wait_for(|books| {
-        let replication = books.replication.as_ref();
-        let matched = replication.and_then(|replication| replication.get(&target.get()).copied().flatten());
-        matched.is_some() && matched == books.last_log
-    });
-    is_there.await.ok()?.last_log
 }
