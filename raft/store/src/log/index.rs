@@ -24,6 +24,8 @@ pub(crate) struct LogIndex {
     pub(crate) state: LogState,
     pub(crate) failure: Option<WalError>,
     pub(crate) is_closed: bool,
+    /// How often entries were synced by this process.
+    pub(crate) syncs: u64,
     files: BTreeMap<u64, Arc<dyn DiskFile>>,
     next_serial: u64,
     cache_limit: usize,
@@ -81,6 +83,7 @@ impl LogIndex {
             first: 0,
             state: LogState::default(),
             failure: None,
+            syncs: 0,
             is_closed: false,
             files: BTreeMap::new(),
             next_serial: 0,

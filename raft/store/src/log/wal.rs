@@ -329,6 +329,13 @@ impl Wal {
         self.shared.index.lock().bytes_after(index)
     }
 
+    /// How often this process has synced what was appended: beside the number of entries it tells how well they share
+    /// syncs. Those of the mark, some time after the last write, are not in it.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.shared.index.lock().syncs
+    }
+
     /// Bytes of bodies that are in memory.
     #[must_use]
     pub fn cached_bytes(&self) -> usize {

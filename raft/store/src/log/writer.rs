@@ -191,6 +191,7 @@ impl Writer {
         if self.synced < self.parts.length {
             self.parts.file.sync_data().map_err(|source| self.failure_at(Action::Sync, source))?;
             self.synced = self.parts.length;
+            self.parts.index.lock().syncs += 1;
             self.parts.mark.write(self.synced_position())?;
         }
         Ok(())

@@ -19,7 +19,7 @@ fn mark(disk: &SimulatedDisk) -> Vec<u8> {
 fn wal_05_what_waits_becomes_one_write_and_one_sync() {
     let disk = SimulatedDisk::new(ROOT);
     let wal = manual(&disk);
-    let (operations, syncs) = (disk.operations(), disk.syncs());
+    let (operations, syncs, counted) = (disk.operations(), disk.syncs(), wal.syncs());
     let answers = Answers::default();
     for index in 0..20 {
         wal.append(records(1, index..index + 1, 10), answers.callback()).unwrap();
@@ -29,6 +29,7 @@ fn wal_05_what_waits_becomes_one_write_and_one_sync() {
     assert_eq!(answers.count(), 21);
     // The frame, its sync, and the mark.
     assert_eq!((disk.operations() - operations, disk.syncs() - syncs), (3, 1));
+    assert_eq!(wal.syncs() - counted, 1);
 }
 
 #[test]
