@@ -82,7 +82,7 @@ impl Bare {
 
     /// Its process.
     pub(crate) fn process(&self) -> Process {
-        self.process
+        self.process.clone()
     }
 
     /// Clients for it: it has one socket for both services.

@@ -4,6 +4,8 @@ use crate::product::TRUST_DOMAIN;
 use crate::trouble::Trouble;
 use bytes::Bytes;
 use quorate_proto_api::channel::{Address, channel};
+use quorate_proto_api::cluster::cluster_client::ClusterClient;
+use quorate_proto_api::cluster::{Role, StatusRequest};
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
 use quorate_proto_api::spire::entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest};
 use quorate_proto_api::spire::svid::MintX509svidRequest;
@@ -29,6 +31,7 @@ pub(crate) struct Workload(SpiffeWorkloadApiClient<Channel>);
 pub(crate) struct Admin {
     entries: EntryClient<Channel>,
     svids: SvidClient<Channel>,
+    cluster: ClusterClient<Channel>,
 }
 
 /// Makes clients for one node. Each call of a method is a connection of its own.
@@ -52,7 +55,11 @@ impl Clients {
     /// A connection to the administrators' socket.
     pub(crate) fn admin(&self) -> Admin {
         let channel = channel(&Address::Unix(self.admin.clone()));
-        Admin { entries: EntryClient::new(channel.clone()), svids: SvidClient::new(channel) }
+        Admin {
+            entries: EntryClient::new(channel.clone()),
+            svids: SvidClient::new(channel.clone()),
+            cluster: ClusterClient::new(channel),
+        }
     }
 
     /// `callers` clones of clients over `connections` connections.
@@ -110,6 +117,12 @@ fn marked<T>(message: T) -> Request<T> {
 }
 
 impl Admin {
+    /// Whether this node leads.
+    pub(crate) async fn leads(&mut self) -> Result<bool, Trouble> {
+        let status = self.cluster.status(StatusRequest::default()).await.map_err(Trouble::call("Status"))?;
+        Ok(status.into_inner().role() == Role::Leader)
+    }
+
     /// Creates entries, all of which must be new; tells their IDs.
     pub(crate) async fn create(&mut self, entries: Vec<types::Entry>) -> Result<Vec<String>, Trouble> {
         let mut ids = Vec::with_capacity(entries.len());

@@ -50,7 +50,8 @@ impl Meter {
     /// Starts to measure.
     pub(crate) fn start(server: Process) -> Result<Self, Trouble> {
         let client = Process::this()?;
-        Ok(Self { server, client, server_start: server.cpu()?, client_start: client.cpu()?, start: Instant::now() })
+        let (server_start, client_start) = (server.cpu()?, client.cpu()?);
+        Ok(Self { server, client, server_start, client_start, start: Instant::now() })
     }
 
     /// What was used since.

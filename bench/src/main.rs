@@ -4,7 +4,7 @@
 //!   quorate-bench SCENARIO
 //!        |-- floors: the bare work, one thread: key + PKCS#8 + signature, verify + signature, append + sync
 //!        |-- a bare server, a child: the same calls on the same kind of socket, and no work behind them
-//!        `-- the product, a child of `quorate demo`: the calls as workloads and operators make them
+//!        `-- the product, children of `quorate demo`: the calls as workloads and operators make them
 //!
 //!   round 1: floor, bare, product   round 2: floor, bare, product   ...   medians; ratios within this one run
 //! ```
@@ -21,6 +21,7 @@ mod process;
 mod product;
 mod report;
 mod scenario;
+mod scrape;
 mod trouble;
 
 use bare::Sizes;
@@ -40,9 +41,12 @@ struct Arguments {
     /// Interleaved rounds; the report gives medians.
     #[arg(long, default_value_t = 5, global = true)]
     rounds: usize,
-    /// Measure the node that runs in this directory of `quorate demo --dir`, instead of starting one.
+    /// Measure the nodes that run in this directory of `quorate demo --dir`, instead of starting some.
     #[arg(long, global = true)]
     dir: Option<PathBuf>,
+    /// How many nodes are started [default: 3 where the cluster is what is measured, else 1].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7), global = true)]
+    nodes: Option<u8>,
     /// Other entries on the host while measuring; several numbers are measured in turn and compared.
     #[arg(long, value_delimiter = ',', default_values_t = [10], global = true)]
     entries: Vec<usize>,
@@ -78,9 +82,9 @@ enum Scenario {
     Jwt,
     /// Signing of certificate requests.
     Mint,
-    /// Creating entries, by 1, 16 and 256 writers; memory of an entry.
+    /// Creating entries on a cluster, by 1, 16 and 256 writers and in batches; syncs and memory of an entry.
     Entries,
-    /// From an entry's creation or deletion to an open stream.
+    /// From an entry's creation or deletion on one node to an open stream on another.
     Propagate,
     /// Memory of idle streams.
     Streams,
@@ -111,6 +115,7 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
     let options = Options {
         rounds: arguments.rounds.max(1),
         directory: arguments.dir,
+        nodes: arguments.nodes.map(usize::from),
         entries: arguments.entries,
         callers: arguments.callers.max(1),
         streams: arguments.streams.max(1),

@@ -1,7 +1,8 @@
-//! The product under test: a node started through `quorate demo --dir`, or one that runs already.
+//! The product under test: nodes started through `quorate demo --dir`, or those that run already.
 
 use crate::clients::Clients;
 use crate::process::Process;
+use crate::scrape;
 use crate::trouble::Trouble;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a node may take until it serves.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -20,15 +21,18 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// The one node's directory, as the demo lays it out.
-const NODE: &str = "node-1";
+/// What the directory of a node is called, as the demo lays it out; its number follows.
+const NODE: &str = "node-";
+
+/// How often a cluster is asked who leads.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The trust domain of the demo.
 pub(crate) const TRUST_DOMAIN: &str = "example.org";
 
-/// A node that answers.
+/// Nodes that answer, one or several that are a cluster.
 pub(crate) struct Product {
-    directory: PathBuf,
+    directories: Vec<PathBuf>,
     process: Process,
     started: Option<Started>,
 }
@@ -40,20 +44,29 @@ struct Started {
 }
 
 impl Product {
-    /// A node that somebody started with `quorate demo --dir DIRECTORY`.
+    /// The nodes that somebody started with `quorate demo --dir DIRECTORY`.
     pub(crate) fn running(directory: &Path) -> Result<Self, Trouble> {
-        let directory = directory.to_path_buf();
-        let path = directory.join(NODE).join("node.pid");
-        let text = fs::read_to_string(&path).map_err(Trouble::system(path.display().to_string()))?;
-        let pid = text
-            .trim()
-            .parse()
-            .map_err(|_| Trouble::Unexpected(format!("{} holds no process number", path.display())))?;
-        Ok(Self { directory, process: Process::of(pid)?, started: None })
+        let mut directories: Vec<PathBuf> = Vec::new();
+        let mut pids: Vec<i32> = Vec::new();
+        for number in 1.. {
+            let node = directory.join(format!("{NODE}{number}"));
+            if number > 1 && !node.exists() {
+                break;
+            }
+            let path = node.join("node.pid");
+            let text = fs::read_to_string(&path).map_err(Trouble::system(path.display().to_string()))?;
+            let pid = text
+                .trim()
+                .parse()
+                .map_err(|_| Trouble::Unexpected(format!("{} holds no process number", path.display())))?;
+            directories.push(node);
+            pids.push(pid);
+        }
+        Ok(Self { directories, process: Process::together(pids)?, started: None })
     }
 
-    /// Starts a node of its own, in a directory that goes with it.
-    pub(crate) async fn start() -> Result<Self, Trouble> {
+    /// Starts nodes of its own, in a directory that goes with them.
+    pub(crate) async fn start(nodes: usize) -> Result<Self, Trouble> {
         let program = sibling("quorate")?;
         let directory = tempfile::Builder::new()
             .prefix("quorate-bench-")
@@ -63,6 +76,7 @@ impl Product {
             .arg("demo")
             .arg("--dir")
             .arg(directory.path())
+            .args(["--nodes", &nodes.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -89,37 +103,82 @@ impl Product {
         Ok(Self { started: Some(Started { demo, _directory: directory }), ..found })
     }
 
-    /// The node given, or a new one.
-    pub(crate) async fn find_or_start(directory: Option<&Path>) -> Result<Self, Trouble> {
+    /// The nodes given, or new ones.
+    pub(crate) async fn find_or_start(directory: Option<&Path>, nodes: usize) -> Result<Self, Trouble> {
         match directory {
             Some(directory) => Self::running(directory),
-            None => Self::start().await,
+            None => Self::start(nodes).await,
         }
     }
 
-    /// The node's process.
+    /// The processes of all nodes.
     pub(crate) fn process(&self) -> Process {
-        self.process
+        self.process.clone()
     }
 
-    /// The node's directory: its files are on the same disk as the log.
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.directories.len()
+    }
+
+    /// The first node's directory: its files are on the same disk as the log.
     pub(crate) fn directory(&self) -> PathBuf {
-        self.directory.join(NODE)
+        self.directories.first().cloned().unwrap_or_default()
     }
 
-    /// The Workload API's socket.
+    /// The first node's Workload API socket.
     pub(crate) fn workload_socket(&self) -> PathBuf {
         self.directory().join("workload.sock")
     }
 
-    /// The administrators' socket.
-    pub(crate) fn admin_socket(&self) -> PathBuf {
-        self.directory().join("admin.sock")
+    /// Clients for both sockets of the first node.
+    pub(crate) fn clients(&self) -> Clients {
+        self.clients_of(0)
     }
 
-    /// Clients for both sockets.
-    pub(crate) fn clients(&self) -> Clients {
-        Clients::new(self.workload_socket(), self.admin_socket())
+    /// Clients for both sockets of a node, counted from 0; round again behind the last.
+    pub(crate) fn clients_of(&self, node: usize) -> Clients {
+        let directory = self.directories.get(node % self.nodes().max(1)).cloned().unwrap_or_default();
+        Clients::new(directory.join("workload.sock"), directory.join("admin.sock"))
+    }
+
+    /// Which node leads, counted from 0.
+    pub(crate) async fn leader(&self) -> Result<usize, Trouble> {
+        let find = async {
+            loop {
+                for node in 0..self.nodes() {
+                    if self.clients_of(node).admin().leads().await? {
+                        return Ok(node);
+                    }
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(START_LIMIT, find).await.unwrap_or_else(|_| Err(Trouble::NotReady("no node leads".to_owned())))
+    }
+
+    /// Waits until a node, counted from 0, serves this process: what was written on another one has to come there first.
+    pub(crate) async fn served_by(&self, node: usize) -> Result<(), Trouble> {
+        let clients = self.clients_of(node);
+        let served = async {
+            while clients.workload().first().await.is_err() {
+                sleep(LOOK).await;
+            }
+        };
+        let late = |_| Trouble::NotReady(format!("node-{} does not serve this process", node + 1));
+        timeout(START_LIMIT, served).await.map_err(late)
+    }
+
+    /// How often all nodes together have synced their logs; none where they do not count that.
+    pub(crate) async fn syncs(&self) -> Result<Option<u64>, Trouble> {
+        let mut all = 0;
+        for directory in &self.directories {
+            match scrape::log_syncs(&directory.join("node.toml")).await? {
+                Some(syncs) => all += syncs,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(all))
     }
 
     /// Ends what was started here, as Ctrl-C does.

@@ -16,8 +16,10 @@ use std::path::PathBuf;
 pub(crate) struct Options {
     /// Interleaved rounds.
     pub(crate) rounds: usize,
-    /// A node that runs already.
+    /// Nodes that run already.
     pub(crate) directory: Option<PathBuf>,
+    /// How many nodes are started, where the command line says.
+    pub(crate) nodes: Option<usize>,
     /// Entries of others on the host; one product each.
     pub(crate) entries: Vec<usize>,
     /// Callers at a time.
@@ -27,14 +29,21 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// How many nodes a scenario about the cluster has when nobody says.
+    pub(crate) const CLUSTER: usize = 3;
+
     /// One product for each number of other entries, filled.
     pub(crate) async fn products(&self) -> Result<Vec<(usize, Product)>, Trouble> {
+        self.products_of(1).await
+    }
+
+    async fn products_of(&self, nodes: usize) -> Result<Vec<(usize, Product)>, Trouble> {
         if self.directory.is_some() && self.entries.len() > 1 {
             return Err(Trouble::Unexpected("one running node cannot hold several numbers of entries".to_owned()));
         }
         let mut products = Vec::new();
         for entries in &self.entries {
-            let product = Product::find_or_start(self.directory.as_deref()).await?;
+            let product = Product::find_or_start(self.directory.as_deref(), self.nodes.unwrap_or(nodes)).await?;
             product.clients().admin().create(entries_of_others(*entries)).await?;
             products.push((*entries, product));
         }
@@ -43,7 +52,16 @@ impl Options {
 
     /// The first of the products.
     pub(crate) async fn product(&self) -> Result<Product, Trouble> {
-        let products = self.products().await?;
+        self.product_of(1).await
+    }
+
+    /// A cluster.
+    pub(crate) async fn cluster(&self) -> Result<Product, Trouble> {
+        self.product_of(Self::CLUSTER).await
+    }
+
+    async fn product_of(&self, nodes: usize) -> Result<Product, Trouble> {
+        let products = self.products_of(nodes).await?;
         let first = products.into_iter().next().map(|(_, product)| product);
         first.ok_or_else(|| Trouble::Unexpected("no number of entries was given".to_owned()))
     }

@@ -219,5 +219,8 @@ pub(crate) async fn have_identity(product: &Product) -> Result<(), Trouble> {
     if product.clients().workload().first().await.is_err() {
         product.clients().admin().create(vec![own_entry("/bench/caller")]).await?;
     }
+    for node in 0..product.nodes() {
+        product.served_by(node).await?;
+    }
     Ok(())
 }

@@ -76,7 +76,7 @@ async fn memory(socket: &Path, server: Process, streams: usize) -> Result<Memory
     let before = server.memory()? as f64;
     let own = open(socket, streams).await?;
     let with_connections = server.memory()? as f64;
-    let rest = at_rest(server).await?;
+    let rest = at_rest(&server).await?;
     let further = open_further(&own).await?;
     let after = server.memory()? as f64;
     drop((own, further));
@@ -91,7 +91,7 @@ async fn memory(socket: &Path, server: Process, streams: usize) -> Result<Memory
 }
 
 /// Part of one core that the node uses while nothing happens.
-async fn at_rest(node: Process) -> Result<f64, Trouble> {
+async fn at_rest(node: &Process) -> Result<f64, Trouble> {
     let before = node.cpu()?;
     sleep(REST).await;
     Ok(node.cpu()?.saturating_sub(before).as_secs_f64() / REST.as_secs_f64())
