@@ -198,8 +198,8 @@ fn a_private_key_that_is_sealed_wrongly_is_refused() {
         (with(SealedFor { ciphertext: bytes::Bytes::new(), ..part() }), "is empty or has more than"),
         (with(SealedFor { ciphertext: vec![0; SEALED_BYTES_LIMIT + 1].into(), ..part() }), "is empty or has more than"),
         (with(SealedFor { encapsulated_key: vec![0; SEALED_BYTES_LIMIT + 1].into(), ..part() }), "more than"),
-        (with(recovery("")), "without a usable ID"),
-        (with(recovery(&"x".repeat(256))), "without a usable ID"),
+        (with(recovery("recovery-2026")), "no recovery key is set"),
+        (sealed_to(&[1, 9]), "sealed to member 9, which is no member"),
     ];
     let mut world = World::founded();
     for (sealed, expected) in cases {
@@ -207,8 +207,14 @@ fn a_private_key_that_is_sealed_wrongly_is_refused() {
         let message = world.refused_with(Operation::PrepareJwtAuthority(Box::new(new)), RefusalCode::Invalid);
         assert!(message.contains(expected), "{message:?} does not say {expected:?}");
     }
+    let key = bytes::Bytes::from_static(b"recovery key");
+    world.one(Operation::SetRecoveryKey { public_key: Some(key) }).unwrap();
+    let id = world.state.recovery_key().unwrap().id.clone();
+    let new = NewJwtAuthority { sealed: with(recovery("another")), ..jwt_key("jwt-2", world.now, 120) };
+    let message = world.refused_with(Operation::PrepareJwtAuthority(Box::new(new)), RefusalCode::Invalid);
+    assert!(message.contains(&format!("the recovery key is {id}")), "{message}");
     let mut both = sealed_to(&[1]);
-    both.parts.push(recovery("recovery-2026"));
+    both.parts.push(recovery(&id));
     let new = NewJwtAuthority { sealed: both.clone(), ..jwt_key("jwt-2", world.now, 120) };
     world.one(Operation::PrepareJwtAuthority(Box::new(new))).unwrap();
     assert_eq!(world.state.jwt_authority(&jwt("jwt-2")).unwrap().sealed, Some(both));

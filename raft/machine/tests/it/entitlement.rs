@@ -1,7 +1,7 @@
 //! Which entries entitle a workload on a node (design section 5).
 
 use quorate_proto_identity::UnixSeconds;
-use quorate_raft_machine::{EntryChange, Event, MemberStatus, NodeScope, Operation};
+use quorate_raft_machine::{EntryChange, Event, NodeScope, Operation};
 
 use crate::world::{
     World, create, domain, draft, draft_under, entitled_by_reading, entry_id, id, member, number, selectors,
@@ -236,11 +236,33 @@ fn many_entries_under_popular_selectors_are_found_as_by_reading_all() {
     }
 }
 
+/// Design section 5: node selectors come from the replicated membership, so they change when the record does.
 #[test]
-fn a_member_that_was_removed_keeps_its_record_and_so_its_scope() {
+fn a_scope_follows_the_record_of_its_member() {
+    let mut world = founded_with(&[
+        ("/spire/server", "alias-zone", "/of-zone", &["quorate:zone:a"]),
+        ("/spire/server", "alias-label", "/of-label", &["quorate:label:rack:8"]),
+        ("/of-zone", "in-zone", "/x", &["unix:uid:1"]),
+        ("/of-label", "in-label", "/y", &["unix:uid:1"]),
+        (OWN, "own", "/own", &["unix:uid:1"]),
+    ]);
+    assert_eq!(world.entitled(&["unix:uid:1"]), ["in-zone", "own"]);
+    let mut moved = world.state.member(number(1)).unwrap().record.clone();
+    moved.zone = "b".to_owned();
+    moved.labels = [("rack".to_owned(), "8".to_owned())].into();
+    world.take_events();
+    world.one(Operation::SetMember { number: Some(number(1)), member: Box::new(moved.clone()) }).unwrap();
+    assert_eq!(world.take_events(), [Event::MemberChanged { number: number(1) }], "what tells a node to look afresh");
+    assert_eq!(world.entitled(&["unix:uid:1"]), ["in-label", "own"]);
+    moved.name = quorate_proto_identity::NodeName::new("renamed").unwrap();
+    world.one(Operation::SetMember { number: Some(number(1)), member: Box::new(moved) }).unwrap();
+    assert_eq!(world.entitled(&["unix:uid:1"]), ["in-label"], "what hung under the old name does no more");
+}
+
+#[test]
+fn a_member_that_leaves_keeps_its_scope_until_it_has_gone() {
     let mut world = founded_with(&[(OWN, "own", "/own", &["unix:uid:1"])]);
-    let mut removed = world.state.member(number(1)).unwrap().record.clone();
-    removed.status = MemberStatus::Removed;
-    world.one(Operation::SetMember { number: Some(number(1)), member: Box::new(removed) }).unwrap();
+    world.one(Operation::SetMember { number: None, member: Box::new(crate::world::member("node-2")) }).unwrap();
+    world.one(Operation::RemoveMember { number: number(1), compromised: false }).unwrap();
     assert_eq!(world.entitled(&["unix:uid:1"]), ["own"], "whether it may serve is decided by its issuing certificate");
 }

@@ -62,14 +62,16 @@ fn a_second_founding_is_refused_and_names_the_first() {
 
 #[test]
 fn founding_is_refused_whole_when_one_part_is_not_in_order() {
-    let cases: [(&str, Change<Found>); 9] = [
+    let cases: [(&str, Change<Found>); 11] = [
         ("issuing_lifetime", |found| found.policy.issuing_lifetime = 21),
         ("root_lifetime", |found| found.policy.root_lifetime = 90),
         ("URI name", |found| found.trust_domain = quorate_proto_identity::TrustDomain::new("other.org").unwrap()),
         ("sealed to nobody", |found| found.x509_authority.sealed = sealed_to(&[])),
-        ("which is no member", |found| found.jwt_authority.sealed = sealed_to(&[1, 2])),
+        ("which is not the founder", |found| found.jwt_authority.sealed = sealed_to(&[1, 2])),
         ("sealed twice", |found| found.jwt_authority.sealed = sealed_to(&[1, 1])),
         ("CRL-03", |found| found.x509_authority.crl = crate::world::crl(&crate::world::key(), 0, 10)),
+        ("sealing_key is empty", |found| found.member.sealing_key = bytes::Bytes::new()),
+        ("must be a voter", |found| found.member.role = quorate_raft_machine::MemberRole::Learner),
         ("identity_key", |found| found.member.identity_key = b"no key"[..].into()),
         ("cannot be read", |found| found.x509_authority.certificate = b"no certificate"[..].into()),
     ];

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_proto_identity::x509::{Certificate, LeafIssuer, LeafTemplate};
 use quorate_raft_machine::authority::EXPIRY_GRACE;
-use quorate_raft_machine::{Done, Event, MemberStatus, NewIssuingCertificate, Operation, RefusalCode};
+use quorate_raft_machine::{Done, Event, NewIssuingCertificate, Operation, RefusalCode};
 
 use crate::world::{World, id, key, life, member, number, serial};
 
@@ -250,11 +250,10 @@ fn all_certificates_of_a_cluster_that_was_off_go_at_once_and_keys_stay_that_have
 }
 
 #[test]
-fn a_removed_member_gets_no_certificate() {
+fn a_member_that_leaves_gets_no_certificate() {
     let mut world = World::founded();
-    let mut removed = world.state.member(number(1)).unwrap().record.clone();
-    removed.status = MemberStatus::Compromised;
-    world.one(Operation::SetMember { number: Some(number(1)), member: Box::new(removed) }).unwrap();
+    world.one(Operation::SetMember { number: None, member: Box::new(crate::world::member("node-2")) }).unwrap();
+    world.one(Operation::RemoveMember { number: number(1), compromised: true }).unwrap();
     let root = world.active_root();
     let issuing = world.issuing(&root, 1, 20);
     world.refused_with(record(issuing), RefusalCode::NotFound);

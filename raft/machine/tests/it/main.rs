@@ -6,7 +6,9 @@
     reason = "helpers of tests, which clippy does not count as tests: a panic there is a failing test"
 )]
 
+mod admission;
 mod authorities;
+mod cluster;
 mod entitlement;
 mod entries;
 mod founding;
@@ -15,7 +17,11 @@ mod idempotence;
 mod issuing;
 mod listing;
 mod members;
+mod plan;
 mod policy;
+mod removal;
+mod sealing;
 mod snapshots;
 mod stored;
+mod versions;
 mod world;

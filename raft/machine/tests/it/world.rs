@@ -319,7 +319,10 @@ impl World {
     pub(crate) fn content(&self) -> String {
         let state = &self.state;
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            state.invitations().collect::<Vec<_>>(),
+            state.plan(),
+            state.recovery_key(),
             state.cluster(),
             state.policy(),
             state.members().collect::<Vec<_>>(),
