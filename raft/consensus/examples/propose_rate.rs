@@ -91,7 +91,13 @@ struct Rates {
 async fn measure(directory: &Path, time: Duration) -> Result<Rates, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let config = Config::new(directory.join("node"), runtime.handle().clone());
-    let handle = Consensus::start(config, Sources::new(Fixed, Fixed, Fixed), Arc::new(RealDisk)).await?;
+    let handle = Consensus::start(
+        config,
+        Sources::new(Fixed, Fixed, Fixed),
+        Arc::new(RealDisk),
+        Arc::new(quorate_raft_consensus::transport::NoTransport),
+    )
+    .await?;
     let member = MemberNode { name: NodeName::new("node-1")?, addresses: Vec::new() };
     let founded = handle.found(&member).await?;
     let found = Proposal::new(Caller::node(), vec![found_operation(founded.cluster)?]);

@@ -5,7 +5,7 @@
 //!                                                                    snapshots: see `snapshot`
 //! ```
 //!
-//! The order matters to everyone outside: state first, then the events that tell of it, then the index, then the answer
+//! The order matters to everyone outside: state first, then who may speak, then the events that tell of it, then the index, then the answer
 //! to the proposer. So a proposer that was answered reads its write here, and a subscriber never hears of a change that
 //! it cannot yet read.
 
@@ -88,12 +88,21 @@ impl Adapter {
 impl Shared {
     /// Tells subscribers what an entry changed, and then that it is applied.
     pub(crate) fn publish(&self, index: u64, events: Vec<Event>, replaced: bool) {
+        // Before anybody hears of it: a member that was removed may not speak any more (ATK-27).
+        if replaced || events.iter().any(concerns_members) {
+            self.roster.refresh(&self.applied.read().state);
+        }
         if replaced || !events.is_empty() {
             // Nobody listening is no failure.
             drop(self.events.send(Arc::new(AppliedEvents { index, events, replaced })));
         }
         self.index.send_replace(index);
     }
+}
+
+/// Whether an event changes who may speak to whom.
+fn concerns_members(event: &Event) -> bool {
+    matches!(event, Event::Founded | Event::MemberChanged { .. } | Event::EpochRaised { .. })
 }
 
 impl RaftStateMachine<TypeConfig> for Adapter {

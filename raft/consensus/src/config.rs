@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use quorate_raft_machine::NetworkProfile;
 use quorate_raft_store::{
     free_space::{FREE_SPACE_FLOOR_BYTES, FREE_SPACE_RESERVE_BYTES},
@@ -14,11 +15,24 @@ use crate::limits::{
     SNAPSHOT_LOG_BYTES,
 };
 
+/// What a node says of itself to its peers, and makes known anew when its record says something else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Announcement {
+    /// Its identity key, subjectPublicKeyInfo in DER: the one that its transport proves. Empty where none is proved.
+    pub identity_key: Bytes,
+    /// Names and ports at which peers reach it, in order of preference. Empty: as its record says.
+    pub addresses: Vec<String>,
+    /// The version of its program, for people. Empty: as its record says.
+    pub build: String,
+}
+
 /// The configuration of consensus on one node.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The node's directory. Log, vote, snapshots and the identity of the node lie in it.
     pub data_dir: PathBuf,
+    /// What this node says of itself.
+    pub announcement: Announcement,
     /// The runtime that consensus runs on: one of its own, so that signing load cannot starve heartbeats.
     pub runtime: runtime::Handle,
     /// How far the voters are from each other, until the policy in the state says so. A change of policy takes effect at
@@ -44,6 +58,7 @@ impl Config {
     pub fn new(data_dir: impl Into<PathBuf>, runtime: runtime::Handle) -> Self {
         Self {
             data_dir: data_dir.into(),
+            announcement: Announcement::default(),
             runtime,
             network: NetworkProfile::Site,
             log: WalOptions::default(),

@@ -9,7 +9,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use openraft::SnapshotPolicy;
+use openraft::{
+    SnapshotPolicy,
+    error::RaftError,
+    raft::{AppendEntriesRequest, AppendEntriesResponse},
+};
 use parking_lot::{Mutex, RwLock};
 use quorate_proto_identity::{ClusterId, MemberNumber};
 use quorate_raft_store::{
@@ -24,21 +28,23 @@ use tokio::{
 
 use crate::{
     adapter::Adapter,
-    batcher::{Batcher, slots},
+    batcher::{Batcher, new_slots},
     compaction::{Compactor, LogGrowth},
     driver::Driver,
-    elections::{Elections, Electorate, NoElectorate},
-    limits::DRAIN_TIME_LIMIT,
+    elections::{Elections, Electorate},
+    forwarding::Forwarder,
+    limits::{CLOSE_TIME_LIMIT, DRAIN_TIME_LIMIT},
     log_storage::LogStorage,
-    network::NoPeers,
+    network::PeerNetworks,
     node::{Node, Places},
+    peer::calls::PeerElectorate,
     queue::Job,
     runtime::seed_thread,
     settings::Settings,
     snapshot::Snapshots,
     stop::with_causes,
     telemetry,
-    type_config::Raft,
+    type_config::{Raft, TypeConfig},
 };
 
 /// Raft, open and not yet served.
@@ -48,6 +54,7 @@ pub(crate) struct Opened {
     growth: Arc<LogGrowth>,
     identity: WalIdentity,
     elections: Arc<Elections>,
+    snapshots: Snapshots,
 }
 
 /// Raft, with its tasks.
@@ -62,6 +69,7 @@ pub(crate) struct Engine {
     pub(crate) electorate: Arc<dyn Electorate>,
     /// The batcher's: taken by whoever hands over (ELE-09).
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) snapshots: Snapshots,
     wal: Wal,
     growth: Arc<LogGrowth>,
     batcher: Mutex<Option<JoinHandle<()>>>,
@@ -145,25 +153,31 @@ impl Opened {
             LogStorage::new(wal.clone(), identity.member, Arc::clone(&growth), node.sources.clone(), node.stop.clone());
         let adapter = Adapter {
             shared: Arc::clone(&node.shared),
-            snapshots,
+            snapshots: snapshots.clone(),
             growth: Arc::clone(&growth),
             sources: node.sources.clone(),
             stop: node.stop.clone(),
         };
         let settings = node.settings();
-        let elections = Arc::new(Elections::new(identity.member, settings, Instant::now()));
         let config = Arc::new(raft_config(settings, &identity));
+        let elections = Arc::new(Elections::new(identity.member, settings, Instant::now()));
+        let networks = PeerNetworks {
+            peers: Arc::clone(&node.peers),
+            elections: Arc::clone(&elections),
+            sources: node.sources.clone(),
+        };
+        node.peers.identify(identity);
         seed_thread(node.sources.random_u64());
-        let raft = Raft::new(identity.member, config, NoPeers, log, adapter).await.map_err(|fatal| {
+        let raft = Raft::new(identity.member, config, networks, log, adapter).await.map_err(|fatal| {
             EngineError::Raft { reason: node.stop.get().unwrap_or_else(|| with_causes(&fatal).into()) }
         })?;
-        Ok(Self { raft, wal, growth, identity, elections })
+        Ok(Self { raft, wal, growth, identity, elections, snapshots })
     }
 
     /// Starts what serves Raft.
     pub(crate) fn serve(self, node: &Arc<Node>, member: MemberNumber, jobs: mpsc::Receiver<Job>) -> Engine {
-        let Self { raft, wal, growth, identity, elections } = self;
-        let electorate: Arc<dyn Electorate> = Arc::new(NoElectorate);
+        let Self { raft, wal, growth, identity, elections, snapshots } = self;
+        let electorate: Arc<dyn Electorate> = Arc::new(PeerElectorate(Arc::clone(&node.peers)));
         let driver = Driver {
             raft: raft.clone(),
             member: member.get(),
@@ -173,10 +187,11 @@ impl Opened {
             sources: node.sources.clone(),
             stop: node.stop.clone(),
         };
-        let slots = slots();
+        let slots = new_slots();
         let batcher = Batcher {
             jobs,
             raft: raft.clone(),
+            forwarder: Forwarder { peers: Arc::clone(&node.peers), reader: node.reader(), queue: node.config.queue },
             role: node.role.subscribe(),
             closing: node.closing.subscribe(),
             sources: node.sources.clone(),
@@ -197,7 +212,7 @@ impl Opened {
         let (log, queue) = (wal.clone(), node.queue.clone());
         let sample = move || {
             let committed = log.recovered_now().committed.map_or(0, |id| id.index);
-            telemetry::sample(committed, log.bytes_after(None), queue.len());
+            telemetry::sample(committed, log.bytes_after(None), log.syncs(), queue.len());
         };
         let space = Arc::clone(&node.space).watch(node.sources.clone(), sample);
         Engine {
@@ -208,7 +223,14 @@ impl Opened {
             slots,
             driver: Mutex::new(Some(tokio::spawn(driver.run()))),
             batcher: Mutex::new(Some(tokio::spawn(batcher.run(DRAIN_TIME_LIMIT)))),
-            helpers: vec![tokio::spawn(compactor.run()), tokio::spawn(space)],
+            snapshots,
+            helpers: vec![
+                tokio::spawn(compactor.run()),
+                tokio::spawn(space),
+                tokio::spawn(crate::reports::report(Arc::clone(node))),
+                tokio::spawn(Arc::clone(node).mind_the_contact()),
+                tokio::spawn(crate::announcing::announce(Arc::clone(node), member)),
+            ],
             raft: RwLock::new(raft),
             wal,
             growth,
@@ -229,6 +251,21 @@ impl Engine {
         self.raft.read().clone()
     }
 
+    /// Answers AppendEntries, and counts what was accepted as contact with a leader (ELE-10).
+    pub(crate) async fn append_entries(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+    ) -> Result<AppendEntriesResponse<u64>, RaftError<u64>> {
+        let answer = self.raft().append_entries(request).await?;
+        match answer {
+            AppendEntriesResponse::HigherVote(_) => {}
+            AppendEntriesResponse::Success
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::Conflict => self.elections.heard_of_leader(),
+        }
+        Ok(answer)
+    }
+
     /// Who leads, as far as this node knows.
     pub(crate) fn leader(&self) -> Option<MemberNumber> {
         self.raft().server_metrics().borrow().current_leader.and_then(MemberNumber::new)
@@ -247,14 +284,15 @@ impl Engine {
         }
     }
 
-    /// Stops in order. The caller has closed the queue.
-    pub(crate) async fn stop(&self, node: &Node) {
+    /// Stops in order. The caller has closed the queue. Each step has a time limit, so that a disk that hangs keeps nobody
+    /// waiting: `false`, when the log could not be closed, and its writer may still be at work.
+    pub(crate) async fn stop(&self, node: &Node) -> bool {
         let batcher = self.batcher.lock().take();
         if let Some(batcher) = batcher {
             join(batcher, DRAIN_TIME_LIMIT * 2).await;
         }
         node.stop.record_end("consensus was shut down");
-        drop(self.raft().shutdown().await);
+        let raft_ended = timeout(CLOSE_TIME_LIMIT, self.raft().shutdown()).await.is_ok();
         for helper in &self.helpers {
             helper.abort();
         }
@@ -262,7 +300,7 @@ impl Engine {
         if let Some(driver) = driver {
             join(driver, DRAIN_TIME_LIMIT).await;
         }
-        close_log(self.wal.clone(), node).await;
+        close_log(self.wal.clone(), node).await && raft_ended
     }
 }
 
@@ -274,12 +312,22 @@ async fn join(mut task: JoinHandle<()>, limit: Duration) {
     }
 }
 
-/// Settles the log's mark and gives its lock back.
-async fn close_log(wal: Wal, node: &Node) {
-    match node.sources.run_blocking(move || wal.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = %with_causes(&error), "the log was not closed in order"),
-        Err(_lost) => tracing::warn!("the log was not closed in order"),
+/// Settles the log's mark and gives its lock back. `false` when that did not come about in time.
+async fn close_log(wal: Wal, node: &Node) -> bool {
+    match timeout(CLOSE_TIME_LIMIT, node.sources.run_blocking(move || wal.close())).await {
+        Ok(Ok(Ok(()))) => true,
+        Ok(Ok(Err(error))) => {
+            tracing::warn!(error = %with_causes(&error), "the log was not closed in order");
+            true
+        }
+        Ok(Err(_lost)) => {
+            tracing::warn!("the log was not closed in order");
+            true
+        }
+        Err(_elapsed) => {
+            tracing::error!("the disk does not answer: the log is left as it is");
+            false
+        }
     }
 }
 

@@ -120,18 +120,26 @@ impl Node {
 
     /// Moves the directory on to a stage, where blocking is allowed: it is two syncs.
     async fn advance(&self, directory: &mut Option<NodeDirectory>, stage: Stage) -> Result<(), FoundError> {
-        let Some(mut held) = directory.take() else {
-            return Err(FoundError::Stopped { reason: self.stop_reason() });
-        };
-        let (held, advanced) = self
+        let advanced = self.in_directory(directory, move |held| held.advance(stage)).await?;
+        Ok(advanced.ok_or_else(|| FoundError::Stopped { reason: self.stop_reason() })??)
+    }
+
+    /// Does something with the directory where blocking is allowed. `None` when it has been given back.
+    pub(crate) async fn in_directory<T: Send + 'static>(
+        &self,
+        directory: &mut Option<NodeDirectory>,
+        work: impl FnOnce(&mut NodeDirectory) -> T + Send + 'static,
+    ) -> Result<Option<T>, WorkLost> {
+        let Some(mut held) = directory.take() else { return Ok(None) };
+        let (held, done) = self
             .sources
             .run_blocking(move || {
-                let advanced = held.advance(stage);
-                (held, advanced)
+                let done = work(&mut held);
+                (held, done)
             })
             .await?;
         *directory = Some(held);
-        Ok(advanced?)
+        Ok(Some(done))
     }
 
     async fn wait_for_election(&self) -> Result<(), FoundError> {

@@ -1,4 +1,6 @@
-//! What others see of consensus: propose, read, watch.
+//! What others see of consensus: propose, read, watch; in `cluster`, what concerns other members.
+
+mod cluster;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,7 +9,7 @@ use openraft::{
     error::{CheckIsLeaderError, RaftError},
 };
 use quorate_proto_identity::{ClusterId, MemberNumber};
-use quorate_raft_machine::Command;
+use quorate_raft_machine::{Command, Operation};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, timeout_at},
@@ -113,6 +115,30 @@ impl Handle {
     }
 
     async fn send(&self, ticket: Arc<Ticket>, proposal: Proposal) -> Result<Applied, ProposeError> {
+        let (deadline, withdraws) = (proposal.deadline, proposal.operations.iter().any(Operation::is_withdrawal));
+        let applied = self.carry_out(ticket, proposal).await?;
+        if withdraws && applied.outcome.results.iter().any(Result::is_ok) {
+            return self.wait_everywhere(applied, deadline).await;
+        }
+        Ok(applied)
+    }
+
+    /// Waits until every connected member has applied what takes rights away (design property 5).
+    async fn wait_everywhere(&self, applied: Applied, deadline: Instant) -> Result<Applied, ProposeError> {
+        let (node, index) = (Arc::clone(&self.node), applied.log_index);
+        let waiting = on_runtime(&self.node.config.runtime, async move {
+            timeout_at(deadline, node.await_everywhere(index, deadline)).await
+        });
+        let reason = match waiting.await {
+            Ok(Ok(Ok(()))) => return Ok(applied),
+            Ok(Ok(Err(reason))) => reason,
+            Ok(Err(_elapsed)) => Arc::from("not every connected member answered in time"),
+            Err(lost) => Arc::from(lost.to_string()),
+        };
+        Err(ProposeError::NotEverywhere { applied, reason })
+    }
+
+    async fn carry_out(&self, ticket: Arc<Ticket>, proposal: Proposal) -> Result<Applied, ProposeError> {
         let deadline = proposal.deadline;
         let receiver = match self.enqueue(&ticket, proposal) {
             Ok(receiver) => receiver,
@@ -124,6 +150,8 @@ impl Handle {
         match timeout_at(deadline, receiver).await {
             Ok(Ok(Answer::Applied(applied))) => Ok(applied),
             Ok(Ok(Answer::Refused(error))) => Err(error),
+            // Only what another member forwarded is answered so.
+            Ok(Ok(Answer::NotLeader)) => Err(ProposeError::NoLeader { leader: self.leader() }),
             Ok(Ok(Answer::Unknown(cause))) => {
                 Err(ProposeError::OutcomeUnknown { cause, unresolved: Unresolved { ticket } })
             }
@@ -167,7 +195,7 @@ impl Handle {
         let Command { caller, operations, .. } = command;
         self.node
             .queue
-            .push(Arc::clone(ticket), caller, operations, bytes)
+            .push(Arc::clone(ticket), None, caller, operations, bytes)
             .map_err(|refused| refused.unwrap_or_else(|| ProposeError::Stopped { reason: self.node.stop_reason() }))
     }
 
@@ -183,7 +211,7 @@ impl Handle {
 
     /// Reads the applied state of this node.
     pub fn state(&self) -> StateReader {
-        StateReader::new(Arc::clone(&self.node.shared))
+        self.node.reader()
     }
 
     /// What is applied from now on. See [`AppliedEvents`] for what to do about `Lagged`.
@@ -208,7 +236,7 @@ impl Handle {
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<MemberNumber> {
-        self.node.engine.get()?.leader()
+        self.node.leader()
     }
 
     /// Makes sure that this node leads and has applied everything that was committed before the call: what is read
@@ -314,6 +342,8 @@ fn refusal_name(error: &ProposeError) -> &'static str {
         ProposeError::Invalid(_) => "invalid",
         ProposeError::TooLarge { .. } => "too_large",
         ProposeError::NoSpace { .. } => "no_space",
+        ProposeError::RefusedByLeader { .. } => "refused_by_leader",
+        ProposeError::NotEverywhere { .. } => "not_everywhere",
         ProposeError::Stopped { .. } => "stopped",
         ProposeError::OutcomeUnknown { .. } => "outcome_unknown",
     }

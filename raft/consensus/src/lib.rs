@@ -26,7 +26,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ask;
+pub mod clock;
 pub mod config;
+pub mod contact;
+pub mod joining;
 pub mod limits;
 pub mod role;
 pub mod settings;
@@ -34,6 +38,7 @@ pub mod sources;
 pub mod transport;
 
 mod adapter;
+mod announcing;
 mod batch;
 mod batcher;
 mod compaction;
@@ -42,6 +47,8 @@ mod elections;
 mod engine;
 mod entries;
 mod events;
+mod everywhere;
+mod forwarding;
 mod founding;
 mod handle;
 mod health;
@@ -51,9 +58,14 @@ mod membership;
 mod network;
 mod node;
 mod origin;
+mod peer;
 mod proposal;
+mod questions;
 mod queue;
+mod raft_members;
 mod reader;
+mod reads;
+mod reports;
 mod runtime;
 mod snapshot;
 mod space;
@@ -64,15 +76,20 @@ mod testing;
 mod transfer;
 mod type_config;
 
-pub use config::{BatchLimits, Config, QueueLimits, SnapshotLimits};
+pub use ask::{AnswerFuture, Answerer, AskError, topics};
+pub use clock::{ClockStatus, ClockVerdict};
+pub use config::{Announcement, BatchLimits, Config, QueueLimits, SnapshotLimits};
+pub use contact::{Contact, MemberContact};
 pub use engine::EngineError;
 pub use events::AppliedEvents;
 pub use founding::{FoundError, Founded};
 pub use handle::{Handle, LinearizeError};
 pub use health::Health;
+pub use joining::{Admitted, FoundingAnswerer, FoundingStatus, JoinError, JoinRequest, KnownPeer};
 pub use membership::{MemberNode, MembershipError};
 pub use node::{Consensus, StartError};
 pub use proposal::{Applied, Proposal, ProposeError, Uncertainty, Unresolved};
+pub use raft_members::{MembershipChangeError, RaftMembers};
 pub use reader::{NotApplied, StateReader};
 pub use role::Role;
 pub use settings::Settings;

@@ -69,6 +69,9 @@ pub const SPACE_SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 /// The time that a stopping node gives the batches in flight.
 pub const DRAIN_TIME_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a stopping node waits for Raft to end, and for the log to be closed. A disk that has not answered by then hangs.
+pub const CLOSE_TIME_LIMIT: Duration = Duration::from_secs(5);
+
 /// Sequences of one origin that are open at a time: as many as the state keeps outcomes for one origin.
 pub const OPEN_SEQUENCES_MAX: usize = OUTCOMES_PER_ORIGIN;
 

@@ -1,81 +1,121 @@
 //! What openraft calls to reach other members.
 //!
-//! There is no peer service in this version: a Raft group has one voter, and openraft never calls a network for it. A
-//! call that is made all the same is answered at once with an error that says so; nothing is pretended.
+//! openraft sets the deadline of each call and drops it when that has passed; the line counts it then (SIM-09). A member
+//! that cannot be reached is tried again after 100 ms, not after openraft's 500 (`elections.md`, "Calls and traps").
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use openraft::{
     RaftNetwork, RaftNetworkFactory,
-    error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable},
+    error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable},
     network::{Backoff, RPCOption},
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
+use tokio::time::Instant;
 
 use crate::{
+    elections::Elections,
     membership::RaftNode,
+    peer::{Lane, Peers, calls::CallError, wire},
+    sources::Sources,
     type_config::{Snapshot, TypeConfig, Vote},
 };
 
 /// How long replication waits after an unreachable member, instead of openraft's 500 ms.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// A member cannot be reached because this version has no peer service.
-#[derive(Debug, thiserror::Error)]
-#[error("member {member} cannot be reached: this version runs a single voter and has no peer service")]
-pub(crate) struct NoPeerService {
-    member: u64,
+/// Makes clients; making one dials nobody.
+#[derive(Clone)]
+pub(crate) struct PeerNetworks {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) elections: Arc<Elections>,
+    pub(crate) sources: Sources,
 }
 
-/// Makes clients that reach nobody.
-#[derive(Debug, Default)]
-pub(crate) struct NoPeers;
-
-/// A client that reaches nobody.
-#[derive(Debug)]
-pub(crate) struct NoPeer {
+/// The way to one member.
+pub(crate) struct PeerNetwork {
     member: u64,
+    networks: PeerNetworks,
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = NoPeer;
+impl RaftNetworkFactory<TypeConfig> for PeerNetworks {
+    type Network = PeerNetwork;
 
-    async fn new_client(&mut self, target: u64, _node: &RaftNode) -> NoPeer {
-        NoPeer { member: target }
+    async fn new_client(&mut self, target: u64, _node: &RaftNode) -> PeerNetwork {
+        PeerNetwork { member: target, networks: self.clone() }
     }
 }
 
-impl NoPeer {
-    fn unreachable(&self) -> Unreachable {
-        Unreachable::new(&NoPeerService { member: self.member })
+impl PeerNetwork {
+    async fn append(
+        &self,
+        request: AppendEntriesRequest<TypeConfig>,
+        limit: Duration,
+    ) -> Result<AppendEntriesResponse<u64>, CallError> {
+        let peers = &self.networks.peers;
+        let sent = Instant::now();
+        let call = peers.call(self.member, Lane::Raft, limit, |mut client, sender| async move {
+            client.append_entries(wire::from_append(&request, sender)).await
+        });
+        let response = wire::to_append_response(&call.await?)?;
+        match response {
+            AppendEntriesResponse::HigherVote(_) => {}
+            AppendEntriesResponse::Success
+            | AppendEntriesResponse::PartialSuccess(_)
+            | AppendEntriesResponse::Conflict => self.networks.elections.acknowledged(self.member, sent),
+        }
+        Ok(response)
     }
 }
 
-impl RaftNetwork<TypeConfig> for NoPeer {
+/// An error as openraft wants it: it waits a little after what could not be reached, and not after what was slow.
+fn to_raft_error<E: std::error::Error>(error: &CallError) -> RPCError<u64, RaftNode, E> {
+    match error {
+        CallError::Deadline(_) | CallError::Bad(_) => NetworkError::new(error).into(),
+        CallError::NotAMember | CallError::Failed(_) => Unreachable::new(error).into(),
+    }
+}
+
+impl RaftNetwork<TypeConfig> for PeerNetwork {
     async fn append_entries(
         &mut self,
-        _request: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        request: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, RaftNode, RaftError<u64>>> {
-        Err(self.unreachable().into())
+        self.append(request, option.hard_ttl()).await.map_err(|error| to_raft_error(&error))
     }
 
     async fn vote(
         &mut self,
-        _request: VoteRequest<u64>,
-        _option: RPCOption,
+        request: VoteRequest<u64>,
+        option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, RaftNode, RaftError<u64>>> {
-        Err(self.unreachable().into())
+        let transfer = self.networks.elections.is_transfer(&request.vote);
+        let call =
+            self.networks.peers.call(self.member, Lane::Raft, option.hard_ttl(), |mut client, sender| async move {
+                client.vote(wire::from_vote_request(&request, transfer, sender)).await
+            });
+        let answered = call.await.and_then(|answer| Ok(wire::to_vote_response(&answer)?));
+        answered.map_err(|error| to_raft_error(&error))
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: Snapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
-        Err(self.unreachable().into())
+        let PeerNetworks { peers, sources, .. } = &self.networks;
+        let sending = peers.send_snapshot(self.member, vote, snapshot, sources);
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sending => match sent {
+                Ok(vote) => Ok(SnapshotResponse { vote }),
+                Err(error) => Err(Unreachable::new(&io::Error::other(error.reason().to_string())).into()),
+            },
+        }
     }
 
     fn backoff(&self) -> Backoff {

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use quorate_proto_identity::{MemberNumber, UnixMillis};
 use quorate_raft_machine::{Caller, Command, Operation, Origin};
 use quorate_raft_store::{
@@ -14,23 +14,33 @@ use quorate_raft_store::{
 };
 use tokio::{
     runtime,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
+    ask::Answerer,
+    clock::ClockStatus,
     config::Config,
+    contact::Contact,
     driver::{announce_stop, before_the_driver},
     engine::{Engine, EngineError, LogIs, Opened},
     handle::Handle,
-    limits::TRANSFER_BEFORE_STOP_LIMIT,
+    joining::{FirstPeers, FoundingAnswerer},
+    limits::{QUESTIONS_IN_FLIGHT_MAX, TRANSFER_BEFORE_STOP_LIMIT},
     origin::Sequences,
+    peer::{Peers, receiving::Intake},
     queue::{Job, Queue, queue},
-    reader::Shared,
+    reader::{Shared, StateReader},
+    reads::ReadRounds,
+    reports::Reports,
     role::Role,
     settings::Settings,
     sources::{Sources, WorkLost},
     space::{Limits, Space},
-    stop::StopCause,
+    stop::{StopCause, with_causes},
+    transport::Transport,
 };
 
 /// Starts consensus.
@@ -51,6 +61,12 @@ pub enum StartError {
     /// Log, snapshots or their content cannot be used.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The peer port cannot be opened: the address is in use, or is none of this host's.
+    #[error("the peer port cannot be opened")]
+    Listen {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The process is stopping already.
     #[error(transparent)]
     Lost(#[from] WorkLost),
@@ -80,6 +96,28 @@ pub(crate) struct Node {
     /// Tells this start of the process from every other.
     pub(crate) boot: u64,
     pub(crate) space: Arc<Space>,
+    /// The other members.
+    pub(crate) peers: Arc<Peers>,
+    /// Rounds of reading.
+    pub(crate) reads: ReadRounds,
+    /// What members have reported.
+    pub(crate) reports: Reports,
+    /// Whether this member is connected.
+    pub(crate) contact: watch::Sender<Contact>,
+    /// How its clock stands.
+    pub(crate) clock: watch::Sender<ClockStatus>,
+    /// Who answers other members' questions.
+    pub(crate) answerer: RwLock<Option<Arc<dyn Answerer>>>,
+    /// How many questions may be worked on.
+    pub(crate) questions: Arc<Semaphore>,
+    /// Who answers nodes that are founded together.
+    pub(crate) founding_answerer: RwLock<Option<Arc<dyn FoundingAnswerer>>>,
+    /// Takes snapshots from leaders.
+    pub(crate) intake: Intake,
+    /// Turns true when peers are answered no more.
+    pub(crate) ended: watch::Sender<bool>,
+    /// Serves the peer port.
+    pub(crate) server: Mutex<Option<JoinHandle<()>>>,
     /// Raft, once this node belongs to a cluster.
     pub(crate) engine: OnceLock<Engine>,
     /// The node's directory; its lock is held as long as it is here. Whoever founds or stops holds the mutex.
@@ -88,7 +126,8 @@ pub(crate) struct Node {
 
 impl Consensus {
     /// Opens the node's directory and, when this node belongs to a cluster, its log and snapshots; the state is then at
-    /// what the log knows to be committed. On an empty directory it waits to be founded.
+    /// what the log knows to be committed. On an empty directory it waits to be founded, or to join. The peer port is open
+    /// from here on.
     ///
     /// After a crash more may be committed than the log knows. Whoever must not act on an older state waits for
     /// [`Role::Leader`] or [`Handle::ensure_linearizable`]: both stand for everything that was acknowledged before.
@@ -96,11 +135,16 @@ impl Consensus {
     /// # Errors
     ///
     /// [`StartError`].
-    pub async fn start(mut config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<Handle, StartError> {
+    pub async fn start(
+        mut config: Config,
+        sources: Sources,
+        disk: Arc<dyn Disk>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Handle, StartError> {
         crate::telemetry::describe();
         config.batch = config.batch.bounded();
         let runtime = config.runtime.clone();
-        on_runtime(&runtime, start(config, sources, disk)).await?
+        on_runtime(&runtime, start(config, sources, disk, transport)).await?
     }
 }
 
@@ -112,7 +156,12 @@ pub(crate) async fn on_runtime<T: Send + 'static>(
     runtime.spawn(work).await.map_err(|_lost| WorkLost)
 }
 
-async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<Handle, StartError> {
+async fn start(
+    config: Config,
+    sources: Sources,
+    disk: Arc<dyn Disk>,
+    transport: Arc<dyn Transport>,
+) -> Result<Handle, StartError> {
     let path = config.data_dir.clone();
     let opening = Arc::clone(&disk);
     let directory = sources
@@ -122,8 +171,26 @@ async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<
         .await??;
     let stage = directory.stage();
     let places = Places { log: directory.log_directory(), snapshots: directory.snapshot_directory() };
+    let first_peers = first_peers(&directory, stage);
     let (queue, jobs) = queue(config.queue);
+    let shared = Shared::new();
+    if let Some(first) = &first_peers {
+        shared.roster.begin_with(first.epoch, &first.peers);
+    }
+    // The port last of what can fail without a trace, and before anything is served.
+    let incoming = transport.listen().await.map_err(|source| StartError::Listen { source })?;
     let node = Arc::new(Node {
+        peers: Peers::new(transport, Arc::clone(&shared.roster)),
+        reads: ReadRounds::default(),
+        reports: Reports::default(),
+        contact: watch::Sender::new(Contact::CutOff { since: Instant::now() }),
+        clock: watch::Sender::new(ClockStatus::default()),
+        answerer: RwLock::new(None),
+        questions: Arc::new(Semaphore::new(QUESTIONS_IN_FLIGHT_MAX)),
+        founding_answerer: RwLock::new(None),
+        intake: Intake::default(),
+        ended: watch::Sender::new(false),
+        server: Mutex::new(None),
         space: Space::new(
             Arc::clone(&disk),
             config.data_dir.clone(),
@@ -131,7 +198,7 @@ async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<
         ),
         boot: sources.random_u64(),
         stop: StopCause::default(),
-        shared: Shared::new(),
+        shared,
         role: before_the_driver(),
         closing: watch::Sender::new(false),
         queue,
@@ -146,17 +213,37 @@ async fn start(config: Config, sources: Sources, disk: Arc<dyn Disk>) -> Result<
     });
     node.space.look(&node.sources).await;
     match stage {
-        Stage::Empty | Stage::Founding(_) => {}
+        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) => {}
         Stage::Member(identity) => {
             let member = MemberNumber::new(identity.member).ok_or(EngineError::NoNumber)?;
             let opened = Opened::open(&node, identity, LogIs::There).await?;
             node.serve(opened, member);
         }
     }
+    *node.server.lock() = Some(tokio::spawn(crate::peer::server::serve(Arc::clone(&node), incoming)));
     Ok(Handle::new(node))
 }
 
+/// Whom a newcomer was told of. It counts until the state says more, so that a damaged file keeps no member from starting.
+fn first_peers(directory: &NodeDirectory, stage: Stage) -> Option<FirstPeers> {
+    match stage {
+        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) => None,
+        Stage::Member(_) => match directory.first_peers() {
+            Ok(bytes) => FirstPeers::decode(&bytes?),
+            Err(error) => {
+                tracing::warn!(error = %with_causes(&error), "whom this node was told of when it joined is not known");
+                None
+            }
+        },
+    }
+}
+
 impl Node {
+    /// A reader of the applied state.
+    pub(crate) fn reader(&self) -> StateReader {
+        StateReader::new(Arc::clone(&self.shared))
+    }
+
     /// Starts the tasks of an opened Raft. Does nothing when one runs already.
     pub(crate) fn serve(self: &Arc<Self>, opened: Opened, member: MemberNumber) -> bool {
         let Some(jobs) = self.jobs.lock().take() else { return false };
@@ -201,13 +288,21 @@ impl Node {
             if directory.is_none() {
                 return;
             }
-            if let Some(engine) = node.engine.get() {
-                engine.stop(&node).await;
+            let closed = match node.engine.get() {
+                Some(engine) => engine.stop(&node).await,
+                None => true,
+            };
+            node.ended.send_replace(true);
+            if let Some(server) = node.server.lock().take() {
+                server.abort();
             }
             node.stop.record_end("consensus was shut down");
             announce_stop(&node.role, node.stop_reason());
-            // The lock on the directory goes last: whoever gets it finds everything closed.
-            *directory = None;
+            // The lock on the directory goes last: whoever gets it finds everything closed. Where the disk hangs it is kept
+            // until the process ends, since the log's writer may still wake up.
+            if closed {
+                *directory = None;
+            }
         });
         if stopping.await.is_err() {
             tracing::warn!("the runtime of consensus was gone before consensus was shut down");

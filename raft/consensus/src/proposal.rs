@@ -76,7 +76,8 @@ pub enum Uncertainty {
 
 /// Why a proposal was not applied, or is not known to be.
 ///
-/// All but [`OutcomeUnknown`](Self::OutcomeUnknown) mean that nothing was done and nothing will be.
+/// All but [`OutcomeUnknown`](Self::OutcomeUnknown) and [`NotEverywhere`](Self::NotEverywhere) mean that nothing was done
+/// and nothing will be.
 #[derive(Debug, thiserror::Error)]
 pub enum ProposeError {
     /// This node belongs to no cluster yet: found one (`quorate cluster init`) or join one.
@@ -116,10 +117,26 @@ pub enum ProposeError {
         /// Bytes that proposals of this kind leave free.
         reserve: u64,
     },
+    /// The leader does not take the command: its disk is nearly full, or it cannot read what a newer node sent.
+    #[error("the leader refused the command: {reason}")]
+    RefusedByLeader {
+        /// What it said.
+        reason: Arc<str>,
+    },
     /// Consensus has ended on this node until it is started again.
     #[error("consensus has ended on this node: {reason}")]
     Stopped {
         /// What ended it.
+        reason: Arc<str>,
+    },
+    /// It is applied on this node, and takes rights away, but not every connected member is known to have applied it
+    /// (design section 2, property 5). Where it is not applied, what was withdrawn may be used a little longer: until the
+    /// member is connected again, or its issuing certificate ends.
+    #[error("it is done, but not every connected member is known to have applied it: {reason}")]
+    NotEverywhere {
+        /// What was done.
+        applied: Applied,
+        /// Why it is not known.
         reason: Arc<str>,
     },
     /// The command may have been applied, or may be later. Only its origin can repeat it safely (ELE-08).
@@ -141,6 +158,8 @@ impl ProposeError {
             | Self::Invalid(_)
             | Self::TooLarge { .. }
             | Self::NoSpace { .. }
+            | Self::RefusedByLeader { .. }
+            | Self::NotEverywhere { .. }
             | Self::Stopped { .. }
             | Self::OutcomeUnknown { .. } => false,
         }

@@ -65,12 +65,16 @@ pub(crate) enum Answer {
     Unknown(Uncertainty),
     /// Refused before it was in the log.
     Refused(ProposeError),
+    /// Another member forwarded it, and this node does not lead: not in the log by this offer.
+    NotLeader,
 }
 
 /// One waiting proposal.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) ticket: Arc<Ticket>,
+    /// Where it comes from when another member forwarded it; it is never forwarded again.
+    pub(crate) forwarded: Option<Origin>,
     pub(crate) caller: Caller,
     pub(crate) operations: Vec<Operation>,
     pub(crate) answer: oneshot::Sender<Answer>,
@@ -102,6 +106,7 @@ impl Queue {
     pub(crate) fn push(
         &self,
         ticket: Arc<Ticket>,
+        forwarded: Option<Origin>,
         caller: Caller,
         operations: Vec<Operation>,
         bytes: usize,
@@ -111,7 +116,7 @@ impl Queue {
         let permits = u32::try_from(bytes).map_err(|_too_many| overloaded())?;
         let share = Arc::clone(&self.bytes).try_acquire_many_owned(permits).map_err(|_no_room| overloaded())?;
         let (answer, receiver) = oneshot::channel();
-        match self.jobs.try_send(Job { ticket, caller, operations, answer, share }) {
+        match self.jobs.try_send(Job { ticket, forwarded, caller, operations, answer, share }) {
             Ok(()) => Ok(receiver),
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(None),
@@ -155,8 +160,9 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_proposals_and_in_bytes() {
-        let push =
-            |queue: &Queue, bytes| queue.push(Arc::new(Ticket::default()), Caller::node(), Vec::new(), bytes).map(drop);
+        let push = |queue: &Queue, bytes| {
+            queue.push(Arc::new(Ticket::default()), None, Caller::node(), Vec::new(), bytes).map(drop)
+        };
         let (by_count, _jobs) = queue(QueueLimits { proposals: 2, bytes: 100 });
         assert!(push(&by_count, 1).is_ok());
         assert!(push(&by_count, 1).is_ok());

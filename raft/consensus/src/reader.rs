@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     events::AppliedEvents,
     limits::EVENTS_KEPT,
+    peer::roster::Roster,
     type_config::{LogId, StoredMembership},
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     /// The index of the last applied entry, told after its events.
     pub(crate) index: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<Arc<AppliedEvents>>,
+    /// Who the members are, by what is applied.
+    pub(crate) roster: Arc<Roster>,
 }
 
 impl Shared {
@@ -46,6 +49,7 @@ impl Shared {
             applied: RwLock::new(AppliedState::default()),
             index: watch::Sender::new(0),
             events: broadcast::Sender::new(EVENTS_KEPT),
+            roster: Roster::new(),
         })
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   build:    read lock ─► view (cheap) ─► lock free again ─► chunks ─► store: written, synced, renamed ─► older ones go
 //!   load:     store ─► chunks, each checked ─► state
-//!   install:  a finished file of the store ─► state, beside the one that is read ─► swapped under one lock
+//!   receive:  chunks from a leader ─► file and state at once, both checked ─► durable
+//!   install:  a received file and its state ─► swapped for the one that is read, under one lock
 //! ```
 //!
 //! What is written runs behind the Blocking seam, and no commit waits for it: the view shares what it shows with the
@@ -17,7 +18,7 @@ use quorate_raft_machine::{SnapshotReader, StateView};
 use quorate_raft_store::{
     LogId as StoredLogId, WalIdentity,
     disk::Disk,
-    snapshot::{Snapshot as StoredSnapshot, SnapshotError, SnapshotMeta as StoredMeta, SnapshotStore},
+    snapshot::{Snapshot as StoredSnapshot, SnapshotError, SnapshotMeta as StoredMeta, SnapshotStore, SnapshotWriter},
 };
 use tokio::time::Instant;
 
@@ -35,6 +36,8 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SnapshotData {
     stored: Option<StoredSnapshot>,
+    /// What was read from it while it was received, until it is installed.
+    read: Option<Arc<Mutex<Option<AppliedState>>>>,
 }
 
 impl SnapshotData {
@@ -45,7 +48,57 @@ impl SnapshotData {
 
     /// A file of the store that is whole and durable.
     pub(crate) fn stored(snapshot: StoredSnapshot) -> Self {
-        Self { stored: Some(snapshot) }
+        Self { stored: Some(snapshot), read: None }
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> Option<&StoredSnapshot> {
+        self.stored.as_ref()
+    }
+}
+
+/// A snapshot that comes in, chunk by chunk: written and read at once, so that nothing that cannot be read ever gets the
+/// name of a snapshot (ATK-28). Dropped before its end, it leaves nothing.
+pub(crate) struct Receiving {
+    writer: SnapshotWriter,
+    reader: SnapshotReader,
+    membership: StoredMembership,
+    last: Option<LogId>,
+    index: u64,
+}
+
+/// What was received is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReceiveError {
+    /// It cannot be stored, or is not what was announced.
+    #[error(transparent)]
+    Stored(#[from] SnapshotError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] LoadError),
+}
+
+impl Receiving {
+    /// Takes a chunk. Blocks.
+    pub(crate) fn take(&mut self, chunk: &[u8]) -> Result<(), ReceiveError> {
+        let index = self.index;
+        self.reader.push(chunk).map_err(|source| LoadError::State { index, source })?;
+        self.writer.write(chunk)?;
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.writer.bytes()
+    }
+
+    /// Everything is here: it becomes durable if it is whole and has the digest that was announced. Blocks.
+    pub(crate) fn finish(self, digest: [u8; 32]) -> Result<SnapshotData, ReceiveError> {
+        let index = self.index;
+        let state = self.reader.finish().map_err(|source| LoadError::State { index, source })?;
+        let stored = self.writer.finish(Some(digest))?;
+        let read = AppliedState { state, last_applied: self.last, membership: self.membership };
+        Ok(SnapshotData { stored: Some(stored), read: Some(Arc::new(Mutex::new(Some(read)))) })
     }
 }
 
@@ -92,6 +145,19 @@ impl Snapshots {
         let newest = store.choose(purged)?;
         let loaded = newest.as_ref().map(load).transpose()?;
         Ok((Self { store, newest: Arc::new(Mutex::new(newest)) }, loaded))
+    }
+
+    /// Begins to take a snapshot from a leader. Blocks.
+    pub(crate) fn receive(&self, meta: &StoredMeta) -> Result<Receiving, ReceiveError> {
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let membership = decode_stored(&meta.membership).map_err(|source| LoadError::Membership { index, source })?;
+        Ok(Receiving {
+            writer: self.store.begin(meta)?,
+            reader: SnapshotReader::new(),
+            membership,
+            last: meta.last_log_id.map(to_raft),
+            index,
+        })
     }
 
     /// The newest snapshot, as openraft wants it.
@@ -249,11 +315,17 @@ pub(crate) async fn install(adapter: &Adapter, meta: &SnapshotMeta, data: Snapsh
     if stored.meta().last_log_id.map(to_raft) != meta.last_log_id {
         return Err(failed(adapter, "installed", "the file holds another log index than was announced"));
     }
-    let reading = stored.clone();
-    let loaded = match adapter.sources.run_blocking(move || load(&reading)).await {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(error)) => return Err(failed(adapter, "installed", &with_causes(&error))),
-        Err(lost) => return Err(failed(adapter, "installed", &lost.to_string())),
+    let read = data.read.and_then(|read| read.lock().take());
+    let loaded = match read {
+        Some(read) => read,
+        None => {
+            let reading = stored.clone();
+            match adapter.sources.run_blocking(move || load(&reading)).await {
+                Ok(Ok(loaded)) => loaded,
+                Ok(Err(error)) => return Err(failed(adapter, "installed", &with_causes(&error))),
+                Err(lost) => return Err(failed(adapter, "installed", &lost.to_string())),
+            }
+        }
     };
     let index = loaded.last_applied.map_or(0, |id| id.index);
     let old = std::mem::replace(&mut *adapter.shared.applied.write(), loaded);

@@ -47,6 +47,10 @@ pub trait Observer: Send + Sync + 'static {
     /// The node's role changed.
     fn role(&self, _role: &Role) {}
 
+    /// This voter granted another member its vote of this term, and is about to tell it. From here on it must never grant a
+    /// lower one (INV-04).
+    fn granted_vote(&self, _term: u64, _member: u64) {}
+
     /// A log entry was applied. `commands` counts the commands in it, none for entries of Raft's own.
     fn applied(&self, _log_index: u64, _commands: usize) {}
 

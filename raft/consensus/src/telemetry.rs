@@ -9,6 +9,7 @@ const TERM: &str = "quorate_consensus_term";
 const APPLIED_INDEX: &str = "quorate_consensus_applied_index";
 const COMMITTED_INDEX: &str = "quorate_consensus_committed_index";
 const LOG_BYTES: &str = "quorate_consensus_log_bytes";
+const LOG_SYNCS_TOTAL: &str = "quorate_consensus_log_syncs_total";
 const FREE_SPACE_BYTES: &str = "quorate_consensus_free_space_bytes";
 const QUEUED_PROPOSALS: &str = "quorate_consensus_queued_proposals";
 const COMMANDS_TOTAL: &str = "quorate_consensus_commands_total";
@@ -27,6 +28,7 @@ pub(crate) fn describe() {
     describe_gauge!(APPLIED_INDEX, "Log index of the last entry applied on this node");
     describe_gauge!(COMMITTED_INDEX, "Log index of the last entry that this node knows to be committed");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Bytes of log entries that are not purged");
+    describe_counter!(LOG_SYNCS_TOTAL, "Times the log was synced");
     describe_gauge!(FREE_SPACE_BYTES, Unit::Bytes, "Free bytes on the file system of the log");
     describe_gauge!(QUEUED_PROPOSALS, "Proposals that wait for a batch");
     describe_counter!(COMMANDS_TOTAL, "Commands given to Raft by this node");
@@ -55,9 +57,10 @@ pub(crate) fn applied(index: u64) {
 }
 
 /// Figures that are sampled.
-pub(crate) fn sample(committed: u64, log_bytes: u64, queued: usize) {
+pub(crate) fn sample(committed: u64, log_bytes: u64, log_syncs: u64, queued: usize) {
     gauge!(COMMITTED_INDEX).set(to_f64(committed));
     gauge!(LOG_BYTES).set(to_f64(log_bytes));
+    counter!(LOG_SYNCS_TOTAL).absolute(log_syncs);
     gauge!(QUEUED_PROPOSALS).set(to_f64(queued as u64));
 }
 

@@ -115,7 +115,7 @@ impl World {
         let runtime = runtime::Handle::current();
         let sources = Sources::new(clock.clone(), SystemEntropy::new(), BlockingPool::new(runtime.clone()));
         let config = Config::new(&data, runtime);
-        let handle = Consensus::start(config, sources.clone(), Arc::new(RealDisk)).await.unwrap();
+        let handle = Consensus::start(config, sources.clone(), Arc::new(RealDisk), Arc::new(quorate_raft_consensus::transport::NoTransport)).await.unwrap();
         let custody: Arc<dyn KeyCustody> = Arc::new(FileCustody::open(&data, None, WhenMissing::Make).unwrap());
         let keys = WatchedKeys::default();
         let system = System::start(dependencies(&directory, &handle, &sources, &keys, &custody, &settings));
@@ -207,7 +207,8 @@ fn dependencies(
         keys: Arc::new(keys.clone()),
         custody: Arc::clone(custody),
         name: node_name(),
-        ledger_dir: directory.path().join("data").join("ledger"),
+        ledger_dir: Some(directory.path().join("data").join("ledger")),
+        answerer: None,
         settings: settings.clone(),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use self::world::World;
-use crate::{role::Role, settings::Settings};
+use crate::{log_id::vote_for_nobody, role::Role, settings::Settings};
 
 const SITE: &Settings = &Settings::SITE;
 
@@ -45,6 +45,41 @@ async fn all_members_started_at_once_elect_a_leader_within_a_second_ele_05() {
         assert_eq!(new, term + 1, "one election, with seed {seed}");
         world.agrees().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_members_started_at_once_at_a_distance_split_no_votes_ele_05() {
+    for seed in 0..10 {
+        let distance = &Settings::DISTANCE;
+        let mut world = World::founded_at_a_distance(5, distance, Duration::from_millis(75), seed * 100).await;
+        let (_, term) = world.leader().await;
+        let mut disks = Vec::new();
+        for number in 1..=5 {
+            disks.push((number, world.kill(number).await));
+        }
+        for (number, disk) in disks {
+            world.start(number, disk, false).await;
+        }
+        let votes = world.links.votes();
+        let (_, new) = world.leader().await;
+        assert_eq!((new, world.links.votes() - votes), (term + 1, 4), "one election, with seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_behind_the_voters_needs_one_election_ele_06() {
+    let mut world = World::founded(3, SITE, 20).await;
+    let (leader, term) = world.leader().await;
+    world.agrees().await;
+    let others: Vec<u64> = world.members.keys().copied().filter(|number| *number != leader).collect();
+    let [candidate, voter] = others[..] else { panic!("{others:?}") };
+    world.members[&voter].elections.set_clock_is_fit(false);
+    world.kill(leader).await;
+    sleep(SITE.election_timeout_max * 2).await;
+    assert!(world.raft(voter).vote(vote_for_nobody(term + 5)).await.unwrap().vote_granted);
+    let votes = world.links.votes();
+    assert_eq!(world.leader_after(term).await, (candidate, term + 6));
+    assert_eq!(world.links.votes() - votes, 2, "one Vote for each of the others");
 }
 
 #[tokio::test(start_paused = true)]

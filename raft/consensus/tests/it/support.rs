@@ -123,7 +123,8 @@ impl TestNode {
     /// A node on whatever is on this disk.
     pub(crate) async fn start(disk: SimulatedDisk, config: Config) -> Self {
         let clock = TestClock::new();
-        let handle = Consensus::start(config, sources(&clock), Arc::new(disk.clone())).await.unwrap();
+        let handle =
+            Consensus::start(config, sources(&clock), Arc::new(disk.clone()), Arc::new(NoTransport)).await.unwrap();
         Self { disk, clock, handle }
     }
 

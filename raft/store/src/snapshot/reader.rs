@@ -61,6 +61,12 @@ impl Snapshot {
         self.trailer.bytes
     }
 
+    /// Chunks of content.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        u64::from(self.trailer.count)
+    }
+
     /// SHA-256 of the content, the same on every member however it was cut into chunks.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {

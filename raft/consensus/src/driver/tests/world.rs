@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     adapter::Adapter,
     batch::Batch,
-    batcher::slots,
+    batcher::new_slots,
     driver::{Driver, before_the_driver},
     elections::{Elections, Electorate, ElectorateFuture, PreVoteAnswer},
     engine::raft_config,
@@ -336,7 +336,7 @@ impl World {
         };
         let driver = tokio::spawn(driver.run());
         self.links.inner.lock().ends.insert(number, End { raft: raft.clone(), elections: Arc::clone(&elections) });
-        let slots = slots();
+        let slots = new_slots();
         let member = Member { raft, elections, role, adapter, disk, slots, electorate, wal, driver };
         self.members.insert(number, member);
     }
