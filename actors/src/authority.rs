@@ -6,17 +6,19 @@
 //! `apply`, so a leader that was replaced in the middle of one neither skips nor repeats it.
 //!
 //! ```text
-//!   issuer (this node; later peers) ── request: CSR, first CRL ──> sign with the active root ──> RecordIssuingCertificate
-//!   clock, set from the state ──────────────────────────────────> what is due? ──> prepare, activate, prune
+//!   issuers of all members ── request: CSR, first CRL ──> sign with the active root ──> RecordIssuingCertificate
+//!   clock, set from the state ──> what is due? ──> prepare; gate, then activate; prune
 //! ```
 //!
 //! Roots are opened for a signature and wiped after it; no key is kept open here.
 
 mod documents;
 pub mod founding;
+mod gate;
 mod issuing;
 mod rotation;
 mod schedule;
+mod sealing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +33,9 @@ use tokio::{
 
 pub use documents::DocumentError;
 pub(crate) use documents::{Workshop, first_crl, own_context};
-pub(crate) use issuing::{IssuingError, IssuingRequest, Requests, sign_and_record};
+pub(crate) use gate::Gate;
+pub(crate) use issuing::{IssuingError, IssuingRequest, confirm_office, propose, sign_and_record};
+pub(crate) use sealing::{SealTo, seal_lacking};
 
 use crate::{
     events,
@@ -42,6 +46,10 @@ use crate::{
 
 /// How many requests may wait: two from each of the most members that a cluster has.
 pub(crate) const AUTHORITY_MAILBOX_LIMIT: usize = 2048;
+
+/// How long a member's request for an issuing certificate may take, there and back: a read-index round, a signature and a
+/// proposal are milliseconds. A leader that does not answer for so long is about to be replaced.
+pub(crate) const ISSUE_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a proposal or a read-index round of the authority may take.
 pub(crate) const STEP_TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -82,8 +90,8 @@ pub(crate) struct AuthorityArguments {
     pub(crate) handle: Handle,
     pub(crate) own: Arc<Own>,
     pub(crate) workshop: Workshop,
-    /// The newest request of each member, for certificates under a root that is activated; outlives a restart.
-    pub(crate) requests: Arc<Requests>,
+    /// What activations wait for; outlives a restart.
+    pub(crate) gate: Arc<Gate>,
     /// The streams that an authority must have reached before it signs.
     pub(crate) streams: OpenStreams,
     pub(crate) address: Address<AuthorityMessage>,
@@ -96,6 +104,8 @@ pub(crate) struct AuthorityState {
     /// Doing what is due; one at a time.
     rotating: bool,
     failures: u32,
+    /// What was last told of an activation that waits.
+    told_shut: Option<gate::GateShut>,
     alarm: Option<(Instant, AbortHandle)>,
     /// Signatures, rotation, alarms and listeners; they die with the actor.
     tasks: JoinSet<()>,
@@ -113,8 +123,16 @@ impl Actor for AuthorityActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut tasks = JoinSet::new();
         tasks.spawn(events::forward(arguments.handle.events(), arguments.address.clone(), |_| AuthorityMessage::News));
-        tasks.spawn(follow_role(myself, arguments.handle.role()));
-        Ok(AuthorityState { arguments, leader: Err(None), rotating: false, failures: 0, alarm: None, tasks })
+        tasks.spawn(events::follow(arguments.handle.role(), myself, AuthorityMessage::Role));
+        Ok(AuthorityState {
+            arguments,
+            leader: Err(None),
+            rotating: false,
+            failures: 0,
+            told_shut: None,
+            alarm: None,
+            tasks,
+        })
     }
 
     async fn handle(
@@ -141,7 +159,10 @@ impl Actor for AuthorityActor {
                     Err(leader) => drop(reply.send(Err(IssuingError::NotLeader { leader }))),
                 }
             }
-            AuthorityMessage::News => state.set_alarm(&myself),
+            AuthorityMessage::News => {
+                state.look_at_gate();
+                state.set_alarm(&myself);
+            }
             AuthorityMessage::Role(role) => state.role(&myself, &role),
             AuthorityMessage::Wake => state.rotate(&myself),
             AuthorityMessage::Rotated(result) => state.rotated(&myself, result),
@@ -154,7 +175,14 @@ impl AuthorityState {
     fn role(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>, role: &Role) {
         self.leader = office(role);
         self.failures = 0;
+        self.look_at_gate();
         self.rotate(myself);
+    }
+
+    /// Takes note of authorities that are prepared, as soon as they are.
+    fn look_at_gate(&self) {
+        let gate = &self.arguments.gate;
+        self.arguments.handle.state().read_at(|applied_index, state| gate.look(applied_index, state));
     }
 
     /// Does what is due, if this node leads and is not at it already.
@@ -177,7 +205,18 @@ impl AuthorityState {
     fn rotated(&mut self, myself: &ActorRef<Envelope<AuthorityMessage>>, result: Result<(), rotation::RotationError>) {
         self.rotating = false;
         match result {
-            Ok(()) => self.failures = 0,
+            Ok(()) => {
+                self.failures = 0;
+                self.told_shut = None;
+            }
+            Err(rotation::RotationError::Gate(shut)) => {
+                // No failure: whoever is waited for has not come yet. It is told once, and when somebody else is.
+                self.failures = 1;
+                if self.leader.is_ok() && self.told_shut.as_ref() != Some(&shut) {
+                    tracing::warn!(reason = %shut, "an activation waits");
+                    self.told_shut = Some(shut);
+                }
+            }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.leader.is_ok() {
@@ -238,14 +277,5 @@ pub(crate) fn office(role: &Role) -> Result<(), Option<MemberNumber>> {
         Role::Leader { .. } => Ok(()),
         Role::Follower { leader } | Role::Learner { leader } => Err(*leader),
         Role::Unfounded | Role::Candidate | Role::Stopped { .. } => Err(None),
-    }
-}
-
-async fn follow_role(myself: ActorRef<Envelope<AuthorityMessage>>, mut role: tokio::sync::watch::Receiver<Role>) {
-    loop {
-        let now = role.borrow_and_update().clone();
-        if myself.send_message(Envelope::own(AuthorityMessage::Role(now))).is_err() || role.changed().await.is_err() {
-            return;
-        }
     }
 }

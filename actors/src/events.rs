@@ -7,9 +7,13 @@
 use std::sync::Arc;
 
 use quorate_raft_consensus::AppliedEvents;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use ractor::ActorRef;
+use tokio::sync::{
+    broadcast::{Receiver, error::RecvError},
+    watch,
+};
 
-use crate::mailbox::Address;
+use crate::mailbox::{Address, Envelope};
 
 /// What an actor hears.
 #[derive(Debug, Clone)]
@@ -39,5 +43,23 @@ pub(crate) async fn forward<M: Send + 'static>(
         };
         // An actor that is gone takes this task with it; until then there is nobody to tell.
         let _ = to.send(message(news)).await;
+    }
+}
+
+/// Tells an actor the newest value of what is watched, as it is now and after each change, until either is gone. Values
+/// that come faster than they are told are passed over, so nothing piles up.
+pub(crate) async fn follow<T, M>(
+    mut watched: watch::Receiver<T>,
+    to: ActorRef<Envelope<M>>,
+    message: impl Fn(T) -> M + Send + 'static,
+) where
+    T: Clone + Send + Sync + 'static,
+    M: Send + 'static,
+{
+    loop {
+        let now = watched.borrow_and_update().clone();
+        if to.send_message(Envelope::own(message(now))).is_err() || watched.changed().await.is_err() {
+            return;
+        }
     }
 }

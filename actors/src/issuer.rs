@@ -16,6 +16,7 @@ pub(crate) mod lease;
 pub(crate) mod minter;
 pub(crate) mod renewal;
 mod request;
+mod surroundings;
 pub(crate) mod svid;
 pub(crate) mod svids;
 pub(crate) mod tokens;
@@ -30,19 +31,18 @@ use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber
 use quorate_raft_consensus::{Handle, Role};
 use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{
-    sync::watch,
-    task::{AbortHandle, JoinSet},
-};
+use tokio::task::{AbortHandle, JoinSet};
 
 use self::{
-    asking::{AskError, PrepareError, Prepared},
+    asking::{AskError, Asked, PrepareError, Prepared},
     lease::{IssuanceStatus, Lease},
     request::{Asking, Step, next_step},
+    surroundings::Surroundings,
     tokens::TokenKey,
 };
 use crate::{
-    authority::{AuthorityMessage, Workshop, office, own_context},
+    authority::{Workshop, office, own_context},
+    errors::with_causes,
     events::{self, News},
     keys::{CustodyError, open_key},
     mailbox::{Address, Envelope, Outcome},
@@ -60,6 +60,16 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often unused SVIDs are let go of, in milliseconds.
 const SWEEP_EVERY_MILLIS: i64 = 60_000;
 
+/// How long a request is sent again before another key is made, in milliseconds: through an election, and much shorter than
+/// the CRL that goes with it is valid.
+const ASKED_KEPT_MILLIS: i64 = 60_000;
+
+/// Tenths that are left of a certificate at its beginning.
+const NEW_TENTHS: i64 = 10;
+
+/// From how many tenths on the end of a lease is told: at five of them half is gone, and a renewal was due.
+const TENTHS_TOLD_FROM: i64 = 6;
+
 /// Wait after the token key could not be opened, in milliseconds: a key service may be away for a moment.
 const OPEN_WAIT_MILLIS: i64 = 1000;
 
@@ -69,6 +79,10 @@ pub(crate) enum IssuerMessage {
     News(News),
     /// The time has come to look.
     Wake,
+    /// Who leads has changed, or is told for the first time.
+    Role(Role),
+    /// Whether this node's clock may be trusted, and whether it is connected.
+    Surroundings(Surroundings),
     /// A key and what is to be sent for it are made, or not.
     Prepared(Result<Prepared, PrepareError>),
     /// A request was answered: its certificate is recorded and applied here, or not.
@@ -99,7 +113,6 @@ pub(crate) struct IssuerArguments {
     pub(crate) handle: Handle,
     pub(crate) core: Arc<Core>,
     pub(crate) workshop: Workshop,
-    pub(crate) authority: Address<AuthorityMessage>,
     pub(crate) address: Address<IssuerMessage>,
 }
 
@@ -109,8 +122,15 @@ pub(crate) struct IssuerState {
     /// Keys that this process made and whose certificates may still be good or still come.
     keys: HashMap<AuthorityId, PrivateKey>,
     asking: Asking,
-    /// The key whose certificate is being asked for.
-    asked: Option<AuthorityId>,
+    /// What was asked for and has not come: asked for again, with the same key, when asking failed.
+    asked: Option<Asked>,
+    /// The request that is on its way.
+    request: Option<AbortHandle>,
+    /// Whether this node leads, or who does.
+    office: Result<(), Option<MemberNumber>>,
+    surroundings: Surroundings,
+    /// Tenths of the lease's life that were left when it was last warned of its end.
+    tenths_told: i64,
     /// Why the last thing failed that must succeed before this node can sign.
     trouble: Option<Arc<str>>,
     opening: Option<AuthorityId>,
@@ -136,17 +156,21 @@ impl Actor for IssuerActor {
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut tasks = JoinSet::new();
         tasks.spawn(events::forward(arguments.handle.events(), arguments.address.clone(), IssuerMessage::News));
-        tasks.spawn(wake_on_roles(myself.clone(), arguments.handle.role()));
+        tasks.spawn(events::follow(arguments.handle.role(), myself.clone(), IssuerMessage::Role));
+        tasks.spawn(surroundings::watch(arguments.handle.clone(), myself));
         // An issuer that is started again finds the key of the lease where the one before left it.
         let held = arguments.core.leases.held();
         let keys = held.iter().map(|lease| (lease.key_id.clone(), lease.issuer().key().clone())).collect();
         let swept_at = arguments.core.sources.now();
-        drop(myself.send_message(Envelope::own(IssuerMessage::Wake)));
         Ok(IssuerState {
             arguments,
             keys,
             asking: Asking::default(),
             asked: None,
+            request: None,
+            office: Err(None),
+            surroundings: Surroundings::default(),
+            tenths_told: NEW_TENTHS,
             trouble: None,
             opening: None,
             withdrawn: BTreeSet::new(),
@@ -168,7 +192,13 @@ impl Actor for IssuerActor {
         match message {
             IssuerMessage::News(news) if !state.concerns(&news) => return Ok(()),
             IssuerMessage::News(_) | IssuerMessage::Wake => {}
-            IssuerMessage::Prepared(Ok(prepared)) => state.ask(&myself, prepared),
+            IssuerMessage::Role(role) => state.role(&role),
+            IssuerMessage::Surroundings(surroundings) => state.surroundings(surroundings),
+            IssuerMessage::Prepared(Ok(Prepared { key, asked })) => {
+                // The key is known before the answer comes, because the log may be faster than the answer.
+                state.keys.insert(asked.key_id.clone(), key);
+                state.ask(&myself, asked);
+            }
             IssuerMessage::Prepared(Err(error)) => state.failed(&error, false),
             IssuerMessage::Answered(Ok(())) => {
                 metrics::issuing_request("recorded");
@@ -194,7 +224,15 @@ impl IssuerState {
         for event in &applied.events {
             match event {
                 Event::EntryChanged { id, before: _, after: None } => self.arguments.core.svids.forget(id),
-                Event::EntryChanged { .. } | Event::ScopesChanged | Event::BundleChanged { .. } => {}
+                Event::EntryChanged { .. }
+                | Event::ScopesChanged
+                | Event::BundleChanged { .. }
+                | Event::InvitationChanged { .. }
+                | Event::RecoveryKeyChanged
+                | Event::PlanChanged
+                | Event::EpochRaised { .. }
+                | Event::VersionRaised { .. }
+                | Event::TimeReset { .. } => {}
                 Event::Founded
                 | Event::PolicyChanged
                 | Event::X509AuthorityChanged { .. }
@@ -206,21 +244,44 @@ impl IssuerState {
         concerned
     }
 
+    /// Another leader may give at once what the one before did not.
+    fn role(&mut self, role: &Role) {
+        let office = office(role);
+        if self.office != office && office != Err(None) {
+            self.asking.failed_at = None;
+            if let Some(request) = self.request.take() {
+                // Whoever it was sent to may never answer. Its end is told as that of a lost task, and asked for again.
+                request.abort();
+            }
+        }
+        self.office = office;
+    }
+
+    /// Stops all signing while this node's clock is not to be trusted (design section 4, clocks), and allows it again.
+    fn surroundings(&mut self, surroundings: Surroundings) {
+        self.arguments.core.leases.halt(surroundings.halt.clone());
+        self.surroundings = surroundings;
+    }
+
     /// Takes up what the state has, says how things stand, and does what comes next.
     fn go_on(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>) {
         let now = self.arguments.core.sources.now();
         let member = self.take_up_certificate(now);
         let withdrawn = self.withdraw_revoked(&member);
         self.take_up_token_key(myself, now);
-        self.say_status(&member, now, withdrawn);
         let lease = self.arguments.core.leases.held();
-        let held = lease.as_ref().map(|lease| &lease.validity);
-        let mut next = held.map_or(UnixMillis(i64::MAX), |validity| validity.not_after().plus(1).millis());
+        let overdue = lease.as_ref().is_some_and(|lease| self.is_overdue(lease, now));
+        self.say_status(&member, now, overdue, withdrawn);
+        self.count_down(lease.as_deref(), now, overdue);
+        let mut next = lease.as_ref().map_or(UnixMillis(i64::MAX), |lease| {
+            lease.held().next_tenth(now).min(lease.validity.not_after().plus(1).millis())
+        });
         if member.is_ok() {
-            // Under a root that is tainted or gone the node signs on, for what it must, and has another certificate soon.
-            let kept = lease.as_ref().filter(|lease| self.has_good_root(lease)).map(|lease| &lease.validity);
-            match next_step(kept, &self.asking, now) {
-                Step::Ask if self.has_leader() => self.prepare(myself),
+            // Under a root that signs no more the node signs on, for what it must, and has another certificate soon. An
+            // activation brings one along; what is missed by it is a certificate that was recorded at the same time.
+            let kept = lease.as_ref().filter(|lease| self.is_under_active_root(lease)).map(|lease| lease.held());
+            match next_step(kept.as_ref(), &self.asking, now) {
+                Step::Ask if self.has_leader() => self.ask_or_prepare(myself, now),
                 // Whoever is to be asked is not known, or is not sure of its office. A change of role wakes this up.
                 Step::Ask => {}
                 Step::WaitUntil(at) => next = next.min(at),
@@ -259,11 +320,21 @@ impl IssuerState {
             }
             (None, None) => {}
         }
-        // Keys are kept while a certificate of theirs is held or on its way.
         let current = self.arguments.core.leases.held();
-        let asked = self.asked.clone();
-        self.keys
-            .retain(|id, _| current.as_ref().is_some_and(|lease| lease.key_id == *id) || asked.as_ref() == Some(id));
+        if let (Some(lease), Some(asked)) = (&current, &self.asked)
+            && lease.key_id == asked.key_id
+            && !self.asking.in_flight
+        {
+            // The log brought what no answer told of.
+            self.asking = Asking::default();
+            self.asked = None;
+        }
+        // Keys are kept while a certificate of theirs is held or on its way.
+        let asked = &self.asked;
+        self.keys.retain(|id, _| {
+            current.as_ref().is_some_and(|lease| lease.key_id == *id)
+                || asked.as_ref().is_some_and(|asked| asked.key_id == *id)
+        });
         number
     }
 
@@ -286,15 +357,20 @@ impl IssuerState {
         any
     }
 
-    /// Whether the root of a lease is one that SVIDs may be signed under.
-    fn has_good_root(&self, lease: &Lease) -> bool {
+    /// Whether the root of a lease is the one that signs now.
+    fn is_under_active_root(&self, lease: &Lease) -> bool {
         let state = self.arguments.core.state.read(|state| state.x509_authority(&lease.root).map(|root| root.state));
-        matches!(state, Some(AuthorityState::Prepared | AuthorityState::Active | AuthorityState::Old))
+        state == Some(AuthorityState::Active)
+    }
+
+    /// Whether a lease should have been renewed by now and could not be: it has failed, or there is nobody to ask.
+    fn is_overdue(&self, lease: &Lease, now: UnixMillis) -> bool {
+        now >= lease.held().renew_at && (self.asking.failures > 0 || !self.has_leader())
     }
 
     fn hold(&mut self, recorded: &IssuingCertificate) {
         let Some(key) = self.keys.get(&recorded.key_id) else { return };
-        match Lease::new(recorded, key.clone()) {
+        match Lease::new(recorded, key.clone(), self.arguments.core.sources.random_u64()) {
             Ok(lease) => {
                 tracing::info!(
                     target: "quorate::security",
@@ -302,6 +378,7 @@ impl IssuerState {
                     "this node signs with a new issuing certificate"
                 );
                 self.trouble = None;
+                self.tenths_told = NEW_TENTHS;
                 self.arguments.core.leases.set(Some(Arc::new(lease)));
             }
             Err(error) => {
@@ -326,7 +403,11 @@ impl IssuerState {
             let active = state.active_jwt_authority()?;
             Some((state.cluster()?.id, own.number, active.clone()))
         });
-        let Some((cluster, number, active)) = found else { return };
+        let Some((cluster, number, active)) = found else {
+            // No member (any more), or no key: what is still open is wiped.
+            core.tokens.set(None);
+            return;
+        };
         let waits = self.open_failed_at.is_some_and(|failed| now.since(failed) < OPEN_WAIT_MILLIS);
         if core.tokens.active_id().as_ref() == Some(&active.id) || self.opening.as_ref() == Some(&active.id) || waits {
             return;
@@ -367,13 +448,20 @@ impl IssuerState {
         }
     }
 
-    fn say_status(&self, member: &Result<MemberNumber, NotAMember>, now: UnixMillis, again: bool) {
+    fn say_status(&self, member: &Result<MemberNumber, NotAMember>, now: UnixMillis, overdue: bool, again: bool) {
         let core = &self.arguments.core;
         let held = core.leases.held().filter(|lease| now.seconds() <= lease.validity.not_after());
+        let halt = core.leases.halted();
         let status = match (member, held) {
             (Err(error), _) => IssuanceStatus::Waiting { reason: error.to_string().into() },
+            (Ok(_), _) if halt.is_some() => IssuanceStatus::Waiting { reason: halt.unwrap_or_default() },
             (Ok(_), Some(lease)) if core.tokens.can_sign(now.seconds()) => {
-                IssuanceStatus::Ready { until: lease.validity.not_after() }
+                let warning = if overdue {
+                    Some(self.reason("there is no leader to renew this node's issuing certificate"))
+                } else {
+                    self.surroundings.warning.clone()
+                };
+                IssuanceStatus::Ready { until: lease.validity.not_after(), warning }
             }
             (Ok(_), Some(_)) => {
                 IssuanceStatus::Waiting { reason: self.reason("the token key is not open yet, or has expired") }
@@ -388,13 +476,44 @@ impl IssuerState {
         core.leases.say(status, again);
     }
 
+    /// Tells how much of the lease is left: always in the metrics, and in the log as soon as it is overdue, again with
+    /// every tenth that goes.
+    fn count_down(&mut self, lease: Option<&Lease>, now: UnixMillis, overdue: bool) {
+        let Some(lease) = lease else {
+            metrics::lease_left(0.0);
+            return;
+        };
+        let held = lease.held();
+        metrics::lease_left(held.part_left(now));
+        let tenths_left = held.tenths_left(now);
+        if !overdue || tenths_left >= self.tenths_told.min(TENTHS_TOLD_FROM) {
+            return;
+        }
+        self.tenths_told = tenths_left;
+        let until = lease.validity.not_after();
+        let reason = self.reason("no leader is known to ask for another one");
+        tracing::warn!(
+            target: "quorate::security",
+            tenths_left, %until, reason = %reason,
+            "this node's issuing certificate is not renewed, and at its end the node signs nothing more"
+        );
+    }
+
     fn reason(&self, otherwise: &str) -> Arc<str> {
         self.trouble.clone().unwrap_or_else(|| otherwise.into())
     }
 
     /// Whether there is somebody to ask.
     fn has_leader(&self) -> bool {
-        !matches!(office(&self.arguments.handle.role().borrow()), Err(None))
+        self.office != Err(None)
+    }
+
+    /// Sends what was asked for before once more, while it is young, or makes a new key and asks for that.
+    fn ask_or_prepare(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis) {
+        match self.asked.take() {
+            Some(asked) if now.since(asked.made_at).abs() < ASKED_KEPT_MILLIS => self.ask(myself, asked),
+            Some(_) | None => self.prepare(myself),
+        }
     }
 
     /// Makes a key, and what is to be sent for it.
@@ -408,25 +527,22 @@ impl IssuerState {
         });
     }
 
-    /// Sends the request. The key is known before the answer comes, because the log may be faster than the answer.
-    fn ask(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, prepared: Prepared) {
-        let Prepared { key, request } = prepared;
-        let id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
-        self.keys.insert(id.clone(), key);
-        self.asked = Some(id);
-        let arguments = self.arguments.clone();
+    /// Sends a request.
+    fn ask(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, asked: Asked) {
+        self.asking.in_flight = true;
+        let (arguments, request) = (self.arguments.clone(), asked.request.clone());
+        self.asked = Some(asked);
         let outcome = Outcome::new(myself, IssuerMessage::Answered(Err(AskError::Lost)));
-        self.tasks.spawn(async move {
+        self.request = Some(self.tasks.spawn(async move {
             let answer = asking::ask(&arguments, request).await;
             outcome.say(IssuerMessage::Answered(answer));
-        });
+        }));
     }
 
     fn failed(&mut self, error: &(dyn std::error::Error + 'static), want_of_leader: bool) {
         self.asking.in_flight = false;
         self.asking.failures = self.asking.failures.saturating_add(1);
         self.asking.failed_at = Some(self.arguments.core.sources.now());
-        self.asked = None;
         let failures = self.asking.failures;
         if want_of_leader && failures == 1 {
             tracing::debug!(error, failures, "no issuing certificate was given, asking again soon");
@@ -447,21 +563,6 @@ impl IssuerState {
             drop(myself.send_message(Envelope::own(IssuerMessage::Wake)));
         }));
     }
-}
-
-/// Wakes the issuer whenever the node's role changes: there may be somebody to ask now.
-async fn wake_on_roles(myself: ActorRef<Envelope<IssuerMessage>>, mut role: watch::Receiver<Role>) {
-    while role.changed().await.is_ok() {
-        if myself.send_message(Envelope::own(IssuerMessage::Wake)).is_err() {
-            return;
-        }
-    }
-}
-
-/// An error and its causes on one line: operators read what to do in the cause.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Whether a token key that was opened may be used: an old one until its successor is open, because every bundle still

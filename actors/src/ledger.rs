@@ -60,7 +60,8 @@ pub struct Issued {
 /// Where records are handed over, and where they are looked up. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    requests: mpsc::Sender<Request>,
+    /// None where no ledger is kept.
+    requests: Option<mpsc::Sender<Request>>,
 }
 
 /// The other end of the queue, kept across restarts of the actor.
@@ -81,26 +82,33 @@ impl Ledger {
     /// A ledger's handle and the queue that its actor works off.
     pub(crate) fn new() -> (Self, Queue) {
         let (requests, queue) = mpsc::channel(QUEUE_LIMIT);
-        (Self { requests }, Arc::new(Mutex::new(queue)))
+        (Self { requests: Some(requests) }, Arc::new(Mutex::new(queue)))
+    }
+
+    /// The ledger of a node that keeps none: it forgets what it is handed.
+    pub(crate) fn none() -> Self {
+        Self { requests: None }
     }
 
     /// Hands a record over, or drops it when the ledger is behind.
     pub(crate) fn record(&self, issued: Issued) {
-        if self.requests.try_send(Request::Record(issued)).is_err() {
+        let Some(requests) = &self.requests else { return };
+        if requests.try_send(Request::Record(issued)).is_err() {
             metrics::ledger_records("dropped", 1);
         }
     }
 
     /// Waits until everything handed over before is written and flushed. Says whether it was: the ledger may be gone.
     pub async fn flush(&self) -> bool {
+        let Some(requests) = &self.requests else { return false };
         let (reply, flushed) = oneshot::channel();
-        self.requests.send(Request::Flush(reply)).await.is_ok() && flushed.await.is_ok()
+        requests.send(Request::Flush(reply)).await.is_ok() && flushed.await.is_ok()
     }
 
     /// The record of a serial number, if the ledger has it.
     pub async fn by_serial(&self, serial: SerialNumber) -> Option<Issued> {
         let (reply, found) = oneshot::channel();
-        self.requests.send(Request::BySerial(serial, reply)).await.ok()?;
+        self.requests.as_ref()?.send(Request::BySerial(serial, reply)).await.ok()?;
         found.await.ok().flatten()
     }
 }

@@ -7,6 +7,8 @@
 //!      ├─ ledger             issued SVIDs, written behind into sled. Its end: records wait in their queue
 //!      ├─ authority          on the leader: signs issuing certificates, moves authorities on. Its end: requests are
 //!      │                     refused for a moment and asked again
+//!      ├─ membership         on the leader: seals keys to members, changes the Raft group after their records. Its end:
+//!      │                     the next look goes on where it stopped
 //!      ├─ issuer             keeps this node's issuing certificate and token key good. Its end: nothing is
 //!      │                     interrupted, what it published stays until its own time is over
 //!      ├─ attestor           looks at the processes behind connections. Its end: new callers get Unavailable once
@@ -16,10 +18,11 @@
 //!                    what was applied (consensus)
 //!          ┌───────────────┬────────┴──────┬──────────────────┐
 //!      authority        issuer          keepers ── refresh ──> groups ──> slots ──> streams
-//!          ^               │ publishes                           │
-//!          └── requests ───┤ Leases, TokenKeys <── read by ──────┤
-//!                          v                                     v
-//!                    IssuanceStatus                 Svids, Bundles, entitlements
+//!      membership          │ publishes                           │
+//!          ^               │ Leases, TokenKeys <── read by ──────┤
+//!          │               v                                     v
+//!          │         IssuanceStatus                 Svids, Bundles, entitlements
+//!          └── what other members' actors ask, carried by consensus (`peers`): certificates, streams
 //! ```
 //!
 //! Children hold nothing that must be cleaned up in good order: what has to happen at their end happens when their state
@@ -35,13 +38,16 @@
 pub mod attestation;
 mod authority;
 mod bundles;
+mod errors;
 mod events;
 mod issuer;
 pub mod keys;
 mod ledger;
 mod mailbox;
+mod membership;
 mod metrics;
 mod own;
+mod peers;
 mod refusal;
 mod session;
 pub mod sources;
@@ -55,6 +61,7 @@ pub use issuer::{
 };
 pub use ledger::{Issued, Ledger};
 pub use mailbox::MailboxError;
+pub use membership::{Aim, Membership, MembershipChange, MembershipError, Progress};
 pub use refusal::Refusal;
 pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, WorkloadApi};
 pub use supervisor::SystemStatus;

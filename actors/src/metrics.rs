@@ -10,6 +10,18 @@ pub(crate) fn describe() {
         "quorate_actors_lease_end_seconds",
         "Until when this node may sign, in seconds since 1970; 0 when it may not."
     );
+    describe_gauge!(
+        "quorate_actors_lease_left_ratio",
+        "How much is left of the issuing certificate's life: 1 when it is new, 0 when this node may not sign."
+    );
+    describe_gauge!(
+        "quorate_actors_clock_offset_seconds",
+        "How far this node's clock is ahead of the median of the members' clocks."
+    );
+    describe_gauge!(
+        "quorate_actors_clock_trusted",
+        "Whether this node's clock is close enough to the others': 1 yes, 0 more than 5 s off, so that it signs nothing."
+    );
     describe_counter!("quorate_actors_issuing_requests_total", "Requests for an issuing certificate.");
     describe_counter!(
         "quorate_actors_svids_issued_total",
@@ -38,6 +50,10 @@ pub(crate) fn describe() {
     describe_counter!(
         "quorate_actors_authority_steps_total",
         "Steps in the life of authorities that this node proposed."
+    );
+    describe_counter!(
+        "quorate_actors_membership_steps_total",
+        "Steps by which this node, while it led, brought the Raft group and the seals after the records of members."
     );
     describe_counter!(
         "quorate_actors_ledger_records_total",
@@ -108,6 +124,17 @@ pub(crate) fn lease_until(seconds: i64) {
     gauge!("quorate_actors_lease_end_seconds").set(seconds as f64);
 }
 
+/// How much is left of the issuing certificate's life, as a part of it.
+pub(crate) fn lease_left(part: f64) {
+    gauge!("quorate_actors_lease_left_ratio").set(part);
+}
+
+/// How far this node's clock is off, and whether it is trusted.
+pub(crate) fn clock(offset_seconds: f64, trusted: bool) {
+    gauge!("quorate_actors_clock_offset_seconds").set(offset_seconds);
+    gauge!("quorate_actors_clock_trusted").set(f64::from(u8::from(trusted)));
+}
+
 /// A request for an issuing certificate was answered, or failed.
 pub(crate) fn issuing_request(result: &'static str) {
     counter!("quorate_actors_issuing_requests_total", "result" => result).increment(1);
@@ -116,6 +143,11 @@ pub(crate) fn issuing_request(result: &'static str) {
 /// A step of an authority's life was proposed.
 pub(crate) fn authority_step(step: &'static str, result: &'static str) {
     counter!("quorate_actors_authority_steps_total", "step" => step, "result" => result).increment(1);
+}
+
+/// A step of the membership was taken.
+pub(crate) fn membership_step(step: &'static str, result: &'static str) {
+    counter!("quorate_actors_membership_steps_total", "step" => step, "result" => result).increment(1);
 }
 
 /// Records of issued SVIDs were written to the ledger, dropped because it was behind, or pruned.

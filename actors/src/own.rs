@@ -5,10 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use quorate_proto_identity::{MemberNumber, NodeName};
-use quorate_raft_machine::{
-    NodeScope, State,
-    members::{Member, MemberStatus},
-};
+use quorate_raft_machine::{NodeScope, State, members::Member};
 
 /// This node's own record.
 #[derive(Debug)]
@@ -37,6 +34,9 @@ pub(crate) enum NotAMember {
     /// No member has this node's name.
     #[error("the cluster has no member of the name {name}")]
     UnknownName { name: NodeName },
+    /// The member is on its way out, by an operator's command.
+    #[error("the node {name} is being removed from the cluster, and signs nothing more")]
+    Leaving { name: NodeName },
     /// The member of this name has another identity key: this node's keys were lost, or another node bears the name.
     #[error(
         "the member {name} has another identity key than this node: restore identity.key from a copy, or, in a cluster of \
@@ -56,7 +56,7 @@ impl Own {
         if let Some(found) = &*self.found.read()
             && let Some(member) = state.member(found.number)
             && member.revision == found.revision
-            && member.record.status == MemberStatus::Admitted
+            && member.record.status.is_admitted()
         {
             return Ok(Arc::clone(found));
         }
@@ -68,9 +68,12 @@ impl Own {
     fn look(&self, state: &State) -> Result<OwnMember, NotAMember> {
         let cluster = state.cluster().ok_or(NotAMember::NotFounded)?;
         let unknown = || NotAMember::UnknownName { name: self.name.clone() };
-        let Member { number, revision, record } = state.member_by_name(&self.name).ok_or_else(unknown)?;
+        let Member { number, revision, record, .. } = state.member_by_name(&self.name).ok_or_else(unknown)?;
         if record.identity_key != self.identity_key {
             return Err(NotAMember::OtherKey { name: self.name.clone() });
+        }
+        if !record.status.is_admitted() {
+            return Err(NotAMember::Leaving { name: self.name.clone() });
         }
         // A record that the state took in always gives a scope.
         let scope = NodeScope::of_member(&cluster.trust_domain, record).map_err(|_impossible| unknown())?;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_proto_identity::NodeName;
-use quorate_raft_consensus::{Handle, Sources};
+use quorate_raft_consensus::{Answerer, Handle, Sources};
 use ractor::{Actor, ActorRef, SpawnErr};
 use tokio::sync::{oneshot, watch};
 
@@ -24,7 +24,9 @@ use crate::{
     keys::KeyCustody,
     ledger::{LEDGER_MAILBOX_LIMIT, Ledger, LedgerActor, LedgerArguments},
     mailbox::{Address, Envelope},
+    membership::{MEMBERSHIP_MAILBOX_LIMIT, Membership, MembershipActor, MembershipArguments},
     own::Own,
+    peers::PeerAnswers,
     session::{
         IDENTITIES_PER_CALLER_LIMIT, WorkloadApi,
         core::Core,
@@ -57,8 +59,10 @@ pub struct Dependencies {
     pub custody: Arc<dyn KeyCustody>,
     /// The node's name, by which it finds its own record among the members.
     pub name: NodeName,
-    /// The directory of the ledger; made if it is not there.
-    pub ledger_dir: PathBuf,
+    /// The directory of the ledger, made if it is not there; none where no ledger is kept.
+    pub ledger_dir: Option<PathBuf>,
+    /// Answers what other members ask and is not for the actors.
+    pub answerer: Option<Arc<dyn Answerer>>,
     /// What is configurable.
     pub settings: Settings,
 }
@@ -105,6 +109,7 @@ pub struct System {
     ledger: Ledger,
     workload_api: WorkloadApi,
     minter: Minter,
+    membership: Membership,
 }
 
 impl System {
@@ -115,8 +120,14 @@ impl System {
     /// When an actor does not start.
     pub async fn start(dependencies: Dependencies) -> Result<Self, StartError> {
         crate::metrics::describe();
-        let Dependencies { handle, sources, keys, custody, name, ledger_dir, settings } = dependencies;
-        let (ledger, queue) = Ledger::new();
+        let Dependencies { handle, sources, keys, custody, name, ledger_dir, answerer, settings } = dependencies;
+        let (ledger, kept) = match ledger_dir {
+            Some(directory) => {
+                let (ledger, queue) = Ledger::new();
+                (ledger, Some(LedgerArguments { directory, sources: sources.clone(), queue }))
+            }
+            None => (Ledger::none(), None),
+        };
         let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
         let own = Arc::new(Own::new(name, identity_key));
         let core = Arc::new(Core {
@@ -138,31 +149,40 @@ impl System {
             .collect();
         let authority = AuthorityArguments {
             handle: handle.clone(),
-            own,
+            own: Arc::clone(&own),
             workshop: workshop.clone(),
-            requests: Arc::default(),
+            gate: Arc::default(),
             streams: OpenStreams::new(shards.clone(), Arc::clone(&core)),
             address: Address::new("authority", AUTHORITY_MAILBOX_LIMIT),
+        };
+        let membership = MembershipArguments {
+            authority: authority.clone(),
+            address: Address::new("membership", MEMBERSHIP_MAILBOX_LIMIT),
         };
         let issuer = IssuerArguments {
             handle: handle.clone(),
             core: Arc::clone(&core),
             workshop,
-            authority: authority.address.clone(),
             address: Address::new("issuer", ISSUER_MAILBOX_LIMIT),
         };
-        let attestor = AttestorArguments {
-            attestor: Arc::new(UnixAttestor::new(settings.executable_bytes_limit)),
-            sources: sources.clone(),
-        };
-        let ledger_arguments = LedgerArguments { directory: ledger_dir, sources, queue };
+        handle.answer_with(Arc::new(PeerAnswers {
+            authority: authority.address.clone(),
+            streams: authority.streams.clone(),
+            others: answerer,
+        }));
+        let attestor =
+            AttestorArguments { attestor: Arc::new(UnixAttestor::new(settings.executable_bytes_limit)), sources };
         // In this order they start, and in the other one they stop: each uses those above it.
-        let mut children = vec![
-            child("ledger", || LedgerActor, ledger_arguments, Address::new("ledger", LEDGER_MAILBOX_LIMIT)),
+        let mut children = Vec::new();
+        if let Some(arguments) = kept {
+            children.push(child("ledger", || LedgerActor, arguments, Address::new("ledger", LEDGER_MAILBOX_LIMIT)));
+        }
+        children.extend([
             child("authority", || AuthorityActor, authority.clone(), authority.address),
+            child("membership", || MembershipActor, membership.clone(), membership.address),
             child("issuer", || IssuerActor, issuer.clone(), issuer.address),
             child("attestor", || AttestorActor, attestor, attestations.clone()),
-        ];
+        ]);
         for (name, shard) in KEEPER_NAMES.into_iter().zip(&shards) {
             let arguments =
                 KeeperArguments { shard: Arc::clone(shard), core: Arc::clone(&core), handle: handle.clone() };
@@ -172,8 +192,9 @@ impl System {
         let (supervisor, _) = Actor::spawn(None, Supervisor, SupervisorArguments { children, status: said }).await?;
         let keepers = Keepers::new(shards, Arc::clone(&core));
         let workload_api = WorkloadApi::new(Arc::clone(&core), Attestor::new(attestations), keepers);
+        let membership = Membership::new(handle, own);
         let minter = Minter::new(Arc::clone(&core), ledger.clone());
-        Ok(Self { supervisor, status, core, ledger, workload_api, minter })
+        Ok(Self { supervisor, status, core, ledger, workload_api, minter, membership })
     }
 
     /// Answers workloads.
@@ -186,6 +207,12 @@ impl System {
     #[must_use]
     pub fn minter(&self) -> &Minter {
         &self.minter
+    }
+
+    /// Changes the membership for operators.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Whether this node may sign, and the changes of that.

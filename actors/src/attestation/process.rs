@@ -16,6 +16,8 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{stat::fstat, statfs::fstatfs},
 };
+#[cfg(feature = "simulation")]
+use quorate_proto_identity::SelectorSet;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// The file system that gives each process an inode of its own, since Linux 6.9 (`PID_FS_MAGIC`).
@@ -44,6 +46,9 @@ pub struct PeerProcess {
     credentials: PeerCredentials,
     pid: Pid,
     proof: Proof,
+    /// What a simulation says that the process is, in place of a process.
+    #[cfg(feature = "simulation")]
+    simulated: Option<SelectorSet>,
 }
 
 /// What no later process with the same process ID can have.
@@ -98,9 +103,30 @@ impl PeerProcess {
             Some(inode) => Proof::Inode(inode),
             None => Proof::StartTime(start_time(pid).map_err(|error| ended_or(number, error))?),
         };
-        let process = Self { credentials, pid, proof };
+        let process = Self {
+            credentials,
+            pid,
+            proof,
+            #[cfg(feature = "simulation")]
+            simulated: None,
+        };
         process.check()?;
         Ok(process)
+    }
+
+    /// A caller that is no process: it is attested as what it is said to be, and lives for ever. For simulations alone,
+    /// which have neither sockets nor processes.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(selectors: SelectorSet) -> Self {
+        let credentials = PeerCredentials { pid: Pid::INIT.as_raw_pid(), uid: 0, gid: 0, groups: None };
+        Self { credentials, pid: Pid::INIT, proof: Proof::StartTime(0), simulated: Some(selectors) }
+    }
+
+    /// What a simulation says that the process is.
+    #[cfg(feature = "simulation")]
+    pub(super) fn simulated_selectors(&self) -> Option<&SelectorSet> {
+        self.simulated.as_ref()
     }
 
     /// Its ID.
@@ -123,6 +149,10 @@ impl PeerProcess {
     /// # Errors
     /// When it has ended, or could not be looked at.
     pub fn check(&self) -> Result<(), ProcessError> {
+        #[cfg(feature = "simulation")]
+        if self.simulated.is_some() {
+            return Ok(());
+        }
         let number = self.pid();
         let same = match self.proof {
             Proof::Inode(inode) => {

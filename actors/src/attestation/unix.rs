@@ -90,6 +90,11 @@ impl UnixAttestor {
     /// what its process turns into: a fork can hold the connection while the process itself runs a program of higher
     /// rights, so only what held before and holds now is left. The new program opens a connection of its own.
     pub(crate) fn attest(&self, process: &PeerProcess, before: Option<&Attested>) -> Result<Attested, ProcessError> {
+        #[cfg(feature = "simulation")]
+        if let Some(selectors) = process.simulated_selectors() {
+            let facts = Facts { owner: (0, 0), user: (0, 0), executable: None };
+            return Ok(Attested { selectors: selectors.clone(), facts });
+        }
         let attested = self.look(process).map_err(|error| unreadable(process, error))?;
         // Read first, check afterwards: all that was read belongs to this process, or the check fails (ATK-15).
         process.check()?;
@@ -173,6 +178,10 @@ impl UnixAttestor {
 
 /// Looks again, cheaply, at a process that was attested before: a handful of system calls, none of which blocks.
 pub(crate) fn look_again(process: &PeerProcess, attested: &Attested) -> SecondLook {
+    #[cfg(feature = "simulation")]
+    if process.simulated_selectors().is_some() {
+        return SecondLook::Same;
+    }
     let same = same_facts(process, &attested.facts);
     match process.check() {
         Err(gone) => SecondLook::Gone(gone),

@@ -9,9 +9,7 @@ use quorate_proto_identity::{
     x509::{AuthorityError, AuthorityTemplate, Certificate, CrlError, CrlTemplate, build_crl, build_root},
 };
 use quorate_raft_consensus::{Sources, WorkLost};
-use quorate_raft_machine::{
-    AuthorityKind, MemberRole, MemberStatus, NewJwtAuthority, NewX509Authority, Recipient, Sealed, State,
-};
+use quorate_raft_machine::{AuthorityKind, NewJwtAuthority, NewX509Authority, Recipient, Sealed};
 
 use crate::{
     issuer::renewal::BACKDATE_SECONDS,
@@ -58,22 +56,6 @@ pub(crate) struct SealingRecipient {
     pub(crate) recipient: Recipient,
     /// Its sealing public key.
     pub(crate) key: Bytes,
-}
-
-/// Who may open a new authority's key: root keys the voters, token keys every node (design section 3, sealing).
-pub(crate) fn recipients(state: &State, kind: AuthorityKind) -> Vec<SealingRecipient> {
-    let may_open = |role| match kind {
-        AuthorityKind::X509 => role == MemberRole::Voter,
-        AuthorityKind::Jwt => true,
-    };
-    state
-        .members()
-        .filter(|member| member.record.status == MemberStatus::Admitted && may_open(member.record.role))
-        .map(|member| SealingRecipient {
-            recipient: Recipient::Member(member.number),
-            key: member.record.sealing_key.clone(),
-        })
-        .collect()
 }
 
 /// What new authorities are made with.

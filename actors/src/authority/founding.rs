@@ -64,6 +64,9 @@ pub async fn plan(
         name: plan.name,
         identity_key: Bytes::copy_from_slice(custody.identity_public_key().spki_der()),
         sealing_key: Bytes::copy_from_slice(custody.sealing_public_key()),
+        // Drawn here, and never asked for: whoever comes with this key and an empty directory has lost the founder's disk,
+        // and is refused whatever number it brings (FLT-18).
+        incarnation: Some(sources.random()),
         region: plan.region,
         zone: plan.zone,
         labels: plan.labels,
@@ -71,6 +74,7 @@ pub async fn plan(
         version: plan.version,
         build: plan.build,
         role: MemberRole::Voter,
+        role_pinned: false,
         status: MemberStatus::Admitted,
     };
     let founder = [SealingRecipient { recipient: Recipient::Member(plan.member), key: member.sealing_key.clone() }];

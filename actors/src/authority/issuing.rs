@@ -1,25 +1,32 @@
 //! The leader signs a node's issuing certificate and has it recorded.
-
-use std::collections::BTreeMap;
+//!
+//! ```text
+//!   asked by a member   CSR, first CRL ──> token keys sealed to it ──> signed with the active root ──> recorded
+//!   an activation       key and CRL as recorded, of every live member ──> signed with the new root ──> recorded with it
+//! ```
+//!
+//! The log has everything that a certificate under another root takes: the key, for which its member proved possession
+//! when it asked, and the CRL. So a leader need not have heard of a member to carry it over to a new root.
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use quorate_proto_identity::{
-    MemberNumber, PrivateKey, PublicKey, SerialNumber, UnixSeconds, ValidityError,
+    AuthorityId, MemberNumber, PrivateKey, PublicKey, SerialNumber, UnixSeconds, ValidityError,
     x509::{
         AuthorityError, AuthorityTemplate, Certificate, CrlError, CsrError, build_issuing_certificate, parse_crl,
         parse_csr,
     },
 };
-use quorate_raft_consensus::{LinearizeError, Proposal, ProposeError, WorkLost};
+use quorate_raft_consensus::{ClockVerdict, LinearizeError, Proposal, ProposeError, WorkLost};
 use quorate_raft_machine::{
-    AuthorityKind, Caller, Done, NewIssuingCertificate, Operation, Policy, Refusal, State, X509Authority,
+    AuthorityKind, Caller, Done, IssuingCertificate, NewIssuingCertificate, Operation, Policy, Refusal, State,
+    X509Authority,
 };
 use tokio::time::Instant;
 
 use super::{
     AuthorityArguments, STEP_TIME_LIMIT,
     documents::{own_context, parse_root, validity},
+    sealing::{SealTo, seal_lacking},
 };
 use crate::{
     keys::{CustodyError, open_key},
@@ -28,7 +35,7 @@ use crate::{
 };
 
 /// What a node sends for an issuing certificate: a request that proves that it holds the key, and that key's first CRL
-/// (CRL-03). Both are public. Later it travels between nodes in this form.
+/// (CRL-03). Both are public.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IssuingRequest {
     /// Whose key it is.
@@ -37,22 +44,6 @@ pub(crate) struct IssuingRequest {
     pub(crate) csr: Bytes,
     /// The first, empty CRL of its key, DER.
     pub(crate) crl: Bytes,
-}
-
-/// The newest request of each member whose certificate was recorded: what a new root's certificates are made from.
-#[derive(Debug, Default)]
-pub(crate) struct Requests {
-    newest: Mutex<BTreeMap<MemberNumber, IssuingRequest>>,
-}
-
-impl Requests {
-    pub(crate) fn of(&self, member: MemberNumber) -> Option<IssuingRequest> {
-        self.newest.lock().get(&member).cloned()
-    }
-
-    fn keep(&self, request: IssuingRequest) {
-        self.newest.lock().insert(request.member, request);
-    }
 }
 
 /// Why no issuing certificate was recorded. All of it may be tried again.
@@ -67,12 +58,27 @@ pub(crate) enum IssuingError {
     /// Leadership could not be confirmed.
     #[error("leadership could not be confirmed")]
     Linearize(#[from] LinearizeError),
+    /// This node's clock is more than 5 s off, and a node whose clock is wrong signs nothing (design section 4).
+    #[error("the leader's clock is too far off the others' to sign anything")]
+    Clock,
+    /// Whoever asks is no member, or is on its way out.
+    #[error("member {member} is not admitted, or is to leave, and gets no issuing certificate")]
+    NotAdmitted {
+        /// Who asked.
+        member: MemberNumber,
+    },
     /// No authority has been founded, or the member is not one.
     #[error(transparent)]
     Member(#[from] NotAMember),
     /// There is no root that signs, or its key was erased.
     #[error("there is no active root whose key can be opened")]
     NoRoot,
+    /// The state has a certificate and not its key; a fault of the program.
+    #[error("the state does not have the key {key_id} of an issuing certificate")]
+    NoKey {
+        /// Which key.
+        key_id: AuthorityId,
+    },
     /// The request is malformed, or its key is not the sender's.
     #[error("the request is refused")]
     Csr(#[from] CsrError),
@@ -122,30 +128,54 @@ pub(crate) fn snapshot(state: &State) -> Result<Snapshot, NotAMember> {
 
 /// Signs what a member asks for and has it recorded. Gives the log index of the record: the member signs with the
 /// certificate once it has applied that.
+///
+/// A request that was carried out before, and whose answer was lost, gets its certificate and no second one. Token keys
+/// are sealed to the member first: a node that may sign X509-SVIDs signs tokens too (design section 3, admission).
 pub(crate) async fn sign_and_record(
     arguments: &AuthorityArguments,
     request: IssuingRequest,
 ) -> Result<u64, IssuingError> {
     confirm_office(arguments).await?;
+    let member = request.member;
+    let csr = parse_csr(&request.csr)?;
+    let key_id = AuthorityId::from_subject_key_id(&csr.public_key.subject_key_id());
     let state = arguments.handle.state();
-    let (snapshot, root) =
-        state.read(|state| Ok::<_, IssuingError>((snapshot(state)?, state.active_x509_authority().cloned())))?;
-    let root = root.ok_or(IssuingError::NoRoot)?;
-    let signer = open_root(arguments, &snapshot, &root).await?;
-    let new = sign(arguments, &snapshot, &signer, &request).await?;
+    let now = arguments.workshop.sources.now().seconds();
+    let (read, root, recorded_at) = state.read_at(|applied_index, state| {
+        let admitted = state.member(member).is_some_and(|member| member.record.status.is_admitted());
+        if !admitted {
+            return Err(IssuingError::NotAdmitted { member });
+        }
+        let root = state.active_x509_authority().ok_or(IssuingError::NoRoot)?.clone();
+        let recorded = state.issuing_certificates().any(|issuing| {
+            issuing.member == member && issuing.key_id == key_id && issuing.issuer == root.id && issuing.is_live(now)
+        });
+        Ok((snapshot(state)?, root, recorded.then_some(applied_index)))
+    })?;
+    if let Some(applied_index) = recorded_at {
+        return Ok(applied_index);
+    }
+    seal_lacking(arguments, AuthorityKind::Jwt, SealTo::Member(member)).await?;
+    let signer = open_root(arguments, &read, &root).await?;
+    let wanted =
+        Wanted { member, public_key: csr.public_key, crl_end: parse_crl(&request.crl)?.next_update, crl: request.crl };
+    let new = sign(arguments, &read, &signer, wanted).await?;
     let (_, log_index) = propose(arguments, Operation::RecordIssuingCertificate(Box::new(new))).await?;
     tracing::info!(
         target: "quorate::security",
-        member = %request.member, authority_id = %root.id,
+        %member, authority_id = %root.id,
         "an issuing certificate was signed and recorded"
     );
-    arguments.requests.keep(request);
     Ok(log_index)
 }
 
-/// Makes sure that this node leads, and has applied all that was committed.
-pub(crate) async fn confirm_office(arguments: &AuthorityArguments) -> Result<(), LinearizeError> {
-    arguments.handle.ensure_linearizable(Instant::now() + STEP_TIME_LIMIT).await.map(|_index| ())
+/// Makes sure that this node leads, has applied all that was committed, and may sign by its clock.
+pub(crate) async fn confirm_office(arguments: &AuthorityArguments) -> Result<(), IssuingError> {
+    arguments.handle.ensure_linearizable(Instant::now() + STEP_TIME_LIMIT).await?;
+    if arguments.handle.clock().verdict == ClockVerdict::Refuse {
+        return Err(IssuingError::Clock);
+    }
+    Ok(())
 }
 
 /// Opens a root's key. It is wiped when the signer is dropped.
@@ -161,28 +191,56 @@ pub(crate) async fn open_root(
     Ok(RootSigner { certificate: parse_root(&root.certificate)?, key })
 }
 
-/// Makes the certificate that a request asks for. It ends with the first of its life, its root and its key's CRL.
+/// What a certificate is made for.
+pub(crate) struct Wanted {
+    /// Whose key it is.
+    member: MemberNumber,
+    /// The key.
+    public_key: PublicKey,
+    /// The key's CRL, DER; empty where the state has it.
+    crl: Bytes,
+    /// Until when that CRL is current.
+    crl_end: UnixSeconds,
+}
+
+/// What a certificate under a further root takes, for the newest key of each live member. Of a process that was started
+/// again the newest key is the one that it has; one whose request is on its way asks again.
+pub(crate) fn wanted_by_live_members(state: &State, now: UnixSeconds) -> Result<Vec<Wanted>, IssuingError> {
+    let newest = |member: MemberNumber| {
+        let own = state.issuing_certificates().filter(|issuing| issuing.member == member && issuing.is_live(now));
+        own.max_by_key(|issuing| (issuing.recorded_at, issuing.validity.not_after()))
+    };
+    let wanted = |issuing: &IssuingCertificate| {
+        let key = state.issuing_key(&issuing.key_id).ok_or(IssuingError::NoKey { key_id: issuing.key_id.clone() })?;
+        let certificate = parse_root(&issuing.certificate)?;
+        Ok(Wanted {
+            member: issuing.member,
+            public_key: certificate.public_key().clone(),
+            crl: Bytes::new(),
+            crl_end: key.crl_next_update,
+        })
+    };
+    state.live_members(now).into_iter().filter_map(newest).map(wanted).collect()
+}
+
+/// Makes a certificate. It ends with the first of its life, its root and its key's CRL.
 pub(crate) async fn sign(
     arguments: &AuthorityArguments,
-    snapshot: &Snapshot,
+    read: &Snapshot,
     signer: &RootSigner,
-    request: &IssuingRequest,
+    wanted: Wanted,
 ) -> Result<NewIssuingCertificate, IssuingError> {
-    let csr = parse_csr(&request.csr)?;
-    let crl_end: UnixSeconds = parse_crl(&request.crl)?.next_update;
     let sources = &arguments.workshop.sources;
-    let validity = validity(sources.now(), snapshot.policy.issuing_lifetime)?.ending_by(crl_end)?;
+    let Wanted { member, public_key, crl, crl_end } = wanted;
+    let root_end = signer.certificate.validity().not_after();
+    let validity = validity(sources.now(), read.policy.issuing_lifetime)?.ending_by(crl_end)?.ending_by(root_end)?;
     let serial = SerialNumber::from_random(sources.random());
-    let trust_domain = snapshot.cluster.trust_domain.clone();
+    let trust_domain = read.cluster.trust_domain.clone();
     let (root, key) = (signer.certificate.clone(), signer.key.clone());
     let slow = is_slow(key.key_type());
-    let work = move || certificate(&trust_domain, serial, validity, &csr.public_key, &root, &key);
+    let work = move || certificate(&trust_domain, serial, validity, &public_key, &root, &key);
     let certificate = if slow { sources.run_blocking(work).await?? } else { work()? };
-    Ok(NewIssuingCertificate {
-        member: request.member,
-        certificate: Bytes::copy_from_slice(certificate.der()),
-        crl: request.crl.clone(),
-    })
+    Ok(NewIssuingCertificate { member, certificate: Bytes::copy_from_slice(certificate.der()), crl })
 }
 
 fn certificate(

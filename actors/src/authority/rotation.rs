@@ -1,24 +1,16 @@
 //! What is due in the life of authorities, done: prepare, activate, prune.
 
-use std::time::Duration;
-
-use quorate_proto_identity::{AuthorityId, MemberNumber};
+use quorate_proto_identity::AuthorityId;
 use quorate_raft_machine::{AuthorityKind, AuthorityState, Done, Due, NewIssuingCertificate, Operation, due};
-use tokio::time::Instant;
 
 use super::{
     AuthorityArguments,
-    documents::{DocumentError, recipients},
-    issuing::{IssuingError, Snapshot, confirm_office, open_root, propose, sign, snapshot},
+    documents::DocumentError,
+    gate::{self, GateShut},
+    issuing::{IssuingError, Snapshot, confirm_office, open_root, propose, sign, snapshot, wanted_by_live_members},
+    sealing::recipients,
 };
 use crate::metrics;
-
-/// How long an activation waits for streams that do not fetch the bundle with the new authority. One that reads has it
-/// within milliseconds; a client that reads nothing must not keep the authority from moving on.
-const SENT_WAIT: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether they have.
-const SENT_LOOK: Duration = Duration::from_millis(10);
 
 /// Why something that is due was not done. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +21,9 @@ pub(crate) enum RotationError {
     /// A key or certificate could not be made.
     #[error("the new authority could not be made")]
     Document(#[from] DocumentError),
-    /// A live member has sent no request since this node leads, so no certificate under the new root can be made for it
-    /// (design section 3, activation). It is asked for one when members are more than this node.
-    #[error("member {member} is live and its request for an issuing certificate is not known here")]
-    NoRequest {
-        /// Which member.
-        member: MemberNumber,
-    },
+    /// Not every live member has applied the authority that is to sign.
+    #[error(transparent)]
+    Gate(#[from] GateShut),
     /// The task ended without a word: a fault of the program, which the log tells of.
     #[error("the task that took the step was lost")]
     Lost,
@@ -48,15 +36,22 @@ pub(crate) async fn do_what_is_due(arguments: &AuthorityArguments) -> Result<(),
     if state.read(|state| due(state, now).is_empty()) {
         return Ok(());
     }
-    confirm_office(arguments).await.map_err(IssuingError::from)?;
+    confirm_office(arguments).await?;
     let steps = state.read(|state| due(state, now));
+    let mut failed = None;
+    // One kind of authority does not wait for the gate of the other.
     for step in steps {
         let name = name(&step);
         let result = take(arguments, step).await;
-        metrics::authority_step(name, if result.is_ok() { "done" } else { "failed" });
-        result?;
+        let outcome = match &result {
+            Ok(()) => "done",
+            Err(RotationError::Gate(_)) => "waits",
+            Err(RotationError::Issuing(_) | RotationError::Document(_) | RotationError::Lost) => "failed",
+        };
+        metrics::authority_step(name, outcome);
+        failed = failed.or(result.err());
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationError> {
@@ -67,7 +62,7 @@ async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationE
         Due::PrepareJwtAuthority => prepare_token_key(arguments, &read).await?,
         Due::ActivateX509Authority { id } => activate_root(arguments, &read, id).await?,
         Due::ActivateJwtAuthority { id } => {
-            until_sent(arguments, AuthorityKind::Jwt, &id).await;
+            gate::pass(arguments, AuthorityKind::Jwt, &id).await?;
             propose(arguments, Operation::ActivateJwtAuthority { id }).await?.0
         }
         Due::PruneAuthorities => propose(arguments, Operation::PruneAuthorities).await?.0,
@@ -131,50 +126,24 @@ async fn prepare_token_key(arguments: &AuthorityArguments, read: &Snapshot) -> R
     Ok(propose(arguments, Operation::PrepareJwtAuthority(Box::new(made))).await?.0)
 }
 
-/// Activates a root with an issuing certificate under it for every live member.
-///
-/// The gate of design section 3: every live member has applied the root, and sent it to its streams. While this node is
-/// the only member it has applied the root, or it would not be due; its streams are waited for. With more members, those
-/// must be asked as well.
+/// Activates a root with an issuing certificate under it for every live member, once the gate is open.
 async fn activate_root(
     arguments: &AuthorityArguments,
     read: &Snapshot,
     id: AuthorityId,
 ) -> Result<Done, RotationError> {
-    until_sent(arguments, AuthorityKind::X509, &id).await;
+    gate::pass(arguments, AuthorityKind::X509, &id).await?;
     let now = arguments.workshop.sources.now().seconds();
-    let found = arguments.handle.state().read(|state| (state.x509_authority(&id).cloned(), state.live_members(now)));
-    let (root, live) = found;
-    let root = root.ok_or(IssuingError::NoRoot)?;
+    let (root, wanted) = arguments.handle.state().read(|state| {
+        let root = state.x509_authority(&id).cloned().ok_or(IssuingError::NoRoot)?;
+        Ok::<_, IssuingError>((root, wanted_by_live_members(state, now)?))
+    })?;
     let signer = open_root(arguments, read, &root).await?;
-    let mut issuing_certificates: Vec<NewIssuingCertificate> = Vec::with_capacity(live.len());
-    for member in live {
-        let request = arguments.requests.of(member).ok_or(RotationError::NoRequest { member })?;
-        issuing_certificates.push(sign(arguments, read, &signer, &request).await?);
+    let mut issuing_certificates: Vec<NewIssuingCertificate> = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        issuing_certificates.push(sign(arguments, read, &signer, wanted).await?);
     }
     Ok(propose(arguments, Operation::ActivateX509Authority { id, issuing_certificates }).await?.0)
-}
-
-/// Waits until the open streams of this node have fetched a bundle with a prepared authority, at most [`SENT_WAIT`].
-///
-/// As a rule the authority was prepared long ago and nothing is waited for. After the expiry of the one before, or with
-/// lives of seconds, both steps come one after the other, and what it signs must not be known sooner than it is.
-async fn until_sent(arguments: &AuthorityArguments, kind: AuthorityKind, id: &AuthorityId) {
-    let until = Instant::now() + SENT_WAIT;
-    loop {
-        let lacking = arguments.streams.lacking(kind);
-        if lacking == 0 {
-            return;
-        }
-        if Instant::now() >= until {
-            tracing::warn!(
-                authority_id = %id, kind = kind_name(kind), streams = lacking,
-                "an authority begins to sign though some streams have not fetched a bundle with it"
-            );
-            return;
-        }
-        tokio::time::sleep(SENT_LOOK).await;
-    }
 }
 
 /// Removes expired entries, a limited number a command, until none is left.

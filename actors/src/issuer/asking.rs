@@ -5,28 +5,38 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_proto_identity::{
-    PrivateKey,
+    AuthorityId, PrivateKey, UnixMillis,
     x509::{CrlError, CsrError, build_csr},
 };
-use quorate_raft_consensus::{LinearizeError, NotApplied};
+use quorate_raft_consensus::{AskError as NoAnswer, NotApplied};
 use tokio::time::Instant;
 
 use super::IssuerArguments;
 use crate::{
-    authority::{AuthorityMessage, DocumentError, IssuingError, IssuingRequest, STEP_TIME_LIMIT, first_crl},
-    mailbox::MailboxError,
+    authority::{DocumentError, ISSUE_TIME_LIMIT, IssuingRequest, first_crl},
     own::NotAMember,
+    peers::{PeerError, ask_issue},
 };
 
-/// How long a request may take altogether: a read-index round, a signature, and a proposal.
-const REQUEST_TIME_LIMIT: Duration = Duration::from_secs(3 * STEP_TIME_LIMIT.as_secs());
+/// How long the record of a certificate may take from the leader to this node.
+const APPLY_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Issuing lives that a key's first CRL lasts (CRL-03).
 const CRL_LIVES: i64 = 2;
 
-/// A new issuing key, with the request for its certificate.
+/// A new issuing key, and what is asked for it.
 pub(crate) struct Prepared {
     pub(super) key: PrivateKey,
+    pub(super) asked: Asked,
+}
+
+/// What is asked for a key, again and again until there is an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// The subject key ID of the key.
+    pub(super) key_id: AuthorityId,
+    /// When the key was made.
+    pub(super) made_at: UnixMillis,
     pub(super) request: IssuingRequest,
 }
 
@@ -45,13 +55,11 @@ pub(crate) enum PrepareError {
     Lost,
 }
 
-/// Why a request had no success.
+/// Why a request had no success. All of it may be tried again, with the same key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     #[error(transparent)]
-    Refused(#[from] IssuingError),
-    #[error(transparent)]
-    Mailbox(#[from] MailboxError),
+    Peer(#[from] PeerError),
     #[error("the certificate is recorded and not applied on this node yet")]
     NotApplied(#[from] NotApplied),
     #[error("the task that sent the request was lost")]
@@ -59,10 +67,22 @@ pub(crate) enum AskError {
 }
 
 impl AskError {
-    /// Whether nobody led, or surely led, when the request came: elections take their time, so once this is no trouble.
+    /// Whether nobody led, or could be reached, when the request came: elections take their time, so once this is no
+    /// trouble. What the leader of a moment ago refused, because it leads no more, is no trouble either.
     pub(super) fn is_want_of_leader(&self) -> bool {
-        let Self::Refused(refused) = self else { return false };
-        matches!(refused, IssuingError::NotLeader { .. } | IssuingError::Linearize(LinearizeError::NotLeader { .. }))
+        match self {
+            Self::Peer(PeerError::Ask(no_answer)) => match no_answer {
+                NoAnswer::Unfounded
+                | NoAnswer::NoLeader
+                | NoAnswer::NoMember(_)
+                | NoAnswer::Unreachable { .. }
+                | NoAnswer::Refused { .. }
+                | NoAnswer::Deadline => true,
+                NoAnswer::TooLarge { .. } | NoAnswer::Stopped { .. } => false,
+            },
+            Self::Lost => true,
+            Self::Peer(PeerError::Malformed(_)) | Self::NotApplied(_) => false,
+        }
     }
 }
 
@@ -80,12 +100,13 @@ pub(super) async fn prepare(arguments: &IssuerArguments) -> Result<Prepared, Pre
     let crl_end = now.seconds().plus(i64::from(policy.issuing_lifetime).saturating_mul(CRL_LIVES));
     let csr = Bytes::from(build_csr(&key, &trust_domain.id(), &[])?);
     let crl = first_crl(&key, now, crl_end)?;
-    Ok(Prepared { key, request: IssuingRequest { member, csr, crl } })
+    let key_id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
+    let request = IssuingRequest { member, csr, crl };
+    Ok(Prepared { key, asked: Asked { key_id, made_at: now, request } })
 }
 
-/// Sends a request, and waits until its certificate is recorded and applied here.
+/// Sends a request to whoever leads, and waits until its certificate is recorded and applied here.
 pub(super) async fn ask(arguments: &IssuerArguments, request: IssuingRequest) -> Result<(), AskError> {
-    let issue = |reply| AuthorityMessage::Issue { request, reply };
-    let log_index = arguments.authority.ask(REQUEST_TIME_LIMIT, issue).await??;
-    Ok(arguments.handle.state().wait_applied(log_index, Instant::now() + STEP_TIME_LIMIT).await?)
+    let log_index = ask_issue(&arguments.handle, &request, Instant::now() + ISSUE_TIME_LIMIT).await?;
+    Ok(arguments.handle.state().wait_applied(log_index, Instant::now() + APPLY_TIME_LIMIT).await?)
 }

@@ -10,6 +10,7 @@ use quorate_proto_identity::{
 use quorate_raft_machine::authority::IssuingCertificate;
 use tokio::sync::watch;
 
+use super::request::Held;
 use crate::{metrics, refusal::Refusal};
 
 /// Whether this node may sign, for health and readiness.
@@ -26,6 +27,9 @@ pub enum IssuanceStatus {
     Ready {
         /// The end of its certificate.
         until: UnixSeconds,
+        /// What will keep it from signing beyond that end unless it is mended: the node is cut off, or the renewal that
+        /// was due has failed.
+        warning: Option<Arc<str>>,
     },
     /// It signs no more until the process is started again.
     Ended {
@@ -39,6 +43,7 @@ pub(crate) struct Lease {
     issuer: LeafIssuer,
     /// Until when it may be used.
     pub(crate) validity: Validity,
+    renew_at: UnixMillis,
     /// Subject key ID of its key.
     pub(crate) key_id: AuthorityId,
     /// Its own serial number.
@@ -48,11 +53,12 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Joins a recorded certificate with the key that this process made for it.
-    pub(crate) fn new(recorded: &IssuingCertificate, key: PrivateKey) -> Result<Self, LeafError> {
+    /// Joins a recorded certificate with the key that this process made for it; `random` moves its renewal.
+    pub(crate) fn new(recorded: &IssuingCertificate, key: PrivateKey, random: u64) -> Result<Self, LeafError> {
         Ok(Self {
             issuer: LeafIssuer::new(&recorded.certificate, key)?,
             validity: recorded.validity,
+            renew_at: Held::new(recorded.validity, random).renew_at,
             key_id: recorded.key_id.clone(),
             serial: recorded.serial,
             root: recorded.issuer.clone(),
@@ -67,6 +73,11 @@ impl Lease {
     /// The certificate, DER.
     pub(crate) fn certificate(&self) -> &[u8] {
         self.issuer.certificate().der()
+    }
+
+    /// Its time, for deciding when another one is asked for.
+    pub(crate) fn held(&self) -> Held {
+        Held { validity: self.validity, renew_at: self.renew_at }
     }
 
     /// Whether it is the same certificate.
@@ -84,23 +95,36 @@ impl fmt::Debug for Lease {
 /// The lease as all others see it: one actor publishes it, everybody else only reads.
 #[derive(Debug)]
 pub(crate) struct Leases {
-    current: RwLock<Option<Arc<Lease>>>,
+    current: RwLock<Current>,
     status: watch::Sender<IssuanceStatus>,
+}
+
+/// What is held, and what forbids its use.
+#[derive(Debug, Default)]
+struct Current {
+    lease: Option<Arc<Lease>>,
+    /// Why nothing may be signed although a lease is held.
+    halt: Option<Arc<str>>,
 }
 
 impl Leases {
     /// Without a lease.
     pub(crate) fn new() -> Self {
-        Self { current: RwLock::new(None), status: watch::Sender::new(IssuanceStatus::Starting) }
+        Self { current: RwLock::default(), status: watch::Sender::new(IssuanceStatus::Starting) }
     }
 
     /// The lease, if it is good at `now`. This is the gate in front of every signature and every answer.
     pub(crate) fn current(&self, now: UnixMillis) -> Result<Arc<Lease>, Refusal> {
-        if let Some(lease) = &*self.current.read()
+        let current = self.current.read();
+        if let Some(reason) = &current.halt {
+            return Err(Refusal::unavailable(format!("this node signs nothing at present: {reason}")));
+        }
+        if let Some(lease) = &current.lease
             && now.seconds() <= lease.validity.not_after()
         {
             return Ok(Arc::clone(lease));
         }
+        drop(current);
         Err(Refusal::unavailable(match &*self.status.borrow() {
             IssuanceStatus::Waiting { reason } | IssuanceStatus::Ended { reason } => {
                 format!("this node cannot issue SVIDs now: {reason}")
@@ -112,13 +136,23 @@ impl Leases {
 
     /// The lease whatever its time, for the actor that renews it.
     pub(crate) fn held(&self) -> Option<Arc<Lease>> {
-        self.current.read().clone()
+        self.current.read().lease.clone()
     }
 
     /// Puts a lease in place, or takes it away.
     pub(crate) fn set(&self, lease: Option<Arc<Lease>>) {
         metrics::lease_until(lease.as_ref().map_or(0, |lease| lease.validity.not_after().0));
-        *self.current.write() = lease;
+        self.current.write().lease = lease;
+    }
+
+    /// Forbids every signature for a reason, or allows them again. The lease stays, and its time runs.
+    pub(crate) fn halt(&self, reason: Option<Arc<str>>) {
+        self.current.write().halt = reason;
+    }
+
+    /// Why nothing may be signed whatever is held, if that is so.
+    pub(crate) fn halted(&self) -> Option<Arc<str>> {
+        self.current.read().halt.clone()
     }
 
     /// Says how things stand; listeners hear of changes only, unless they are to look again in any case.

@@ -220,7 +220,7 @@ impl Actor for Keeper {
         let mut tasks = JoinSet::new();
         let shard = Arc::clone(&arguments.shard);
         tasks.spawn(events::forward(arguments.handle.events(), shard.address.clone(), KeeperMessage::News));
-        tasks.spawn(follow_lease(myself.clone(), arguments.core.leases.status()));
+        tasks.spawn(events::follow(arguments.core.leases.status(), myself.clone(), KeeperMessage::Lease));
         tasks.spawn(run_clock(myself, Arc::clone(&shard.clock), Arc::clone(&arguments.core)));
         Ok(KeeperState {
             arguments,
@@ -292,6 +292,13 @@ impl KeeperState {
                 // New lifetimes count from the next signature on; tokens are made by the call; of issuing certificates
                 // the lease speaks.
                 Event::PolicyChanged | Event::JwtAuthorityChanged { .. } | Event::IssuingCertificateChanged { .. } => {}
+                // What the cluster is made of is nothing that a workload sees.
+                Event::InvitationChanged { .. }
+                | Event::RecoveryKeyChanged
+                | Event::PlanChanged
+                | Event::EpochRaised { .. }
+                | Event::VersionRaised { .. }
+                | Event::TimeReset { .. } => {}
             }
         }
     }
@@ -391,18 +398,6 @@ impl Drop for Ended {
     fn drop(&mut self) {
         // Fails only when the keeper is gone.
         drop(self.0.send_message(Envelope::own(KeeperMessage::Refreshed)));
-    }
-}
-
-async fn follow_lease(
-    myself: ActorRef<Envelope<KeeperMessage>>,
-    mut status: tokio::sync::watch::Receiver<IssuanceStatus>,
-) {
-    loop {
-        let now = status.borrow_and_update().clone();
-        if myself.send_message(Envelope::own(KeeperMessage::Lease(now))).is_err() || status.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! One node with everything but sockets: consensus on a temporary directory, the actors, and callers of choice.
+//! A node with everything but sockets: consensus on a temporary directory, the actors, and callers of choice; alone, or one
+//! of several on a network in memory.
 
 use std::{
     collections::BTreeMap,
     future::Future,
+    os::unix::fs::DirBuilderExt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -10,17 +12,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_proto_identity::{
     EntryId, KeyType, NodeName, PrivateKey, Selector, SelectorSet, SpiffeId, TrustDomain, UnixMillis,
 };
-use quorate_raft_consensus::{Config, Consensus, Handle, MemberNode, Proposal, Sources, WallClock};
+use quorate_raft_consensus::{Announcement, Config, Consensus, Handle, MemberNode, Proposal, Sources, WallClock};
 use quorate_raft_machine::{COMMAND_VERSION, Caller as Asker, Done, EntryDraft, Operation, Policy};
 use quorate_raft_store::disk::RealDisk;
 use tempfile::TempDir;
 use tokio::runtime;
 use tokio_stream::{Stream, StreamExt};
 
+use super::network::Network;
 use crate::{
     Caller, Dependencies, IssuanceStatus, Refusal, Settings, System,
     attestation::{PeerCredentials, PeerProcess},
@@ -39,6 +43,10 @@ pub(super) struct Clock(Arc<AtomicI64>);
 impl Clock {
     pub(super) fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub(super) fn set_back(&self, by: Duration) {
+        self.0.fetch_sub(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -70,6 +78,8 @@ impl KeySource for WatchedKeys {
 
 /// The node.
 pub(super) struct World {
+    pub(super) name: NodeName,
+    pub(super) network: Network,
     pub(super) directory: TempDir,
     pub(super) handle: Handle,
     pub(super) system: System,
@@ -109,42 +119,75 @@ impl World {
 
     /// A node on an empty directory.
     pub(super) async fn unfounded(settings: Settings) -> Self {
+        Self::on(&Network::default(), "node-1", settings).await
+    }
+
+    /// A node of this name on an empty directory.
+    pub(super) async fn on(network: &Network, name: &str, settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         let clock = Clock::default();
-        let runtime = runtime::Handle::current();
-        let sources = Sources::new(clock.clone(), SystemEntropy::new(), BlockingPool::new(runtime.clone()));
-        let config = Config::new(&data, runtime);
-        let handle = Consensus::start(config, sources.clone(), Arc::new(RealDisk), Arc::new(quorate_raft_consensus::transport::NoTransport)).await.unwrap();
+        let sources = Sources::new(clock.clone(), SystemEntropy::new(), BlockingPool::new(runtime::Handle::current()));
+        std::fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
         let custody: Arc<dyn KeyCustody> = Arc::new(FileCustody::open(&data, None, WhenMissing::Make).unwrap());
+        let (name, network) = (NodeName::new(name).unwrap(), network.clone());
+        let handle = consensus(&directory, &name, &network, &sources, custody.as_ref()).await;
         let keys = WatchedKeys::default();
-        let system = System::start(dependencies(&directory, &handle, &sources, &keys, &custody, &settings));
+        let system = System::start(Dependencies {
+            handle: handle.clone(),
+            sources: sources.clone(),
+            keys: Arc::new(keys.clone()),
+            custody: Arc::clone(&custody),
+            name: name.clone(),
+            ledger_dir: Some(data.join("ledger")),
+            answerer: None,
+            settings: settings.clone(),
+        });
         let system = system.await.unwrap();
-        Self { directory, handle, system, clock, keys, custody, sources, settings }
+        Self { name, network, directory, handle, system, clock, keys, custody, sources, settings }
     }
 
     /// Stops the actors and starts them anew, as a process that starts again on the same log.
     pub(super) async fn restart_actors(&mut self) {
         self.system.stop().await;
-        let dependencies =
-            dependencies(&self.directory, &self.handle, &self.sources, &self.keys, &self.custody, &self.settings);
-        self.system = System::start(dependencies).await.unwrap();
+        self.system = System::start(self.dependencies()).await.unwrap();
     }
 
     /// Stops everything and starts it anew on the same directory, as a new process.
     pub(super) async fn restart_node(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+
+    /// Ends the process.
+    pub(super) async fn stop(&self) {
         self.system.stop().await;
         self.handle.shutdown().await;
-        let config = Config::new(self.directory.path().join("data"), runtime::Handle::current());
-        self.handle = Consensus::start(config, self.sources.clone(), Arc::new(RealDisk)).await.unwrap();
-        let dependencies =
-            dependencies(&self.directory, &self.handle, &self.sources, &self.keys, &self.custody, &self.settings);
-        self.system = System::start(dependencies).await.unwrap();
+    }
+
+    /// Begins a new one on the same directory.
+    pub(super) async fn start(&mut self) {
+        let custody = self.custody.as_ref();
+        self.handle = consensus(&self.directory, &self.name, &self.network, &self.sources, custody).await;
+        self.system = System::start(self.dependencies()).await.unwrap();
+    }
+
+    fn dependencies(&self) -> Dependencies {
+        Dependencies {
+            handle: self.handle.clone(),
+            sources: self.sources.clone(),
+            keys: Arc::new(self.keys.clone()),
+            custody: Arc::clone(&self.custody),
+            name: self.name.clone(),
+            ledger_dir: Some(self.directory.path().join("data").join("ledger")),
+            answerer: None,
+            settings: self.settings.clone(),
+        }
     }
 
     pub(super) async fn found(&self, policy: Policy) {
-        let name = node_name();
-        let node = MemberNode { name: name.clone(), addresses: vec!["localhost:8082".into()] };
+        let name = self.name.clone();
+        let node = MemberNode { name: name.clone(), addresses: vec![name.to_string()] };
         let founded = self.handle.found(&node).await.unwrap();
         let founding = FoundingPlan {
             cluster: founded.cluster,
@@ -193,28 +236,20 @@ impl World {
     }
 }
 
-fn dependencies(
+/// Consensus of a node, as far as the test's directory has come.
+async fn consensus(
     directory: &TempDir,
-    handle: &Handle,
+    name: &NodeName,
+    network: &Network,
     sources: &Sources,
-    keys: &WatchedKeys,
-    custody: &Arc<dyn KeyCustody>,
-    settings: &Settings,
-) -> Dependencies {
-    Dependencies {
-        handle: handle.clone(),
-        sources: sources.clone(),
-        keys: Arc::new(keys.clone()),
-        custody: Arc::clone(custody),
-        name: node_name(),
-        ledger_dir: Some(directory.path().join("data").join("ledger")),
-        answerer: None,
-        settings: settings.clone(),
-    }
-}
-
-fn node_name() -> NodeName {
-    NodeName::new("node-1").unwrap()
+    custody: &dyn KeyCustody,
+) -> Handle {
+    let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
+    let mut config = Config::new(directory.path().join("data"), runtime::Handle::current());
+    config.announcement =
+        Announcement { identity_key: identity_key.clone(), addresses: vec![name.to_string()], build: "test".into() };
+    let transport = network.transport(name.as_str(), identity_key);
+    Consensus::start(config, sources.clone(), Arc::new(RealDisk), transport).await.unwrap()
 }
 
 /// An entry for callers that this test's user started, under the built-in parent.

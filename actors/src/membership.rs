@@ -1,0 +1,365 @@
+//! The membership: brings the Raft group and the seals after what the records want, on the node that leads.
+//!
+//! The actor is started and restarted by the [`supervisor`](crate::supervisor) on every node; where the node does not lead
+//! it does nothing. What is to be done next is decided by a pure function of the state machine's crate
+//! ([`next_steps`]), from the state, the Raft group and what the leader hears of the members. It remembers nothing, so
+//! whichever leader asks, after whichever half of a step another one died, goes on where that one stopped.
+//!
+//! ```text
+//!   records, plan (state) ─┐
+//!   voters, learners (Raft)├─> next_steps ──> seal tokens, add learner, seal roots, add voter, ...  (one after the other)
+//!   who is there (reports) ┘        ^                                   │
+//!                                   └───────── look again ──────────────┘
+//! ```
+//!
+//! What an operator wants comes in by command ([`Membership`]), not by message: any node takes it, any leader does it.
+
+mod handle;
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use quorate_proto_identity::MemberNumber;
+use quorate_raft_consensus::{Handle, MembershipChangeError, RaftMembers, Role, TransferError};
+use quorate_raft_machine::{AuthorityKind, Event, MemberHealth, PlanView, Step, next_steps};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+
+pub use handle::{Membership, MembershipChange, MembershipError};
+pub use report::{Aim, Progress};
+
+use crate::{
+    authority::{AuthorityArguments, IssuingError, SealTo, confirm_office, propose, seal_lacking},
+    events::{self, News},
+    mailbox::{Address, Envelope, Outcome},
+    metrics,
+};
+
+/// Events wait for room outside; all else is the actor's own.
+pub(crate) const MEMBERSHIP_MAILBOX_LIMIT: usize = 64;
+
+/// How often the leader looks without being told to: who is there and who has caught up is in no log.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Wait after steps were taken: they make the next ones due, and nothing can make this node propose without end.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// First wait after a step that failed; doubled up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
+/// Longest wait after a step that failed.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// How long a change of the Raft group may take. A learner that is added need not have caught up for it.
+const CHANGE_TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// A member that is at most so many entries behind has caught up: under load some batches are always on their way.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+
+/// What the membership is told.
+pub(crate) enum MembershipMessage {
+    /// Something was applied.
+    News(News),
+    /// This node leads, or does not any more.
+    Role(Role),
+    /// The time has come to look.
+    Wake,
+    /// Steps were taken, so many, or one failed.
+    Reconciled(Result<usize, StepError>),
+}
+
+/// Why a step was not taken. It is tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// Sealing or proposing failed, or this node does not lead.
+    #[error(transparent)]
+    Issuing(#[from] IssuingError),
+    /// The Raft group could not be changed.
+    #[error("the Raft group could not be changed")]
+    Group(#[from] MembershipChangeError),
+    /// The leadership could not be handed over.
+    #[error("the leadership could not be handed over")]
+    Transfer(#[from] TransferError),
+    /// The task ended without a word: a fault of the program, which the log tells of.
+    #[error("the task that took the step was lost")]
+    Lost,
+}
+
+/// The actor.
+pub(crate) struct MembershipActor;
+
+/// What it starts from.
+#[derive(Clone)]
+pub(crate) struct MembershipArguments {
+    /// Sealing and proposing are the authority's deeds.
+    pub(crate) authority: AuthorityArguments,
+    pub(crate) address: Address<MembershipMessage>,
+}
+
+/// What it keeps.
+pub(crate) struct MembershipState {
+    arguments: MembershipArguments,
+    /// Since when this node leads, if it does.
+    leads_since: Option<Instant>,
+    /// Steps are being taken; one run at a time.
+    running: bool,
+    /// Something changed while they were.
+    again: bool,
+    failures: u32,
+    /// What failed last, so that it is told once.
+    told: Option<String>,
+    alarm: Option<(Instant, AbortHandle)>,
+    /// The run, the alarm and listeners; they die with the actor.
+    tasks: JoinSet<()>,
+}
+
+impl Actor for MembershipActor {
+    type Msg = Envelope<MembershipMessage>;
+    type State = MembershipState;
+    type Arguments = MembershipArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut tasks = JoinSet::new();
+        let handle = &arguments.authority.handle;
+        tasks.spawn(events::forward(handle.events(), arguments.address.clone(), MembershipMessage::News));
+        tasks.spawn(events::follow(handle.role(), myself, MembershipMessage::Role));
+        Ok(MembershipState {
+            arguments,
+            leads_since: None,
+            running: false,
+            again: false,
+            failures: 0,
+            told: None,
+            alarm: None,
+            tasks,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        envelope: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        while state.tasks.try_join_next().is_some() {}
+        let (message, _permit) = envelope.open();
+        match message {
+            MembershipMessage::News(news) if concerns(&news) => {
+                state.again = state.running;
+                state.wake_in(&myself, PAUSE);
+            }
+            MembershipMessage::News(_) => {}
+            MembershipMessage::Role(role) => state.role(&myself, &role),
+            MembershipMessage::Wake => state.run(&myself),
+            MembershipMessage::Reconciled(result) => state.reconciled(&myself, result),
+        }
+        Ok(())
+    }
+}
+
+impl MembershipState {
+    fn role(&mut self, myself: &ActorRef<Envelope<MembershipMessage>>, role: &Role) {
+        self.leads_since = role.is_leader().then(|| self.leads_since.unwrap_or_else(Instant::now));
+        self.failures = 0;
+        self.run(myself);
+    }
+
+    fn run(&mut self, myself: &ActorRef<Envelope<MembershipMessage>>) {
+        if let Some((_, alarm)) = self.alarm.take() {
+            alarm.abort();
+        }
+        let Some(leads_since) = self.leads_since else { return };
+        if self.running {
+            return;
+        }
+        self.running = true;
+        let arguments = self.arguments.authority.clone();
+        let outcome = Outcome::new(myself, MembershipMessage::Reconciled(Err(StepError::Lost)));
+        self.tasks.spawn(async move {
+            let result = reconcile(&arguments, leads_since).await;
+            outcome.say(MembershipMessage::Reconciled(result));
+        });
+    }
+
+    fn reconciled(&mut self, myself: &ActorRef<Envelope<MembershipMessage>>, result: Result<usize, StepError>) {
+        self.running = false;
+        let wait = match result {
+            Ok(taken) => {
+                self.failures = 0;
+                self.told = None;
+                if taken > 0 || std::mem::take(&mut self.again) { PAUSE } else { LOOK_EVERY }
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let text = error.to_string();
+                if self.leads_since.is_some() && self.told.as_ref() != Some(&text) {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a change of the membership failed and is tried again"
+                    );
+                    self.told = Some(text);
+                }
+                FIRST_RETRY.saturating_mul(1 << self.failures.saturating_sub(1).min(8)).min(LONGEST_RETRY)
+            }
+        };
+        self.wake_in(myself, wait);
+    }
+
+    /// Looks again after a while, or earlier if that was meant before.
+    fn wake_in(&mut self, myself: &ActorRef<Envelope<MembershipMessage>>, wait: Duration) {
+        // While a run goes on, its end sets the next alarm; after a failure, events do not shorten the wait.
+        if self.leads_since.is_none() || self.running {
+            return;
+        }
+        let rings_at = Instant::now() + wait;
+        let waits = self.alarm.as_ref().filter(|(_, alarm)| !alarm.is_finished());
+        if waits.is_some_and(|(set, _)| *set <= rings_at || self.failures > 0) {
+            return;
+        }
+        if let Some((_, alarm)) = self.alarm.take() {
+            alarm.abort();
+        }
+        let myself = myself.clone();
+        let alarm = self.tasks.spawn(async move {
+            tokio::time::sleep_until(rings_at).await;
+            drop(myself.send_message(Envelope::own(MembershipMessage::Wake)));
+        });
+        self.alarm = Some((rings_at, alarm));
+    }
+}
+
+/// Whether what was applied can make a step due.
+fn concerns(news: &News) -> bool {
+    let News::Applied(applied) = news else { return true };
+    applied.events.iter().any(|event| match event {
+        Event::Founded
+        | Event::X509AuthorityChanged { .. }
+        | Event::JwtAuthorityChanged { .. }
+        | Event::MemberChanged { .. }
+        | Event::RecoveryKeyChanged
+        | Event::PlanChanged => true,
+        Event::EntryChanged { .. }
+        | Event::ScopesChanged
+        | Event::PolicyChanged
+        | Event::BundleChanged { .. }
+        | Event::IssuingCertificateChanged { .. }
+        | Event::InvitationChanged { .. }
+        | Event::EpochRaised { .. }
+        | Event::VersionRaised { .. }
+        | Event::TimeReset { .. } => false,
+    })
+}
+
+/// Takes the steps that are due, in their order. Gives how many.
+async fn reconcile(arguments: &AuthorityArguments, leads_since: Instant) -> Result<usize, StepError> {
+    // A round of the quorum is worth its while only when there is something to do.
+    if wanted(arguments, leads_since).is_empty() {
+        return Ok(0);
+    }
+    confirm_office(arguments).await?;
+    let steps = wanted(arguments, leads_since);
+    for step in &steps {
+        let result = take(arguments, step).await;
+        metrics::membership_step(name(step), if result.is_ok() { "done" } else { "failed" });
+        result?;
+        tracing::info!(target: "quorate::security", step = ?step, "a step of the membership was taken");
+    }
+    Ok(steps.len())
+}
+
+/// What is to be done next, as this leader sees it.
+fn wanted(arguments: &AuthorityArguments, leads_since: Instant) -> Vec<Step> {
+    let handle = &arguments.handle;
+    let Some(leader) = handle.member() else { return Vec::new() };
+    let RaftMembers { voters, learners, .. } = handle.raft_members();
+    let voters = voters.iter().map(members).collect();
+    let health = health(handle, leads_since);
+    handle.state().read(|state| next_steps(&PlanView { state, leader, voters, learners: members(&learners), health }))
+}
+
+/// How the members stand with this leader. Silence counts from the beginning of its term, because it cannot know what came
+/// before.
+fn health(handle: &Handle, leads_since: Instant) -> BTreeMap<MemberNumber, MemberHealth> {
+    let now = Instant::now();
+    let health = |contact: quorate_raft_consensus::MemberContact| {
+        let heard = contact.last_report.map_or(leads_since, |report| report.max(leads_since));
+        let silent_for = if contact.connected { Duration::ZERO } else { now.saturating_duration_since(heard) };
+        let caught_up = handle.caught_up(contact.number).is_some_and(|behind| behind <= CAUGHT_UP_ENTRIES);
+        (contact.number, MemberHealth { connected: contact.connected, silent_for, caught_up })
+    };
+    handle.members().into_iter().map(health).collect()
+}
+
+async fn take(arguments: &AuthorityArguments, step: &Step) -> Result<(), StepError> {
+    let handle = &arguments.handle;
+    let deadline = Instant::now() + CHANGE_TIME_LIMIT;
+    if let Some(operation) = step.operation() {
+        propose(arguments, operation).await?;
+        return Ok(());
+    }
+    let newest = || handle.raft_members().voters.pop().unwrap_or_default();
+    match step {
+        Step::SealRecovery => {
+            seal_lacking(arguments, AuthorityKind::X509, SealTo::Recovery).await?;
+            seal_lacking(arguments, AuthorityKind::Jwt, SealTo::Recovery).await?;
+        }
+        Step::SealTokens { member } => {
+            seal_lacking(arguments, AuthorityKind::Jwt, SealTo::Member(*member)).await?;
+        }
+        Step::SealRoots { member } => {
+            seal_lacking(arguments, AuthorityKind::X509, SealTo::Member(*member)).await?;
+        }
+        Step::AddLearner { member } => handle.add_learner(*member, deadline).await?,
+        Step::DropFromRaft { member } => handle.drop_from_raft(*member, deadline).await?,
+        Step::AddVoter { member } => {
+            let mut voters = newest();
+            voters.insert(member.get());
+            handle.change_voters(voters, deadline).await?;
+        }
+        Step::DemoteVoter { member } => {
+            let mut voters = newest();
+            voters.remove(&member.get());
+            handle.change_voters(voters, deadline).await?;
+        }
+        Step::SettleVoters { voters } => {
+            handle.change_voters(voters.iter().map(|voter| voter.get()).collect(), deadline).await?;
+        }
+        Step::TransferLeadership { .. } => {
+            handle.transfer_leadership(None, deadline).await?;
+        }
+        // Operations, proposed above.
+        Step::StripRootSeals { .. } | Step::CompleteRemoval { .. } | Step::SetRole { .. } => {}
+    }
+    Ok(())
+}
+
+fn members(numbers: &BTreeSet<u64>) -> BTreeSet<MemberNumber> {
+    numbers.iter().filter_map(|number| MemberNumber::new(*number)).collect()
+}
+
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::SettleVoters { .. } => "settle_voters",
+        Step::SealRecovery => "seal_recovery",
+        Step::SealTokens { .. } => "seal_tokens",
+        Step::AddLearner { .. } => "add_learner",
+        Step::SealRoots { .. } => "seal_roots",
+        Step::AddVoter { .. } => "add_voter",
+        Step::TransferLeadership { .. } => "transfer_leadership",
+        Step::DemoteVoter { .. } => "demote_voter",
+        Step::StripRootSeals { .. } => "strip_root_seals",
+        Step::DropFromRaft { .. } => "drop_from_raft",
+        Step::CompleteRemoval { .. } => "complete_removal",
+        Step::SetRole { .. } => "set_role",
+    }
+}

@@ -1,0 +1,175 @@
+//! What an operator is told of a change of the membership: what has come about, and what is still waited for. Read from
+//! the state and the Raft group of any node, because the steps are taken by whoever leads, one leader after the other.
+
+use quorate_proto_identity::MemberNumber;
+use quorate_raft_consensus::RaftMembers;
+use quorate_raft_machine::{AuthorityState, AuthorityTimes, Member, MemberRole, Recipient, State};
+
+/// What is to become of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aim {
+    /// It votes.
+    Voter,
+    /// It follows the log, and can open no root.
+    Learner,
+    /// It is gone.
+    Gone,
+    /// It is gone, and nothing signs that it could open.
+    GoneCompromised,
+}
+
+/// How far the way to an aim has come: sentences that are true by now, in their order, and what is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// What has come about.
+    pub done: Vec<String>,
+    /// What is waited for; none when the aim is reached.
+    pub waits_for: Option<String>,
+}
+
+impl Progress {
+    /// Adds a part of the way: what is said of it once it is done, and until then.
+    fn part(&mut self, is_done: bool, done: impl FnOnce() -> String, until_then: impl FnOnce() -> String) {
+        if is_done {
+            self.done.push(done());
+        } else if self.waits_for.is_none() {
+            self.waits_for = Some(until_then());
+        }
+    }
+}
+
+/// How far a member has come towards an aim.
+pub(crate) fn progress(aim: Aim, number: MemberNumber, state: &State, group: &RaftMembers) -> Progress {
+    let name = named(state, number);
+    let mut progress = Progress::default();
+    match aim {
+        Aim::Voter => {
+            progress.part(
+                roots_are_sealed_to(state, number, true),
+                || format!("The root keys are sealed to {name}."),
+                || format!("the root keys to be sealed to {name}, once it follows the log closely"),
+            );
+            progress.part(
+                votes_now(group, number) && group.voters.len() == 1,
+                || format!("{name} votes: the voters are {}.", voters(state, group)),
+                || format!("the Raft group to count {name} among its voters"),
+            );
+        }
+        Aim::Learner => {
+            progress.part(
+                !group.is_voter(number.get()),
+                || format!("{name} has no vote: the voters are {}.", voters(state, group)),
+                || format!("the Raft group to go on without the vote of {name}"),
+            );
+            progress.part(
+                roots_are_sealed_to(state, number, false),
+                || format!("No root key is sealed to {name} any more."),
+                || format!("the root keys to be taken away from {name}"),
+            );
+        }
+        Aim::Gone | Aim::GoneCompromised => {
+            progress.part(
+                !group.contains(number.get()),
+                || format!("{name} is out of the Raft group: the voters are {}.", voters(state, group)),
+                || format!("the Raft group to let {name} go"),
+            );
+            progress.part(
+                state.member(number).is_none_or(|member| member.record.status.has_gone()),
+                || format!("The record of {name} is closed, and no key is sealed to it."),
+                || format!("the record of {name} to be closed"),
+            );
+            if aim == Aim::GoneCompromised {
+                replaced(&mut progress, state);
+            }
+        }
+    }
+    progress
+}
+
+/// The new authorities after a removal as compromised.
+fn replaced(progress: &mut Progress, state: &State) {
+    let roots: Vec<_> = state.x509_authorities().map(|root| (&root.id, root.state, root.times)).collect();
+    let keys: Vec<_> = state.jwt_authorities().map(|key| (&key.id, key.state, key.times)).collect();
+    for (what, authorities) in [("root", roots), ("token key", keys)] {
+        let is_suspect = |(_, state, times): &&(_, AuthorityState, AuthorityTimes)| {
+            matches!(state, AuthorityState::Active | AuthorityState::Prepared) && times.suspected_at.is_some()
+        };
+        let in_state = |wanted| authorities.iter().find(move |(_, state, _)| *state == wanted).map(|(id, _, _)| id);
+        progress.part(
+            !authorities.iter().any(|authority| is_suspect(&authority)),
+            || {
+                let id = in_state(AuthorityState::Active).map(ToString::to_string).unwrap_or_default();
+                format!("A new {what} signs: {id}, sealed to those that remain.")
+            },
+            || match in_state(AuthorityState::Prepared) {
+                Some(id) => format!(
+                    "the new {what} {id} to sign, for which every live member must have applied it. One that is cut off \
+                     is waited for until its issuing certificate ends, or `quorate cluster fence` names it"
+                ),
+                None => format!("a new {what} to be made"),
+            },
+        );
+    }
+}
+
+/// What the machine of a member that is removed, and not said to be compromised, could still sign, and until when.
+pub(crate) fn could_still_sign(state: &State, number: MemberNumber) -> Vec<String> {
+    let own = Recipient::Member(number);
+    let name = named(state, number);
+    let issuing = state.issuing_certificates().filter(|issuing| issuing.member == number);
+    let issuing = issuing.map(|issuing| issuing.validity.not_after()).max().map(|end| {
+        format!(
+            "With its issuing certificates, which are revoked, {name} could make X509-SVIDs that verify until {end}."
+        )
+    });
+    let roots =
+        state.x509_authorities().filter(|root| root.sealed.as_ref().is_some_and(|s| s.part_for(&own).is_some()));
+    let roots = roots.map(|root| {
+        format!("It can open the root {}, which is in the bundle until {}.", root.id, root.validity.not_after())
+    });
+    let keys = state.jwt_authorities().filter(|key| key.sealed.as_ref().is_some_and(|s| s.part_for(&own).is_some()));
+    let keys = keys.map(|key| {
+        format!("It can open the token key {}, whose tokens are good until {}.", key.id, key.validity.not_after())
+    });
+    let mut sentences: Vec<String> = issuing.into_iter().chain(roots).chain(keys).collect();
+    if !sentences.is_empty() {
+        sentences.push("If that machine may be in wrong hands, remove it with --compromised.".into());
+    }
+    sentences
+}
+
+/// Whether each root key that is kept is sealed to a member, or none is.
+fn roots_are_sealed_to(state: &State, number: MemberNumber, wanted: bool) -> bool {
+    let own = Recipient::Member(number);
+    let mut sealed = state.x509_authorities().filter_map(|root| root.sealed.as_ref());
+    sealed.all(|sealed| sealed.part_for(&own).is_some() == wanted)
+}
+
+/// Whether a member votes in the newest configuration.
+fn votes_now(group: &RaftMembers, number: MemberNumber) -> bool {
+    group.voters.last().is_some_and(|voters| voters.contains(&number.get()))
+}
+
+fn voters(state: &State, group: &RaftMembers) -> String {
+    let numbers = group.voters.last().into_iter().flatten().filter_map(|number| MemberNumber::new(*number));
+    numbers.map(|number| named(state, number)).collect::<Vec<_>>().join(", ")
+}
+
+/// A member's name with its number, as people are told of it.
+pub(crate) fn named(state: &State, number: MemberNumber) -> String {
+    state.member(number).map_or_else(|| format!("member {number}"), name_of)
+}
+
+fn name_of(member: &Member) -> String {
+    format!("{} ({})", member.record.name, member.number)
+}
+
+/// The aim that a role stands for.
+impl From<MemberRole> for Aim {
+    fn from(role: MemberRole) -> Self {
+        match role {
+            MemberRole::Voter => Self::Voter,
+            MemberRole::Learner => Self::Learner,
+        }
+    }
+}

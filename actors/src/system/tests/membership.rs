@@ -1,0 +1,281 @@
+//! A cluster as its workloads and operators see it: nodes that come and go, leaders that change, authorities that move on.
+
+use std::time::Duration;
+
+use quorate_proto_identity::x509::{Purpose, verify_x509_svid};
+use quorate_proto_identity::{Bundle, MemberNumber};
+use quorate_raft_machine::{
+    AuthorityKind, AuthorityState, Event, MemberRole, Operation, Policy, Recipient, Sealed, State,
+};
+use tokio::time::Instant;
+
+use super::{
+    cluster::{Cluster, asker, chain, fetch, fetched, propose, token, until},
+    world::{LIMIT, World, trust_domain, within},
+};
+use crate::{
+    IssuanceStatus, MembershipError, Refusal,
+    keys::{KeyCustody, SealContext, SealedPart},
+};
+
+fn deadline() -> Instant {
+    Instant::now() + LIMIT
+}
+
+fn unavailable<T: std::fmt::Debug>(result: Result<T, Refusal>) {
+    assert!(matches!(result, Err(Refusal::Unavailable(_))), "{result:?}");
+}
+
+/// Verifies what one node gave out with the bundle that another has (property 3, INV-05).
+fn verify(answer: &quorate_proto_api::workload::X509svidResponse, at: &World) {
+    let chain = chain(answer);
+    let mut bundle = Bundle::new(trust_domain());
+    for root in at.handle.state().read(State::bundle).x509_authorities.iter() {
+        bundle.add_x509_authority(quorate_proto_identity::x509::Certificate::parse(&root.certificate).unwrap());
+    }
+    let ders: Vec<&[u8]> = chain.iter().map(quorate_proto_identity::x509::Certificate::der).collect();
+    verify_x509_svid(&ders, &bundle, at.sources.now().seconds(), Purpose::Client).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_are_one_authority_and_go_on_when_their_leader_is_gone() {
+    let cluster = Cluster::of(3, Policy::default()).await;
+    let mut issuers = std::collections::BTreeSet::new();
+    for node in &cluster.nodes {
+        let answer = fetched(node).await;
+        for other in &cluster.nodes {
+            verify(&answer, other);
+            let token = token(node).await.unwrap();
+            let caller = super::world::caller();
+            other.system.workload_api().validate_jwt_svid(&caller, "x", &token).await.unwrap();
+        }
+        issuers.insert(chain(&answer)[1].serial().to_vec());
+    }
+    assert_eq!(issuers.len(), 3, "each signs with a certificate of its own");
+
+    let leader = cluster.leader(None).await;
+    cluster.network.cut(cluster.nodes[leader].name.as_str());
+    let next = cluster.leader(Some(leader)).await;
+    // The next leader signs for whoever asks, and for itself.
+    let fenced = cluster.number(next);
+    propose(&cluster.nodes[next], Operation::RevokeIssuingCertificate { member: fenced, serial: None }).await;
+    for (index, node) in cluster.nodes.iter().enumerate() {
+        let answer = fetched(node).await;
+        if index == next {
+            assert!(!issuers.contains(chain(&answer)[1].serial()), "the fenced one has a new certificate");
+        }
+    }
+}
+
+/// Design section 3, admission: a node that is ready signs tokens too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_has_the_token_keys_before_its_first_issuing_certificate() {
+    let mut cluster = Cluster::of(1, Policy::default()).await;
+    let mut events = cluster.nodes[0].handle.events();
+    cluster.join("node-2", Some(MemberRole::Learner)).await;
+    let (mut sealed_at, mut issued_at) = (None, None);
+    within(async {
+        while issued_at.is_none() {
+            let applied = events.recv().await.unwrap();
+            for event in &applied.events {
+                match event {
+                    Event::JwtAuthorityChanged { .. } => sealed_at = sealed_at.or(Some(applied.index)),
+                    Event::IssuingCertificateChanged { member, .. } if member.get() == 2 => {
+                        issued_at = Some(applied.index);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    })
+    .await;
+    assert!(sealed_at < issued_at && sealed_at.is_some(), "{sealed_at:?} {issued_at:?}");
+    cluster.nodes[1].until_ready().await;
+    token(&cluster.nodes[1]).await.unwrap();
+    let opens_roots = |state: &State| is_sealed_to(state, AuthorityKind::X509, cluster.number(1));
+    assert!(!cluster.nodes[0].handle.state().read(opens_roots), "roots are for voters");
+}
+
+/// Whether any key of a kind is sealed to a member.
+fn is_sealed_to(state: &State, kind: AuthorityKind, member: MemberNumber) -> bool {
+    let own = Recipient::Member(member);
+    sealed(state).into_iter().any(|(of, _, sealed)| of == kind && sealed.part_for(&own).is_some())
+}
+
+/// Every sealed key in a state.
+fn sealed(state: &State) -> Vec<(AuthorityKind, quorate_proto_identity::AuthorityId, Sealed)> {
+    let roots =
+        state.x509_authorities().filter_map(|root| Some((AuthorityKind::X509, root.id.clone(), root.sealed.clone()?)));
+    let keys =
+        state.jwt_authorities().filter_map(|key| Some((AuthorityKind::Jwt, key.id.clone(), key.sealed.clone()?)));
+    roots.chain(keys).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_is_promoted_and_demoted_with_the_root_keys_before_and_after_its_vote() {
+    let mut cluster = Cluster::of(3, Policy::default()).await;
+    cluster.join("node-4", Some(MemberRole::Learner)).await;
+    cluster.nodes[3].until_ready().await;
+    let number = cluster.number(3);
+    let first = &cluster.nodes[0];
+    // Asked of any node, whoever leads.
+    let asked = cluster.nodes[1].system.membership();
+    let promoted = asked.promote(&asker(), number, deadline()).await.unwrap();
+    assert!(promoted.steps.iter().any(|step| step.contains("node-4") && step.contains("votes")), "{promoted:?}");
+    assert!(first.handle.raft_members().is_voter(number.get()));
+    assert!(first.handle.state().read(|state| is_sealed_to(state, AuthorityKind::X509, number)));
+    let demoted = asked.demote(&asker(), number, deadline()).await.unwrap();
+    assert!(demoted.steps.iter().any(|step| step.contains("no vote")), "{demoted:?}");
+    until(|| !first.handle.state().read(|state| is_sealed_to(state, AuthorityKind::X509, number))).await;
+    assert!(!first.handle.raft_members().is_voter(number.get()));
+    fetched(&cluster.nodes[3]).await;
+}
+
+/// INV-11, property 6: a member that was removed as compromised opens nothing that signs afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_11_a_compromised_member_opens_nothing_that_signs_when_its_removal_is_answered() {
+    let cluster = Cluster::of(4, Policy::default()).await;
+    let thief = cluster.nodes.iter().position(|node| !node.handle.role().borrow().is_leader()).unwrap();
+    let number = cluster.number(thief);
+    let asked = cluster.nodes.iter().enumerate().find(|(index, _)| *index != thief).unwrap().1;
+    let before = asked.handle.state().read(sealed);
+    let removed = asked.system.membership().remove(&asker(), number, true, deadline()).await.unwrap();
+    assert!(removed.steps.iter().any(|step| step.contains("A new root signs")), "{removed:?}");
+
+    let (after, active, cluster_id) = asked.handle.state().read(|state| {
+        let active = [&state.active_x509_authority().unwrap().id, &state.active_jwt_authority().unwrap().id];
+        (sealed(state), active.map(Clone::clone), state.cluster().unwrap().id)
+    });
+    for (_, id, _) in &before {
+        assert!(!active.contains(id), "what signed before signs no more");
+    }
+    let custody: &dyn KeyCustody = cluster.nodes[thief].custody.as_ref();
+    for (kind, authority, sealed) in after {
+        assert_eq!(sealed.part_for(&Recipient::Member(number)), None);
+        for part in &sealed.parts {
+            for recipient in [part.recipient.clone(), Recipient::Member(number)] {
+                let context = SealContext { cluster: cluster_id, kind, authority: authority.clone(), recipient };
+                let sealed_part =
+                    SealedPart { encapsulated_key: part.encapsulated_key.clone(), ciphertext: part.ciphertext.clone() };
+                custody.open(sealed.suite, &context, &sealed_part).await.unwrap_err();
+            }
+        }
+    }
+    // Those that remain sign with the new ones, and take each other's.
+    for (index, node) in cluster.nodes.iter().enumerate().filter(|(index, _)| *index != thief) {
+        within(async {
+            loop {
+                let answer = fetched(node).await;
+                let leases = node.handle.state().read(|state| {
+                    let issued = |issuing: &&quorate_raft_machine::IssuingCertificate| {
+                        issuing.member.get() == cluster.number(index).get() && issuing.issuer == active[0]
+                    };
+                    state.issuing_certificates().filter(issued).count()
+                });
+                if leases > 0 {
+                    verify(&answer, asked);
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+    assert!(!asked.handle.raft_members().contains(number.get()));
+}
+
+/// Property 3: the gate waits for a live member that is cut off, names it, and not for one that is fenced.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activation_waits_for_a_live_member_that_is_cut_off_until_it_is_fenced() {
+    let cluster = Cluster::of(5, Policy::default()).await;
+    let leader = cluster.leader(None).await;
+    let group = cluster.nodes[0].handle.raft_members();
+    let learners: Vec<usize> = (0..5).filter(|index| !group.is_voter(cluster.number(*index).get())).collect();
+    let (thief, absent) = (learners[0], learners[1]);
+    cluster.network.cut(cluster.nodes[absent].name.as_str());
+    let (asked, roots) = (&cluster.nodes[leader], |state: &State| {
+        state.x509_authorities().map(|root| (root.state, root.id.clone())).collect::<Vec<_>>()
+    });
+    let before = asked.handle.state().read(roots);
+    let soon = Instant::now() + Duration::from_secs(5);
+    let unfinished = asked.system.membership().remove(&asker(), cluster.number(thief), true, soon).await;
+    assert!(
+        matches!(&unfinished, Err(MembershipError::Unfinished { waits_for, .. }) if waits_for.contains("fence")),
+        "{unfinished:?}"
+    );
+    let now = asked.handle.state().read(roots);
+    assert!(now.contains(&before[0]), "the old root signs on: {now:?}");
+    assert!(now.iter().any(|(state, _)| *state == AuthorityState::Prepared));
+
+    let fence = Operation::RevokeIssuingCertificate { member: cluster.number(absent), serial: None };
+    propose(asked, fence).await;
+    let again = asked.system.membership().remove(&asker(), cluster.number(thief), true, deadline()).await.unwrap();
+    assert!(again.steps.iter().any(|step| step.contains("A new token key signs")), "{again:?}");
+    // Back again, it learns all of it and serves.
+    cluster.network.heal(cluster.nodes[absent].name.as_str());
+    until(|| cluster.nodes[absent].handle.state().read(roots).len() > 1).await;
+    verify(&fetched(&cluster.nodes[absent]).await, asked);
+}
+
+/// Property 4, ATK-13: to the end of its certificate, and then Unavailable; and nothing after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_serves_to_the_end_of_its_lease_and_nothing_when_it_starts_again() {
+    let mut cluster = Cluster::of(3, Policy::default()).await;
+    let absent = (cluster.leader(None).await + 1) % 3;
+    cluster.network.cut(cluster.nodes[absent].name.as_str());
+    let node = &cluster.nodes[absent];
+    cluster.advance(Duration::from_secs(11 * 3600));
+    fetched(node).await;
+    token(node).await.unwrap();
+    cluster.advance(Duration::from_secs(14 * 3600));
+    unavailable(fetch(node).await);
+    unavailable(token(node).await);
+
+    cluster.nodes[absent].restart_node().await;
+    let node = &cluster.nodes[absent];
+    node.until(|status| matches!(status, IssuanceStatus::Waiting { .. })).await;
+    unavailable(fetch(node).await);
+    unavailable(token(node).await);
+    cluster.network.heal(node.name.as_str());
+    verify(&fetched(node).await, &cluster.nodes[(absent + 1) % 3]);
+}
+
+/// Issue 4, acceptance; FLT-28: no manual step after an outage longer than every life.
+#[tokio::test(flavor = "multi_thread")]
+async fn flt_28_a_cluster_that_was_off_longer_than_every_life_serves_again_by_itself() {
+    let mut cluster = Cluster::of(3, Policy::default()).await;
+    let before = fetched(&cluster.nodes[0]).await;
+    for node in &cluster.nodes {
+        node.stop().await;
+    }
+    cluster.advance(Duration::from_secs(90 * 24 * 3600));
+    for node in &mut cluster.nodes {
+        node.start().await;
+    }
+    for node in &cluster.nodes {
+        let answer = fetched(node).await;
+        assert_ne!(answer.svids[0].bundle, before.svids[0].bundle, "the root is another one");
+        for other in &cluster.nodes {
+            let roots = |state: &State| state.bundle().sequence;
+            let sequence = node.handle.state().read(roots);
+            until(|| other.handle.state().read(roots) >= sequence).await;
+            verify(&answer, other);
+        }
+    }
+}
+
+/// Design section 4, clocks: more than 5 s off the median, a node signs nothing, and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_off_signs_nothing_until_it_is_right() {
+    let cluster = Cluster::of(3, Policy::default()).await;
+    let off = (cluster.leader(None).await + 1) % 3;
+    let node = &cluster.nodes[off];
+    fetched(node).await;
+    node.clock.advance(Duration::from_secs(60));
+    node.until(|status| matches!(status, IssuanceStatus::Waiting { reason } if reason.contains("clock"))).await;
+    unavailable(fetch(node).await);
+    unavailable(token(node).await);
+    node.clock.set_back(Duration::from_secs(60));
+    node.until_ready().await;
+    fetched(node).await;
+}
