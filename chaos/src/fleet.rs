@@ -6,7 +6,7 @@ use crate::registrar::Registrar;
 use crate::trouble::Trouble;
 use quorate_proto_api::cluster::{RaftRole, Role, StatusResponse};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -53,6 +53,7 @@ impl Fleet {
 
     /// Nodes at these sites, with this policy: the first one founds, each other one is invited and joins.
     pub(crate) async fn found(directory: &Path, sites: &[Site], policy: &str) -> Result<Self, Trouble> {
+        fs::create_dir_all(directory).map_err(Trouble::system(directory.display().to_string()))?;
         let policy_file = directory.join("policy.toml");
         fs::write(&policy_file, policy).map_err(Trouble::system("write the policy"))?;
         let mut members = Vec::new();
@@ -180,11 +181,6 @@ impl Fleet {
         }
         Ok(())
     }
-
-    /// Where the logs of the nodes are.
-    pub(crate) fn logs(&self) -> Vec<PathBuf> {
-        self.members.iter().map(|member| member.place.log()).collect()
-    }
 }
 
 /// How many voters the Raft group has, as far as this node knows.
@@ -284,11 +280,6 @@ impl Member {
     /// How often it was started.
     pub(crate) fn lives(&self) -> u64 {
         self.lives.load(Ordering::Acquire)
-    }
-
-    /// Its process number.
-    pub(crate) async fn pid(&self) -> Option<i32> {
-        self.process.lock().await.as_ref().and_then(Running::pid)
     }
 
     /// Whether its process ended without being told to.

@@ -1,6 +1,7 @@
 //! The runs against real clusters.
 
 pub(crate) mod cluster;
+pub(crate) mod distance;
 pub(crate) mod failover;
 mod healing;
 pub(crate) mod outage;

@@ -51,6 +51,9 @@ pub(crate) enum Trouble {
     /// What was measured is not what was promised.
     #[error("not reached: {0}")]
     NotReached(String),
+    /// This machine or this user cannot make what the run needs. Nothing was found, and nothing was tried.
+    #[error("skipped: {0}")]
+    NotPermitted(String),
     /// A call that must succeed did not.
     #[error("{what}: {status}")]
     Call {

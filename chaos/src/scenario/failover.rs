@@ -80,6 +80,13 @@ pub(crate) struct Kill {
     moment: Duration,
 }
 
+impl Kill {
+    /// The gap at each survivor, in milliseconds.
+    pub(crate) fn gaps_ms(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.gaps_ms.iter().map(|(node, gap)| (node.as_str(), *gap))
+    }
+}
+
 /// The result.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -121,7 +128,7 @@ async fn within(options: &Options, seed: u64, directory: &Path) -> Result<(), Tr
     let (mut kills, written) = (kills?, written?);
     measure(&run, &mut kills, &written);
     let checked = healing::check(&run).await?;
-    let mut gaps: Vec<f64> = kills.iter().flat_map(|kill| kill.gaps_ms.iter().map(|(_, gap)| *gap)).collect();
+    let mut gaps: Vec<f64> = kills.iter().flat_map(|kill| kill.gaps_ms().map(|(_, gap)| gap)).collect();
     gaps.sort_by(f64::total_cmp);
     let report = Report {
         nodes: options.nodes,

@@ -147,7 +147,7 @@ async fn to_the_end_of_the_lease(
         let begun = now();
         let answer = call(member).await;
         let ended = now();
-        let checked = inv_08::check(answer.as_ref().map(|()| ()), begun, ended, bound);
+        let checked = inv_08::check(answer.as_ref().copied(), begun, ended, bound);
         violations.expect(inv_08::NAME, checked.map_err(|what| format!("{}, cut off: {what}", member.name())));
         match answer {
             Ok(()) => served += 1,
