@@ -159,6 +159,30 @@ async fn the_grants_of_a_round_raise_no_term_ele_01() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_voter_that_has_just_started_votes_for_nobody_within_a_lease_ele_10() {
+    let mut world = World::founded(3, SITE, 16).await;
+    let (leader, term) = world.leader().await;
+    world.agrees().await;
+    let others: Vec<u64> = world.members.keys().copied().filter(|number| *number != leader).collect();
+    let [deaf, restarted] = others[..] else { panic!("{others:?}") };
+    // One that the leader cannot reach asks all the time, and the other has always just started.
+    world.links.cut(leader, deaf);
+    for pause in 0..40 {
+        sleep(SITE.lease + Duration::from_millis(pause * 7)).await;
+        // Right after a heartbeat, so that the leader does not miss it.
+        let contacts = &world.members[&restarted].elections.contacts;
+        let before = contacts.leader();
+        world.eventually("a heartbeat", || (contacts.leader() > before).then_some(())).await;
+        let disk = world.kill(restarted).await;
+        world.start(restarted, disk, false).await;
+    }
+    world.links.heal();
+    world.agrees().await;
+    assert_eq!(world.leader_now(), Some((leader, term)));
+    assert_eq!(world.term(restarted), term);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_clock_is_off_neither_asks_nor_leads_ele_11() {
     let mut world = World::founded(3, SITE, 9).await;
     let (leader, term) = world.leader().await;
