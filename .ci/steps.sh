@@ -29,6 +29,17 @@ step() {
     fi
 }
 
+# permitted COMMAND...: runs it; what this machine does not permit it to do (exit code 77) is said, and is no failure.
+permitted() {
+    local code=0
+    "$@" || code=$?
+    if [ "$code" -eq 77 ]; then
+        printf 'SKIPPED: this machine does not permit it\n'
+        return 0
+    fi
+    return "$code"
+}
+
 # finish: the closing lines; the exit code is 1 if anything failed.
 finish() {
     printf '\n=== %d s in all\n' $((SECONDS - begun))
