@@ -3,6 +3,9 @@
 //! openraft sets the deadline of each call and drops it when that has passed; the line counts it then (SIM-09). A member
 //! that cannot be reached is tried again after 100 ms, not after openraft's 500 (`elections.md`, "Calls and traps").
 
+#[cfg(feature = "planted-early-answer")]
+mod early;
+
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use openraft::{
@@ -36,13 +39,20 @@ pub(crate) struct PeerNetworks {
 pub(crate) struct PeerNetwork {
     member: u64,
     networks: PeerNetworks,
+    #[cfg(feature = "planted-early-answer")]
+    late: Option<tokio::sync::mpsc::UnboundedSender<early::Sent>>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for PeerNetworks {
     type Network = PeerNetwork;
 
     async fn new_client(&mut self, target: u64, _node: &RaftNode) -> PeerNetwork {
-        PeerNetwork { member: target, networks: self.clone() }
+        PeerNetwork {
+            member: target,
+            networks: self.clone(),
+            #[cfg(feature = "planted-early-answer")]
+            late: None,
+        }
     }
 }
 
@@ -82,6 +92,9 @@ impl RaftNetwork<TypeConfig> for PeerNetwork {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, RaftNode, RaftError<u64>>> {
+        #[cfg(feature = "planted-early-answer")]
+        return self.append_early(request, option.hard_ttl()).await.map_err(|error| to_raft_error(&error));
+        #[cfg(not(feature = "planted-early-answer"))]
         self.append(request, option.hard_ttl()).await.map_err(|error| to_raft_error(&error))
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quorate_raft_consensus::Consensus;
 use quorate_raft_store::disk::{PowerLoss, SimulatedDisk};
 
-use crate::support::{PATIENCE, TestNode, config, create, has, proposal, sources};
+use crate::support::{PATIENCE, TestNode, config, create, has, no_peers, proposal, sources};
 
 /// Writes from many tasks at once, and gives the names that were acknowledged.
 async fn write_many(node: &TestNode, round: usize, count: usize) -> Vec<String> {
@@ -93,7 +93,7 @@ async fn a_disk_that_lies_about_syncs_is_found_out_by_the_same_test_wal_19() {
         let more = write_many(&node, seed + 1, 1).await;
         let image = node.disk.after_power_loss(PowerLoss::ALL[seed % PowerLoss::ALL.len()], seed as u64);
         let clock = crate::support::TestClock::new();
-        let started = Consensus::start(config(), sources(&clock), Arc::new(image)).await;
+        let started = Consensus::start(config(), sources(&clock), Arc::new(image), no_peers()).await;
         found_out = match started {
             // The log was refused: what it is known to have held is not there.
             Err(_) => true,

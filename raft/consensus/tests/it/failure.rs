@@ -11,7 +11,9 @@ use quorate_raft_store::{
     log::{Drive, Wal, WalOptions},
 };
 
-use crate::support::{DATA_DIR, PATIENCE, TestNode, config, create, eventually, proposal, sources, with_causes};
+use crate::support::{
+    DATA_DIR, PATIENCE, TestNode, config, create, eventually, no_peers, proposal, sources, with_causes,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_ends_consensus_for_good_and_health_says_why() {
@@ -103,7 +105,7 @@ async fn a_node_that_cannot_apply_a_command_stops_instead_of_diverging() {
     wal.append(vec![Record { log_id, kind: 1, body }], Box::new(|result| result.unwrap())).unwrap();
     wal.save_committed(log_id).unwrap();
     wal.close().unwrap();
-    let refused = Consensus::start(config(), sources(&node.clock), Arc::new(disk)).await.unwrap_err();
+    let refused = Consensus::start(config(), sources(&node.clock), Arc::new(disk), no_peers()).await.unwrap_err();
     let text = with_causes(&refused);
     assert!(text.contains(&format!("log index {}", log_id.index)), "{text}");
     assert!(text.contains("upgrade this node"), "{text}");

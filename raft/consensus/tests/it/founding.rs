@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_raft_consensus::{Consensus, ProposeError, Role, StartError};
 use quorate_raft_store::disk::Slowness;
 
-use crate::support::{DATA_DIR, TestNode, config, create, member_node, proposal, sources};
+use crate::support::{DATA_DIR, TestNode, config, create, member_node, no_peers, proposal, sources};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_node_waits_and_refuses_proposals() {
@@ -95,8 +95,9 @@ async fn a_started_member_is_never_taken_for_an_unfounded_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
     let node = TestNode::empty().await;
-    let second =
-        Consensus::start(config(), sources(&node.clock), std::sync::Arc::new(node.disk.clone())).await.unwrap_err();
+    let second = Consensus::start(config(), sources(&node.clock), std::sync::Arc::new(node.disk.clone()), no_peers())
+        .await
+        .unwrap_err();
     let StartError::Directory { directory, source } = second else { panic!("{second}") };
     assert_eq!(directory.to_str(), Some(DATA_DIR));
     assert!(source.to_string().contains("in use"), "{source}");
@@ -110,7 +111,8 @@ async fn a_member_whose_log_is_gone_does_not_start_as_if_it_were_new_wal_18() {
     for name in ["mark", "s-1.wal"] {
         disk.remove(format!("{DATA_DIR}/log/{name}")).unwrap();
     }
-    let refused = Consensus::start(config(), sources(&node.clock), std::sync::Arc::new(disk)).await.unwrap_err();
+    let refused =
+        Consensus::start(config(), sources(&node.clock), std::sync::Arc::new(disk), no_peers()).await.unwrap_err();
     let text = format!("{refused:?}");
     assert!(matches!(refused, StartError::Engine(_)), "{text}");
 }

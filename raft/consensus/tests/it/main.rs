@@ -8,6 +8,7 @@
     reason = "helpers of tests: a panic is a failing test, which is what is wanted"
 )]
 
+mod cluster;
 mod durability;
 mod failure;
 mod founding;

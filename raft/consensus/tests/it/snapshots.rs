@@ -93,6 +93,7 @@ async fn a_start_is_refused_when_the_snapshot_that_the_log_needs_is_gone() {
         often(),
         crate::support::sources(&node.clock),
         std::sync::Arc::new(disk),
+        crate::support::no_peers(),
     );
     let refused = started.await.unwrap_err();
     let text = with_causes(&refused);

@@ -1,5 +1,8 @@
 //! A node under test: its disk, its sources, and the commands that tests propose.
 
+pub(crate) mod cluster;
+pub(crate) mod net;
+
 use std::{
     path::PathBuf,
     sync::{
@@ -18,6 +21,7 @@ use quorate_proto_identity::{
 };
 use quorate_raft_consensus::{
     Blocking, Config, Consensus, Entropy, Handle, MemberNode, Proposal, Sources, WallClock, Work, WorkDone,
+    transport::NoTransport,
 };
 use quorate_raft_machine::{
     Caller, EntryDraft, Found, MemberDraft, MemberRole, MemberStatus, NewJwtAuthority, NewX509Authority, Operation,
@@ -95,6 +99,11 @@ pub(crate) struct TestNode {
     pub(crate) handle: Handle,
 }
 
+/// The transport of a node without peers.
+pub(crate) fn no_peers() -> Arc<NoTransport> {
+    Arc::new(NoTransport)
+}
+
 /// The usual configuration, with a reserve that a disk in memory has.
 pub(crate) fn config() -> Config {
     let mut config = Config::new(PathBuf::from(DATA_DIR), tokio::runtime::Handle::current());
@@ -123,8 +132,7 @@ impl TestNode {
     /// A node on whatever is on this disk.
     pub(crate) async fn start(disk: SimulatedDisk, config: Config) -> Self {
         let clock = TestClock::new();
-        let handle =
-            Consensus::start(config, sources(&clock), Arc::new(disk.clone()), Arc::new(NoTransport)).await.unwrap();
+        let handle = Consensus::start(config, sources(&clock), Arc::new(disk.clone()), no_peers()).await.unwrap();
         Self { disk, clock, handle }
     }
 
@@ -252,6 +260,7 @@ fn member_draft() -> MemberDraft {
         name: NodeName::new("node-1").unwrap(),
         identity_key: Bytes::copy_from_slice(PrivateKey::generate(KeyType::Ed25519).unwrap().public_key().spki_der()),
         sealing_key: Bytes::from_static(b"sealing"),
+        incarnation: None,
         region: String::new(),
         zone: String::new(),
         labels: Default::default(),
@@ -259,9 +268,8 @@ fn member_draft() -> MemberDraft {
         version: 1,
         build: "test".to_owned(),
         role: MemberRole::Voter,
-        status: MemberStatus::Admitted,
-        incarnation: None,
         role_pinned: false,
+        status: MemberStatus::Admitted,
     }
 }
 
