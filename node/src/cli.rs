@@ -1,7 +1,7 @@
 //! The command line: one program for the node and for those who operate it.
 //!
 //! ```text
-//!   arguments ──► node, demo, config      run here, or end with a message
+//!   arguments ──► node, demo, keygen, config      run here, or end with a message
 //!            └──► entry, bundle, mint, policy, cluster, wait ──► admin socket   spire.api.server.*, quorate.cluster.v1
 //!            └──► fetch ───────────────────────────────► workload socket     the SPIFFE Workload API
 //!                        |
@@ -22,6 +22,7 @@ mod failure;
 mod fetch;
 mod files;
 mod json;
+mod keygen;
 mod mint;
 mod node;
 mod output;

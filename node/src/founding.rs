@@ -6,6 +6,8 @@
 //!     nothing yet      a crash from here on leaves a node that waits: the same call completes it
 //! ```
 
+pub(crate) mod listed;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use quorate_actors::founding::{FoundingError as PlanError, FoundingPlan, plan};
 use quorate_actors::sources::FreshKeys;
 use quorate_proto_identity::{ClusterId, MemberNumber, TrustDomain};
 use quorate_raft_consensus::{Applied, FoundError, LinearizeError, MemberNode, Proposal, ProposeError};
-use quorate_raft_machine::{COMMAND_VERSION, Caller, Done, Policy, PolicyError, Refusal, RefusalCode};
+use quorate_raft_machine::{COMMAND_VERSION, Caller, Done, Operation, Policy, PolicyError, Refusal, RefusalCode};
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -61,6 +63,12 @@ pub enum FoundingError {
         /// Its cluster.
         cluster: ClusterId,
     },
+    /// This node is founded together with others, or joins a cluster.
+    #[error("{reason}")]
+    ByOtherMeans {
+        /// What it does instead.
+        reason: &'static str,
+    },
     /// The policy contradicts itself.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -88,6 +96,19 @@ impl Node {
     /// When there is one already, when what the founder chose is refused, or when a step failed; after
     /// the latter the same call can be repeated.
     pub async fn found(&self, founding: Founding) -> Result<FoundedAuthority, FoundingError> {
+        self.refuse_if_founded()?;
+        if let Some(reason) = self.enters_by_other_means() {
+            return Err(FoundingError::ByOtherMeans { reason });
+        }
+        self.found_with(founding, Vec::new()).await
+    }
+
+    /// The same, with further operations in the command that founds.
+    pub(crate) async fn found_with(
+        &self,
+        founding: Founding,
+        with: Vec<Operation>,
+    ) -> Result<FoundedAuthority, FoundingError> {
         let _turn = self.founding_turn().await;
         self.refuse_if_founded()?;
         founding.policy.check()?;
@@ -112,7 +133,9 @@ impl Node {
             build: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let operation = plan(chosen, self.sources(), Arc::new(FreshKeys), Arc::clone(self.custody())).await?;
-        let proposal = Proposal::new(founding.caller, vec![operation]);
+        // All in one command: a crash leaves the whole of it, or nothing.
+        let operations = std::iter::once(operation).chain(with).collect();
+        let proposal = Proposal::new(founding.caller, operations);
         let applied = self.consensus().propose(proposal).await?;
         let founded = self.founded(made.cluster, applied)?;
         tracing::info!(
@@ -127,7 +150,12 @@ impl Node {
 
     fn founded(&self, cluster: ClusterId, applied: Applied) -> Result<FoundedAuthority, FoundingError> {
         let Applied { log_index, outcome } = applied;
-        match outcome.results.into_iter().next() {
+        let mut results = outcome.results.into_iter();
+        let first = results.next();
+        for refusal in results.filter_map(Result::err) {
+            tracing::error!(%refusal, "the founding is done, but not all that was to be done with it");
+        }
+        match first {
             Some(Ok(Done::Founded { member })) => {
                 Ok(FoundedAuthority { cluster, trust_domain: self.config().trust_domain.clone(), member, log_index })
             }

@@ -20,6 +20,7 @@
 //! is by attestation in `actors`. Here is only what a process needs: sockets, files, signals, words for people. No
 //! private key passes through its logs, its metrics or the `Debug` of any of its types.
 
+pub mod answers;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -27,6 +28,7 @@ mod duration;
 pub mod founding;
 pub mod hardening;
 pub mod invitation;
+pub mod joining;
 pub mod listeners;
 mod metrics;
 pub mod node;
@@ -37,3 +39,4 @@ pub mod run;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+mod warnings;

@@ -1,33 +1,40 @@
 //! One node as its services see it: configuration, consensus, and the actors once there is an authority.
 //!
 //! ```text
-//!   start ──> waiting ──────────────> founded ─────────> serving ──────> ready
-//!               |   `cluster init`      |  actors start    |  lease held, token keys open
-//!               |   (founding.rs)       |                  |
-//!          admin: Cluster, Health   reads of the state   Workload API, minting
+//!   start ──> waiting ──────────────────> member ──────────> serving ──────> ready
+//!               |   `cluster init`          |  own record      |  lease held, token keys open
+//!               |   invitation (joining)    |  applied:        |
+//!               |   list (founding::listed) |  actors start    |
+//!          admin: Cluster, Health       reads of the state   Workload API, minting
 //! ```
+
+mod actors;
+mod identity;
+mod port;
 
 use std::sync::{Arc, OnceLock};
 
 use nix::unistd::Gid;
-use quorate_actors::keys::{FileCustody, FileCustodyError, KeyCustody, WhenMissing};
-use quorate_actors::sources::FreshKeys;
-use quorate_actors::{Dependencies, IssuanceStatus, Settings, System, SystemStatus};
-use quorate_proto_identity::{NodeName, TrustDomain, UnixMillis};
-use quorate_raft_consensus::{Consensus, Handle, Sources, StateReader};
+use parking_lot::RwLock;
+use quorate_actors::keys::{FileCustodyError, KeyCustody};
+use quorate_actors::{IssuanceStatus, System};
+use quorate_proto_identity::{MemberNumber, NodeName, TrustDomain, UnixMillis};
+use quorate_raft_consensus::{Announcement, Consensus, Handle, Sources};
 use quorate_raft_store::disk::RealDisk;
 use tokio::runtime;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::Config;
+use crate::founding::listed::HowFar;
+use crate::invitation::InvitationFile;
+use crate::joining::{JoinFailure, Joining};
 use crate::ops::Readiness;
+use crate::peer::tls::{PeerTls, TlsError};
+use crate::peer::transport::PeerTransport;
 use crate::shutdown::Stopping;
+use crate::warnings;
 
-/// Where systemd puts the credentials of a service; a node's own keys can be handed in there.
-const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
-
-/// Name of the ledger of issued SVIDs in the data directory.
-const LEDGER_DIRECTORY: &str = "ledger";
+pub use actors::ActorsEnd;
 
 /// One node. Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -39,8 +46,13 @@ struct Inner {
     config: Config,
     admin_group: Option<Gid>,
     consensus: Handle,
+    transport: PeerTransport,
     sources: Sources,
     custody: Arc<dyn KeyCustody>,
+    /// The invitation that this node was started with, if it is to be used.
+    joining: Option<Joining>,
+    /// How far this node is on its way into a cluster, in words.
+    progress: RwLock<Option<String>>,
     started_at: UnixMillis,
     stopping: Stopping,
     system: OnceLock<System>,
@@ -48,6 +60,20 @@ struct Inner {
     serving: watch::Sender<bool>,
     /// Held by the one call that founds.
     founding: Mutex<()>,
+}
+
+/// What a node is started with, beside its configuration.
+pub struct Start {
+    /// The group whose members may use the admin socket.
+    pub admin_group: Option<Gid>,
+    /// Clock, randomness and blocking work.
+    pub sources: Sources,
+    /// The runtime that consensus has to itself.
+    pub consensus_runtime: runtime::Handle,
+    /// Turns when the process is about to stop.
+    pub stopping: Stopping,
+    /// Where the invitation is, when the node is to join by one.
+    pub join: Option<InvitationFile>,
 }
 
 /// Why a node could not start. Nothing is served then.
@@ -59,6 +85,12 @@ pub enum StartError {
     /// The node's own keys cannot be used.
     #[error(transparent)]
     Custody(#[from] FileCustodyError),
+    /// The node's own keys cannot be proved to peers.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The invitation cannot be used.
+    #[error(transparent)]
+    Join(#[from] JoinFailure),
     /// The data directory is of another trust domain. It is fixed at the founding.
     #[error(
         "the data directory holds the authority of trust domain {found}, and trust_domain is {configured}: correct the \
@@ -70,7 +102,7 @@ pub enum StartError {
         /// The one in the configuration.
         configured: TrustDomain,
     },
-    /// The cluster in the data directory has no member of this name.
+    /// The cluster in the data directory has no member of this name, or another one.
     #[error("the cluster in the data directory has no member named {name}; its members: {members}. Correct `name`")]
     UnknownName {
         /// The configured name.
@@ -78,54 +110,66 @@ pub enum StartError {
         /// The names there are.
         members: String,
     },
+    /// The member that lives in the data directory has another name.
+    #[error("the data directory is that of member {found} of the cluster, and name is {configured}: correct `name`")]
+    OtherName {
+        /// The name in the state.
+        found: NodeName,
+        /// The configured one.
+        configured: NodeName,
+    },
+    /// The keys in the data directory are not those of the member that lives there.
+    #[error(
+        "identity.key in the data directory is not the key of member {name} in the cluster's record: restore the right \
+         one from a copy, or remove this node and join it again with an empty data directory"
+    )]
+    OtherKeys {
+        /// The member.
+        name: NodeName,
+    },
     /// The actors could not be started.
     #[error(transparent)]
     Actors(#[from] quorate_actors::StartError),
-}
-
-/// How the actors came to an end.
-#[derive(Debug, thiserror::Error)]
-pub enum ActorsEnd {
-    /// They could not be started.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// One of them ended too often.
-    #[error("the actor {actor} ended too often; the process gives up so that it is started afresh")]
-    Failed {
-        /// Which one.
-        actor: &'static str,
-    },
 }
 
 impl Node {
     /// Locks the data directory, reads the log and the node's keys. Serves nothing yet.
     ///
     /// # Errors
-    /// When the directory is in use, damaged, open to others, or not this node's.
-    pub async fn start(
-        config: Config,
-        admin_group: Option<Gid>,
-        sources: Sources,
-        consensus_runtime: runtime::Handle,
-        stopping: Stopping,
-    ) -> Result<Self, StartError> {
-        let consensus_config = quorate_raft_consensus::Config::new(&config.data_dir, consensus_runtime);
-        let consensus = Consensus::start(consensus_config, sources.clone(), Arc::new(RealDisk)).await?;
-        let opened = open_custody(&config, &consensus).and_then(|custody| {
-            check_identity(&config, &consensus.state())?;
-            Ok(custody)
-        });
-        let custody = match opened {
-            Ok(custody) => custody,
+    /// When the directory is in use, damaged, open to others, or not this node's; when the invitation cannot be used.
+    pub async fn start(config: Config, start: Start) -> Result<Self, StartError> {
+        let Start { admin_group, sources, consensus_runtime, stopping, join } = start;
+        let transport = PeerTransport::new(config.peer.listen, runtime::Handle::current());
+        let mut consensus_config = quorate_raft_consensus::Config::new(&config.data_dir, consensus_runtime);
+        // Told to the cluster whenever its record has something else. The key is not known before the directory is ours.
+        consensus_config.announcement = Announcement {
+            addresses: config.addresses().iter().map(ToString::to_string).collect(),
+            build: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Announcement::default()
+        };
+        let given = Arc::new(transport.clone());
+        let consensus = Consensus::start(consensus_config, sources.clone(), Arc::new(RealDisk), given).await?;
+        let opened = open(&config, &consensus, &transport, join.as_ref());
+        let (custody, joining) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 consensus.shutdown().await;
                 return Err(error);
             }
         };
+        consensus.answer_founding_with(Arc::new(HowFar {
+            consensus: consensus.clone(),
+            name: config.name.clone(),
+            trust_domain: config.trust_domain.clone(),
+            list: config.initial.as_ref().map(|list| list.checksum(&config.trust_domain)),
+        }));
         let inner = Inner {
             admin_group,
             consensus,
+            transport,
             custody,
+            joining,
+            progress: RwLock::new(None),
             started_at: sources.now(),
             sources,
             stopping,
@@ -153,6 +197,12 @@ impl Node {
     #[must_use]
     pub fn consensus(&self) -> &Handle {
         &self.inner.consensus
+    }
+
+    /// The connections to other nodes, and the port that they connect to.
+    #[must_use]
+    pub fn transport(&self) -> &PeerTransport {
+        &self.inner.transport
     }
 
     /// Clock, randomness and blocking work.
@@ -191,6 +241,31 @@ impl Node {
         self.inner.consensus.state().read(|state| state.cluster().is_some())
     }
 
+    /// This node's number in its cluster, once its own admission is applied here.
+    #[must_use]
+    pub fn number(&self) -> Option<MemberNumber> {
+        let number = self.inner.consensus.member()?;
+        let is_there =
+            |state: &quorate_raft_machine::State| state.cluster().is_some() && state.member(number).is_some();
+        self.inner.consensus.state().read(is_there).then_some(number)
+    }
+
+    /// What this node does to come into a cluster, when `cluster init` is not for it.
+    pub(crate) fn enters_by_other_means(&self) -> Option<&'static str> {
+        if self.inner.joining.is_some() {
+            return Some("this node was started to join a cluster by invitation, so it founds none");
+        }
+        self.inner.config.initial.as_ref().map(|_| {
+            "this node's configuration has [cluster.initial]: the cluster is founded by itself once all nodes of that \
+             list answer"
+        })
+    }
+
+    /// Says how far this node is on its way into a cluster, for those who ask whether it is ready.
+    pub(crate) fn tell_progress(&self, progress: String) {
+        *self.inner.progress.write() = Some(progress);
+    }
+
     /// Waits for the one turn to found.
     pub(crate) async fn founding_turn(&self) -> MutexGuard<'_, ()> {
         self.inner.founding.lock().await
@@ -211,19 +286,16 @@ impl Node {
     /// not, what is missing.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        Readiness::from_reasons(self.missing().into_iter().collect())
+        Readiness::from_reasons(self.missing().into_iter().collect()).with_warnings(warnings::of(self))
     }
 
     fn missing(&self) -> Option<String> {
         if self.inner.stopping.is_asked() {
             return Some("the node is stopping".to_owned());
         }
-        if !self.is_founded() {
-            return Some("no authority is founded on this node: run quorate cluster init".to_owned());
-        }
-        let Some(system) = self.system() else { return Some("the node is starting".to_owned()) };
+        let Some(system) = self.system() else { return Some(self.not_serving()) };
         match &*system.issuance().borrow() {
-            IssuanceStatus::Ready { until } if self.inner.sources.now().seconds() <= *until => None,
+            IssuanceStatus::Ready { until, .. } if self.inner.sources.now().seconds() <= *until => None,
             // The actor that says so looks at the clock now and then; this looks now.
             IssuanceStatus::Ready { .. } => Some("the node's issuing certificate has expired".to_owned()),
             IssuanceStatus::Starting => Some("the node has not asked for its issuing certificate yet".to_owned()),
@@ -232,51 +304,21 @@ impl Node {
         }
     }
 
-    /// Waits for the founding if need be, starts the actors, and answers when they have come to an end.
-    pub async fn keep_actors(&self) -> ActorsEnd {
-        let system = match self.start_actors().await {
-            Ok(system) => system,
-            Err(error) => return error.into(),
-        };
-        let mut status = system.status();
-        loop {
-            if let SystemStatus::Failed { actor } = &*status.borrow_and_update() {
-                return ActorsEnd::Failed { actor };
-            }
-            if status.changed().await.is_err() {
-                return ActorsEnd::Failed { actor: "supervisor" };
-            }
+    fn not_serving(&self) -> String {
+        if self.number().is_some() {
+            return "the node is starting".to_owned();
         }
-    }
-
-    async fn start_actors(&self) -> Result<&System, StartError> {
-        let state = self.inner.consensus.state();
-        let mut applied = state.watch_applied_index();
-        while !self.is_founded() {
-            // The sender lives as long as the handle that this node holds.
-            drop(applied.changed().await);
+        if let Some(progress) = self.inner.progress.read().clone() {
+            return progress;
         }
-        check_identity(&self.inner.config, &state)?;
-        let Inner { consensus, sources, custody, config, .. } = &*self.inner;
-        let system = System::start(Dependencies {
-            handle: consensus.clone(),
-            sources: sources.clone(),
-            keys: Arc::new(FreshKeys),
-            custody: Arc::clone(custody),
-            name: config.name.clone(),
-            ledger_dir: config.data_dir.join(LEDGER_DIRECTORY),
-            settings: Settings::default(),
-        })
-        .await?;
-        let system = self.inner.system.get_or_init(|| system);
-        self.inner.serving.send_replace(true);
-        Ok(system)
-    }
-
-    /// Ends the actors: open streams end with `Unavailable`.
-    pub async fn stop_actors(&self) {
-        if let Some(system) = self.system() {
-            system.stop().await;
+        if self.consensus().member().is_some() {
+            return "the node waits for the cluster's state".to_owned();
+        }
+        match self.enters_by_other_means() {
+            Some(reason) => reason.to_owned(),
+            None => "no authority is founded on this node: run quorate cluster init, or start it with an invitation \
+                     (--join-file)"
+                .to_owned(),
         }
     }
 
@@ -287,28 +329,17 @@ impl Node {
     }
 }
 
-fn open_custody(config: &Config, consensus: &Handle) -> Result<Arc<dyn KeyCustody>, StartError> {
-    let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(std::path::PathBuf::from);
-    // A member's keys are in the cluster's record; until the directory says that it is one, nothing was sealed to them.
-    // The directory is asked, and not the role: that moves while the node starts.
-    let when_missing = if consensus.member().is_none() { WhenMissing::Make } else { WhenMissing::Refuse };
-    Ok(Arc::new(FileCustody::open(&config.data_dir, credentials.as_deref(), when_missing)?))
-}
-
-/// Whether the state in the data directory is the one that the configuration speaks of.
-fn check_identity(config: &Config, state: &StateReader) -> Result<(), StartError> {
-    state.read(|state| {
-        let Some(cluster) = state.cluster() else { return Ok(()) };
-        if cluster.trust_domain != config.trust_domain {
-            return Err(StartError::OtherTrustDomain {
-                found: cluster.trust_domain.clone(),
-                configured: config.trust_domain.clone(),
-            });
-        }
-        if state.member_by_name(&config.name).is_none() {
-            let members: Vec<&str> = state.members().map(|member| member.record.name.as_str()).collect();
-            return Err(StartError::UnknownName { name: config.name.clone(), members: members.join(", ") });
-        }
-        Ok(())
-    })
+/// What takes the directory to be this node's own.
+fn open(
+    config: &Config,
+    consensus: &Handle,
+    transport: &PeerTransport,
+    join: Option<&InvitationFile>,
+) -> Result<(Arc<dyn KeyCustody>, Option<Joining>), StartError> {
+    let custody = identity::open_custody(config, consensus)?;
+    identity::check(config, consensus, custody.as_ref())?;
+    let joining = identity::invitation_to_use(config, consensus, join)?;
+    transport.know_members(consensus.state());
+    transport.identify(PeerTls::new(Arc::clone(&custody))?);
+    Ok((custody, joining))
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   configuration ──> logs, hardening ──> directory locked, log read (consensus, on a runtime of its own)
 //!     ──> sockets placed ──> admin, Workload API and operations answer
-//!     ──> once there is an authority (at once, or after `cluster init`): actors ──> ready
+//!     ──> peer port, if others need it ──> a cluster is entered: by invitation, by list, by `cluster init`
+//!     ──> once this node's own record is applied (at once, if it was a member before): actors ──> ready
 //!   signal, or actors that cannot go on ──> shutdown (see that module)
 //! ```
 //!
@@ -23,15 +24,16 @@ use quorate_actors::sources::system_sources;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{Config, GroupName};
+use crate::invitation::InvitationFile;
 use crate::listeners::admission::Admission;
 use crate::listeners::socket_path::SocketError;
 use crate::listeners::{Bound, UnixSettings};
 use crate::metrics::START_TIME;
-use crate::node::{ActorsEnd, Node, StartError};
+use crate::node::{ActorsEnd, Node, Start, StartError};
 use crate::ops::{Operations, Shown};
 use crate::service;
 use crate::shutdown::{DRAIN, stop_signal};
-use crate::{hardening, telemetry};
+use crate::{hardening, telemetry, warnings};
 
 use pid_file::PidFile;
 pub use pid_file::PidFileError;
@@ -63,6 +65,8 @@ pub struct RunOptions {
     pub pid_file: Option<PathBuf>,
     /// Whether to end when the parent process ends: for children of a demonstration.
     pub end_with_parent: bool,
+    /// Where the invitation is, when the node is to join a cluster.
+    pub join: Option<InvitationFile>,
 }
 
 /// Why a node did not start, or did not go on.
@@ -94,6 +98,15 @@ pub enum RunError {
     /// The operations address could not be listened on.
     #[error("operations.listen: cannot listen on {address}; is another process there?")]
     Operations {
+        /// The configured address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The peer port could not be listened on.
+    #[error("peer.listen: cannot listen on {address}; is another process there?")]
+    Peer {
         /// The configured address.
         address: std::net::SocketAddr,
         /// What the system said.
@@ -168,10 +181,21 @@ async fn serve(config: Config, options: &RunOptions, consensus: &Runtime) -> Res
     let sources = system_sources(tokio::runtime::Handle::current());
     let started = sources.now().seconds().0 as f64;
     metrics::gauge!(START_TIME, "version" => env!("CARGO_PKG_VERSION")).set(started);
-    let node = Node::start(config, admin_group, sources, consensus.handle().clone(), stopping).await?;
+    let start = Start {
+        admin_group,
+        sources,
+        consensus_runtime: consensus.handle().clone(),
+        stopping,
+        join: options.join.clone(),
+    };
+    let node = Node::start(config, start).await?;
     let served = answer(&node, options, registry).await;
     match served {
         Ok(serving) => {
+            let port = tokio::spawn({
+                let node = node.clone();
+                async move { node.keep_port().await }
+            });
             let end = tokio::select! {
                 biased;
                 name = signals.next() => {
@@ -185,6 +209,7 @@ async fn serve(config: Config, options: &RunOptions, consensus: &Runtime) -> Res
                 serving.begin_stop();
                 node.stop_actors().await;
                 serving.finish().await;
+                port.abort();
                 node.shutdown().await;
             };
             tokio::select! {
@@ -253,10 +278,11 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
     .map_err(socket("workload_api.socket"))?;
     let operations = match config.operations.listen {
         Some(address) => {
-            let asked = node.clone();
+            let (asked, looked_at) = (node.clone(), node.clone());
             let shown = Shown {
                 metrics: registry,
                 readiness: Box::new(move || asked.readiness()),
+                look: Box::new(move || warnings::set_gauges(&looked_at)),
                 hosts: config.operations.hosts.clone(),
             };
             let operations =
@@ -266,6 +292,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
         }
         None => None,
     };
+    node.open_port_at_start().await.map_err(|(address, source)| RunError::Peer { address, source })?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose()?;
     let admin = admin.serve(service::admin(node)).map_err(RunError::Process)?;
     let workload = workload.serve(service::workload(node)?).map_err(RunError::Process)?;

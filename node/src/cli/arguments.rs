@@ -10,11 +10,12 @@ use super::config::ConfigCommand;
 use super::entry::EntryCommand;
 use super::failure::Failure;
 use super::fetch::FetchCommand;
+use super::keygen::KeygenArgs;
 use super::mint::MintCommand;
 use super::node::NodeArgs;
 use super::policy::PolicyCommand;
 use super::wait::WaitArgs;
-use super::{exit, node};
+use super::{exit, keygen, node};
 use crate::demo::{self, DemoArgs};
 
 /// A SPIFFE authority that is a cluster.
@@ -31,6 +32,8 @@ enum Command {
     Demo(DemoArgs),
     /// Run a node until it is told to stop
     Node(NodeArgs),
+    /// Make a node's keys, and print what other nodes know it by: for a fleet that is founded from configuration
+    Keygen(KeygenArgs),
     /// Check, show or begin a node's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -63,6 +66,7 @@ impl Arguments {
             Command::Demo(args) => demo::run(&args)
                 .map_err(|error| Failure::Local { deed: "go on with the demonstration", cause: Box::new(error) }),
             Command::Node(args) => node::run(&args),
+            Command::Keygen(args) => keygen::run(&args),
             Command::Config(command) => command.run(),
             Command::Cluster(command) => wait(command.run()),
             Command::Wait(args) => wait(super::wait::run(args)),
@@ -100,6 +104,8 @@ mod tests {
         for line in [
             "quorate demo --dir /tmp/d --nodes 1",
             "quorate node --config node.toml",
+            "quorate node --config node.toml --join-file -",
+            "quorate keygen --data-dir /d -o json",
             "quorate config check --config node.toml",
             "quorate config show --config node.toml",
             "quorate config example",

@@ -33,7 +33,8 @@ fn end() -> End {
     let key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
     let tls = PeerTls::new(Arc::new(custody)).unwrap();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let transport = PeerTransport::new(tls.clone(), listen, tokio::runtime::Handle::current());
+    let transport = PeerTransport::new(listen, tokio::runtime::Handle::current());
+    transport.identify(tls.clone());
     End { transport, tls, key, _directory: directory }
 }
 

@@ -28,8 +28,9 @@ pub struct PeerTransport {
 }
 
 struct Inner {
-    tls: PeerTls,
     listen: SocketAddr,
+    /// The node's keys are read once its directory is its own, which consensus sees to.
+    tls: watch::Sender<Option<PeerTls>>,
     /// Handshakes run here and not beside the heartbeats of consensus: a flood of them costs signatures.
     runtime: runtime::Handle,
     members: Members,
@@ -47,24 +48,33 @@ impl Members {
     /// Whether a member that was not removed has this key.
     pub(super) fn have(&self, key: &[u8]) -> bool {
         self.0.get().is_some_and(|state| {
-            state.read(|state| state.members().any(|member| member.record.identity_key.as_ref() == key))
+            state.read(|state| {
+                let mut present = state.members().filter(|member| !member.record.status.has_gone());
+                present.any(|member| member.record.identity_key.as_ref() == key)
+            })
         })
     }
 }
 
 impl PeerTransport {
-    /// A transport that listens at `listen` once it is opened. Handshakes run on `runtime`.
+    /// A transport that listens at `listen` once it is opened. Handshakes run on `runtime`, and wait until the node has
+    /// [an identity](Self::identify).
     #[must_use]
-    pub fn new(tls: PeerTls, listen: SocketAddr, runtime: runtime::Handle) -> Self {
+    pub fn new(listen: SocketAddr, runtime: runtime::Handle) -> Self {
         let inner = Inner {
-            tls,
             listen,
+            tls: watch::Sender::new(None),
             runtime,
             members: Members::default(),
             port: Mutex::new(None),
             opened: watch::Sender::new(None),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Gives the node its identity. Before that nobody is dialled and nobody answered.
+    pub fn identify(&self, tls: PeerTls) {
+        self.inner.tls.send_replace(Some(tls));
     }
 
     /// Opens the port, if it is not open yet, and says where it is.
@@ -96,9 +106,17 @@ impl PeerTransport {
         let _ = self.inner.members.0.set(state);
     }
 
-    fn reception(&self, taken: mpsc::Sender<Connection>) -> Reception {
+    /// The identity, once there is one.
+    async fn tls(&self) -> io::Result<PeerTls> {
+        let mut tls = self.inner.tls.subscribe();
+        let identified = tls.wait_for(Option::is_some).await;
+        let tls = identified.ok().and_then(|tls| tls.clone());
+        tls.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "this node has no identity"))
+    }
+
+    fn reception(&self, tls: &PeerTls, taken: mpsc::Sender<Connection>) -> Reception {
         Reception {
-            acceptor: TlsAcceptor::from(self.inner.tls.server()),
+            acceptor: TlsAcceptor::from(tls.server()),
             guard: Guard::new(LIMITS),
             members: self.inner.members.clone(),
             taken,
@@ -114,14 +132,17 @@ impl Transport for PeerTransport {
             let transport = self.clone();
             self.inner.runtime.spawn(async move {
                 let mut opened = transport.inner.opened.subscribe();
-                tokio::select! {
+                let tls = tokio::select! {
                     biased;
                     () = stopping.asked() => return,
-                    _ = opened.wait_for(Option::is_some) => {}
-                }
+                    tls = async {
+                        drop(opened.wait_for(Option::is_some).await);
+                        transport.tls().await
+                    } => tls,
+                };
                 let listener = transport.inner.port.lock().await.take();
-                if let Some(listener) = listener {
-                    transport.reception(taken).run(listener, stopping).await;
+                if let (Some(listener), Ok(tls)) = (listener, tls) {
+                    transport.reception(&tls, taken).run(listener, stopping).await;
                 }
             });
             Ok(Box::new(Port { waiting, _stop: stop }) as Box<dyn Incoming>)
@@ -129,6 +150,6 @@ impl Transport for PeerTransport {
     }
 
     fn dial<'a>(&'a self, peer: &'a Destination) -> TransportFuture<'a, Connection> {
-        Box::pin(dial(&self.inner.tls, peer))
+        Box::pin(async move { dial(&self.tls().await?, peer).await })
     }
 }

@@ -13,6 +13,8 @@ mod admin_roles;
 mod admin_services;
 mod bad_input;
 mod cli_commands;
+mod cluster;
+mod cluster_joining;
 mod demo;
 mod endpoint;
 mod flood;

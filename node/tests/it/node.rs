@@ -37,16 +37,27 @@ pub(crate) type Workload =
 pub(crate) struct TestNode {
     directory: TempDir,
     child: Option<Child>,
+    pub(crate) name: String,
     pub(crate) operations: SocketAddr,
+    /// Where other nodes reach it.
+    pub(crate) peer: SocketAddr,
+    /// What `quorate node` is given beside its configuration.
+    pub(crate) arguments: Vec<String>,
 }
 
 impl TestNode {
     /// Writes a configuration; starts nothing.
     pub(crate) fn prepare() -> Self {
+        Self::named("node-1")
+    }
+
+    /// The same for a node of another name.
+    pub(crate) fn named(name: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("quorate-it-").tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let operations = free_port();
-        let node = Self { directory, child: None, operations };
+        let (name, peer) = (name.to_owned(), free_port());
+        let node = Self { directory, child: None, name, operations, peer, arguments: Vec::new() };
         node.configure("");
         node
     }
@@ -74,9 +85,11 @@ impl TestNode {
     /// Writes the configuration anew, with further lines at its end.
     pub(crate) fn configure(&self, more: &str) {
         let text = format!(
-            "trust_domain = \"example.org\"\nname = \"node-1\"\ndata_dir = {data:?}\n\
+            "trust_domain = \"example.org\"\nname = {name:?}\ndata_dir = {data:?}\n\
              [workload_api]\nsocket = {workload:?}\n[admin]\nsocket = {admin:?}\n\
-             [peer]\nlisten = \"127.0.0.1:0\"\n[operations]\nlisten = \"{operations}\"\n{more}",
+             [peer]\nlisten = \"{peer}\"\n[operations]\nlisten = \"{operations}\"\n{more}",
+            name = self.name,
+            peer = self.peer,
             data = self.path("data"),
             workload = self.workload_socket(),
             admin = self.admin_socket(),
@@ -119,6 +132,7 @@ impl TestNode {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(program());
         command.arg("node").arg("--config").arg(self.configuration()).arg("--pid-file").arg(self.path("node.pid"));
+        command.args(&self.arguments);
         command.stdin(Stdio::null());
         command
     }
@@ -155,6 +169,29 @@ impl TestNode {
         let output = ended(self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code().unwrap_or(-1), said)
+    }
+
+    /// Runs a command of the program against this node's admin socket.
+    pub(crate) fn quorate(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--socket").arg(self.admin_socket()).stdin(Stdio::null());
+        ended(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The same for one that has to work; what it printed.
+    pub(crate) fn told(&self, arguments: &[&str]) -> String {
+        let output = self.quorate(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}\n{}", self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Writes an invitation where this node reads it at its next start.
+    pub(crate) fn invited_by(&mut self, invitation: &str) {
+        let path = self.path("invitation");
+        fs::write(&path, invitation).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        self.arguments = vec!["--join-file".to_owned(), path.display().to_string()];
     }
 
     pub(crate) fn pid(&self) -> i32 {

@@ -1,0 +1,100 @@
+//! From a directory that may be empty to running actors: entering a cluster, waiting for its state, starting.
+
+use std::sync::Arc;
+
+use quorate_actors::sources::FreshKeys;
+use quorate_actors::{Dependencies, Settings, System, SystemStatus};
+
+use super::{Inner, Node, StartError, identity};
+use crate::answers::NodeAnswers;
+use crate::founding::listed::ListedError;
+use crate::joining::JoinFailure;
+
+/// Name of the ledger of issued SVIDs in the data directory.
+const LEDGER_DIRECTORY: &str = "ledger";
+
+/// How the actors came to an end, or why they never began.
+#[derive(Debug, thiserror::Error)]
+pub enum ActorsEnd {
+    /// They could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The node did not join the cluster that it was invited to.
+    #[error("this node did not join")]
+    Join(#[from] JoinFailure),
+    /// The node did not come into the cluster of its founding list.
+    #[error(transparent)]
+    Listed(#[from] ListedError),
+    /// One of them ended too often.
+    #[error("the actor {actor} ended too often; the process gives up so that it is started afresh")]
+    Failed {
+        /// Which one.
+        actor: &'static str,
+    },
+}
+
+impl Node {
+    /// Enters a cluster if this node is to, waits until it is a member, starts the actors, and answers when they have
+    /// come to an end.
+    pub async fn keep_actors(&self) -> ActorsEnd {
+        if let Err(error) = self.enter_cluster().await {
+            return error;
+        }
+        let system = match self.start_actors().await {
+            Ok(system) => system,
+            Err(error) => return error.into(),
+        };
+        let mut status = system.status();
+        loop {
+            if let SystemStatus::Failed { actor } = &*status.borrow_and_update() {
+                return ActorsEnd::Failed { actor };
+            }
+            if status.changed().await.is_err() {
+                return ActorsEnd::Failed { actor: "supervisor" };
+            }
+        }
+    }
+
+    async fn enter_cluster(&self) -> Result<(), ActorsEnd> {
+        if let Some(joining) = &self.inner.joining {
+            return Ok(self.join(joining).await?);
+        }
+        match &self.inner.config.initial {
+            Some(list) if !self.is_founded() => Ok(self.enter_by_list(list).await?),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    async fn start_actors(&self) -> Result<&System, StartError> {
+        let state = self.inner.consensus.state();
+        let mut applied = state.watch_applied_index();
+        // A newcomer applies the whole log, and its own admission near the end of it.
+        while self.number().is_none() {
+            // The sender lives as long as the handle that this node holds.
+            drop(applied.changed().await);
+        }
+        let Inner { consensus, sources, custody, config, .. } = &*self.inner;
+        identity::check(config, consensus, custody.as_ref())?;
+        let system = System::start(Dependencies {
+            handle: consensus.clone(),
+            sources: sources.clone(),
+            keys: Arc::new(FreshKeys),
+            custody: Arc::clone(custody),
+            name: config.name.clone(),
+            ledger_dir: Some(config.data_dir.join(LEDGER_DIRECTORY)),
+            answerer: Some(NodeAnswers::new(consensus.clone())),
+            settings: Settings::default(),
+        })
+        .await?;
+        let system = self.inner.system.get_or_init(|| system);
+        self.inner.serving.send_replace(true);
+        Ok(system)
+    }
+
+    /// Ends the actors: open streams end with `Unavailable`.
+    pub async fn stop_actors(&self) {
+        if let Some(system) = self.system() {
+            system.stop().await;
+        }
+    }
+}
