@@ -329,6 +329,9 @@ impl IssuerState {
             self.asking = Asking::default();
             self.asked = None;
         }
+        if number.is_err() {
+            self.asked = None;
+        }
         // Keys are kept while a certificate of theirs is held or on its way.
         let asked = &self.asked;
         self.keys.retain(|id, _| {

@@ -257,7 +257,11 @@ fn certificate(
 /// Proposes one operation in the node's own name. Gives what was done, and its log index.
 pub(crate) async fn propose(arguments: &AuthorityArguments, operation: Operation) -> Result<(Done, u64), IssuingError> {
     let proposal = Proposal::new(Caller::node(), vec![operation]).within(STEP_TIME_LIMIT);
-    let applied = arguments.handle.propose(proposal).await?;
+    let applied = match arguments.handle.propose(proposal).await {
+        // It is done. Whether every connected member has applied it is nothing that a step waits for.
+        Ok(applied) | Err(ProposeError::NotEverywhere { applied, .. }) => applied,
+        Err(error) => return Err(error.into()),
+    };
     let result = applied.outcome.results.into_iter().next();
     Ok((result.ok_or(IssuingError::NoResult)??, applied.log_index))
 }

@@ -161,7 +161,11 @@ impl Membership {
     ) -> Result<(Done, u64), MembershipError> {
         let mut proposal = Proposal::new(asker.clone(), vec![operation]).within(COMMAND_TIME_LIMIT);
         proposal.deadline = proposal.deadline.min(deadline);
-        let applied = self.handle.propose(proposal).await?;
+        let applied = match self.handle.propose(proposal).await {
+            // What is waited for afterwards is more than that every connected member has applied the command.
+            Ok(applied) | Err(ProposeError::NotEverywhere { applied, .. }) => applied,
+            Err(error) => return Err(error.into()),
+        };
         let result = applied.outcome.results.into_iter().next().ok_or(MembershipError::NoResult)?;
         Ok((result.map_err(MembershipError::Refused)?, applied.log_index))
     }

@@ -78,12 +78,11 @@ async fn a_newcomer_has_the_token_keys_before_its_first_issuing_certificate() {
         while issued_at.is_none() {
             let applied = events.recv().await.unwrap();
             for event in &applied.events {
-                match event {
-                    Event::JwtAuthorityChanged { .. } => sealed_at = sealed_at.or(Some(applied.index)),
-                    Event::IssuingCertificateChanged { member, .. } if member.get() == 2 => {
-                        issued_at = Some(applied.index);
-                    }
-                    _ => {}
+                if matches!(event, Event::JwtAuthorityChanged { .. }) {
+                    sealed_at = sealed_at.or(Some(applied.index));
+                }
+                if matches!(event, Event::IssuingCertificateChanged { member, .. } if member.get() == 2) {
+                    issued_at = Some(applied.index);
                 }
             }
         }
