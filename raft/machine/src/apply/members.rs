@@ -128,7 +128,7 @@ impl State {
 
     /// Checks that somebody else is to be a voter, and has joined, when this member is not to be one any longer: a
     /// cluster without any would be stuck for good.
-    pub(super) fn check_voter_left(&self, leaving: &Member) -> Result<(), Refusal> {
+    pub(crate) fn check_voter_left(&self, leaving: &Member) -> Result<(), Refusal> {
         let is_voter = |member: &Member| member.record.status.is_admitted() && member.record.role == MemberRole::Voter;
         let other = |member: &&Member| member.number != leaving.number && is_voter(member) && member.is_sealable();
         if !is_voter(leaving) || self.members().any(|member| other(&member)) {

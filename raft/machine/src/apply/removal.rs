@@ -26,7 +26,10 @@ impl State {
             MemberStatus::Admitted => MemberStatus::Leaving,
             MemberStatus::Leaving if compromised => MemberStatus::LeavingCompromised,
             MemberStatus::Removed if compromised => MemberStatus::Compromised,
-            status => status,
+            status @ (MemberStatus::Leaving
+            | MemberStatus::LeavingCompromised
+            | MemberStatus::Removed
+            | MemberStatus::Compromised) => status,
         };
         self.check_voter_left(&known)?;
         if status != known.record.status {

@@ -110,13 +110,14 @@ impl State {
     }
 
     /// Refuses to make the keys that sign unopenable by taking this member's seals.
-    pub(super) fn check_strippable(&self, number: MemberNumber) -> Result<(), Refusal> {
+    pub(crate) fn check_strippable(&self, number: MemberNumber) -> Result<(), Refusal> {
         self.check_root_strippable(number)?;
         let key = self.active_jwt_authority().map(|key| (&key.id, key.sealed.as_ref()));
         self.check_another_opens(AuthorityKind::Jwt, number, key)
     }
 
-    fn check_root_strippable(&self, number: MemberNumber) -> Result<(), Refusal> {
+    /// Refuses to make the root that signs unopenable by taking this member's seals.
+    pub(crate) fn check_root_strippable(&self, number: MemberNumber) -> Result<(), Refusal> {
         let root = self.active_x509_authority().map(|root| (&root.id, root.sealed.as_ref()));
         self.check_another_opens(AuthorityKind::X509, number, root)
     }

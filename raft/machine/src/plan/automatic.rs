@@ -55,7 +55,6 @@ fn candidates<'a>(view: &PlanView<'a>) -> Vec<&'a Member> {
     let may = |member: &&Member| {
         let record = &member.record;
         member.is_sealable()
-            && member.has_joined()
             && record.role == MemberRole::Learner
             && !record.role_pinned
             && view.learners.contains(&member.number)
@@ -101,7 +100,9 @@ fn surplus_voter<'a>(view: &PlanView<'a>, wanted: &[&'a Member], under_way: bool
     let regions = regions(wanted);
     let may = |member: &&&Member| {
         let is_dead = view.is_dead(member.number);
-        (is_dead || (!member.record.role_pinned && !under_way)) && is_safe_without(view, member.number)
+        (is_dead || (!member.record.role_pinned && !under_way))
+            && is_safe_without(view, member.number)
+            && view.state.check_voter_left(member).is_ok()
     };
     wanted
         .iter()

@@ -6,7 +6,7 @@ use quorate_proto_identity::MemberNumber;
 
 use super::automatic::role_step;
 use super::view::PlanView;
-use crate::authority::{AuthorityState, Recipient};
+use crate::authority::{AuthorityKind, AuthorityState, Recipient, Sealed};
 use crate::command::Operation;
 use crate::members::{Member, MemberRole, MemberStatus};
 
@@ -41,10 +41,12 @@ pub enum Step {
         /// Whom.
         member: MemberNumber,
     },
-    /// Hand the leadership to another voter: this leader is not to be a voter any longer.
+    /// Hand the leadership over: this leader is not to be a voter any longer, or cannot open the keys in use.
     TransferLeadership {
         /// The leader.
         from: MemberNumber,
+        /// A voter that is there, has the log, and can open keys that are needed.
+        to: MemberNumber,
     },
     /// Make the voter a learner.
     DemoteVoter {
@@ -165,6 +167,14 @@ fn seal_in_use(view: &PlanView<'_>, steps: &mut Vec<Step>) {
 
 /// The next step of a promotion or a demotion, if there is one that is safe now.
 fn voter_step(view: &PlanView<'_>, role: Option<&Step>) -> Option<Step> {
+    let wanted = view.wanted_voters();
+    let promotion = |member: &&Member| promotion(view, member);
+    if let Some(step) = wanted.iter().find_map(|member| promotion(member).filter(|step| !step.changes_voters())) {
+        return Some(step);
+    }
+    if let Some(to) = better_leader(view) {
+        return Some(Step::TransferLeadership { from: view.leader, to });
+    }
     // Whoever is dead or not to be trusted goes first; whoever leaves in good order waits for who takes its place.
     let urgent = |number: &MemberNumber| view.is_dead(*number) || is_compromised(view, *number);
     let unwanted: Vec<MemberNumber> = unwanted_voters(view);
@@ -172,7 +182,7 @@ fn voter_step(view: &PlanView<'_>, role: Option<&Step>) -> Option<Step> {
     if let Some(step) = unwanted.iter().copied().filter(urgent).find_map(demotion) {
         return Some(step);
     }
-    if let Some(step) = view.wanted_voters().into_iter().find_map(|member| promotion(view, member)) {
+    if let Some(step) = wanted.iter().find_map(promotion) {
         return Some(step);
     }
     if matches!(role, Some(Step::SetRole { role: MemberRole::Voter, .. })) {
@@ -194,15 +204,10 @@ fn is_compromised(view: &PlanView<'_>, number: MemberNumber) -> bool {
 /// The next step of making a learner a voter: the root keys that sign, or are about to, are sealed to it before it can be
 /// elected.
 fn promotion(view: &PlanView<'_>, member: &Member) -> Option<Step> {
+    if !is_promotable(view, member) {
+        return None;
+    }
     let number = member.number;
-    if view.votes(number) || !view.learners.contains(&number) || !view.is_caught_up(number) || !member.is_sealable() {
-        return None;
-    }
-    let mut voters = view.voters_now();
-    voters.insert(number);
-    if !view.has_quorum(&voters) {
-        return None;
-    }
     let recipient = Recipient::Member(number);
     if lacks_roots(view, &recipient) {
         return Some(Step::SealRoots { member: number });
@@ -210,29 +215,89 @@ fn promotion(view: &PlanView<'_>, member: &Member) -> Option<Step> {
     can_lead(view, number).then_some(Step::AddVoter { member: number })
 }
 
+/// Whether a member that is to be a voter is a learner that is there and has the log, and the group would have its quorum
+/// with it.
+fn is_promotable(view: &PlanView<'_>, member: &Member) -> bool {
+    let number = member.number;
+    let mut voters = view.voters_now();
+    member.may_open_roots()
+        && voters.insert(number)
+        && view.learners.contains(&number)
+        && !view.votes(number)
+        && view.is_caught_up(number)
+        && view.has_quorum(&voters)
+}
+
 /// The next step of making a voter a learner, if the others have a quorum without it and can sign.
 fn demotion(view: &PlanView<'_>, number: MemberNumber) -> Option<Step> {
     let mut voters = view.voters_now();
     voters.remove(&number);
-    let able = |voter: &MemberNumber| view.is_caught_up(*voter) && can_lead(view, *voter);
-    let others_able = voters.iter().any(able);
-    if !view.has_quorum(&voters) || !others_able {
-        return None;
-    }
+    let successor = successor(view, number).filter(|_| view.has_quorum(&voters))?;
     if number == view.leader {
-        return Some(Step::TransferLeadership { from: number });
+        return Some(Step::TransferLeadership { from: number, to: successor });
     }
     Some(Step::DemoteVoter { member: number })
 }
 
-/// Whether a member could sign as the leader: every root key that signs, or is about to, is sealed to it.
+/// A voter that could lead instead of this one: it is there, has the log, and can open the keys that sign. One that is
+/// to go itself comes last.
+fn successor(view: &PlanView<'_>, number: MemberNumber) -> Option<MemberNumber> {
+    let able = |voter: &MemberNumber| *voter != number && view.is_caught_up(*voter) && can_lead(view, *voter);
+    let stays = |voter: &MemberNumber| view.state.member(*voter).is_some_and(Member::may_open_roots);
+    view.voters_now().into_iter().filter(able).min_by_key(|voter| (!stays(voter), *voter))
+}
+
+/// Whether a member could do a leader's work: every root and token key that signs, or is about to, is sealed to it, so
+/// that it can sign, and can seal to others.
 fn can_lead(view: &PlanView<'_>, number: MemberNumber) -> bool {
     let recipient = Recipient::Member(number);
-    let signs = |state| matches!(state, AuthorityState::Prepared | AuthorityState::Active);
-    view.state
-        .x509_authorities()
-        .filter(|root| signs(root.state))
-        .all(|root| root.sealed.as_ref().is_some_and(|sealed| sealed.part_for(&recipient).is_some()))
+    usable_keys(view).into_iter().all(|(_, sealed)| sealed.part_for(&recipient).is_some())
+}
+
+/// The keys that sign or are about to. A prepared one that no member can open will never sign, and another makes its way
+/// (`apply` lets it).
+fn usable_keys<'a>(view: &PlanView<'a>) -> Vec<(AuthorityKind, &'a Sealed)> {
+    let state = view.state;
+    let is_usable = |authority: AuthorityState, sealed: Option<&Sealed>| match authority {
+        AuthorityState::Active => true,
+        AuthorityState::Prepared => state.is_openable(sealed),
+        AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => false,
+    };
+    let roots = state.x509_authorities().map(|root| (AuthorityKind::X509, root.state, root.sealed.as_ref()));
+    let keys = state.jwt_authorities().map(|key| (AuthorityKind::Jwt, key.state, key.sealed.as_ref()));
+    roots
+        .chain(keys)
+        .filter(|(_, authority, sealed)| is_usable(*authority, *sealed))
+        .filter_map(|(kind, _, sealed)| Some((kind, sealed?)))
+        .collect()
+}
+
+/// Who is to lead instead of a leader that cannot open all keys: a voter that can, or one that can open a key which
+/// somebody waits for. Each such change of leader leads to a seal that was missing, so there is an end to them.
+fn better_leader(view: &PlanView<'_>) -> Option<MemberNumber> {
+    let leader = view.leader;
+    if can_lead(view, leader) {
+        return None;
+    }
+    let keys = usable_keys(view);
+    let opens = |member: MemberNumber, sealed: &Sealed| sealed.part_for(&Recipient::Member(member)).is_some();
+    let waits = |kind: AuthorityKind, sealed: &Sealed| {
+        let waits_for_root =
+            |member: &Member| member.may_open_roots() && (view.votes(member.number) || is_promotable(view, member));
+        view.state.members().any(|member| {
+            let may = match kind {
+                AuthorityKind::X509 => waits_for_root(member),
+                AuthorityKind::Jwt => member.is_sealable(),
+            };
+            may && !opens(member.number, sealed)
+        })
+    };
+    let helps = |voter: &MemberNumber| {
+        *voter != leader
+            && view.is_caught_up(*voter)
+            && keys.iter().any(|(kind, sealed)| !opens(leader, sealed) && opens(*voter, sealed) && waits(*kind, sealed))
+    };
+    successor(view, leader).or_else(|| view.voters_now().into_iter().find(helps))
 }
 
 /// Seals that are not to be there any more, and members that are not to be in the group: after the membership.
@@ -243,11 +308,14 @@ fn strip_and_drop(view: &PlanView<'_>, steps: &mut Vec<Step>) {
             MemberStatus::Admitted => {
                 let recipient = Recipient::Member(number);
                 let mut roots = view.state.x509_authorities().filter_map(|root| root.sealed.as_ref());
-                if !member.may_open_roots() && roots.any(|sealed| sealed.part_for(&recipient).is_some()) {
+                let has_seals = !member.may_open_roots() && roots.any(|sealed| sealed.part_for(&recipient).is_some());
+                if has_seals && view.state.check_root_strippable(number).is_ok() {
                     steps.push(Step::StripRootSeals { member: number });
                 }
             }
-            MemberStatus::Leaving | MemberStatus::LeavingCompromised if !view.is_in_group(number) => {
+            MemberStatus::Leaving | MemberStatus::LeavingCompromised
+                if !view.is_in_group(number) && view.state.check_strippable(number).is_ok() =>
+            {
                 steps.push(Step::CompleteRemoval { member: number });
             }
             MemberStatus::Leaving
@@ -268,7 +336,7 @@ fn strip_and_drop(view: &PlanView<'_>, steps: &mut Vec<Step>) {
 /// Whether a root key that the leader can open is not sealed to this recipient.
 fn lacks_roots(view: &PlanView<'_>, recipient: &Recipient) -> bool {
     let own = Recipient::Member(view.leader);
-    let openable = |sealed: &&crate::authority::Sealed| sealed.part_for(&own).is_some();
+    let openable = |sealed: &&Sealed| sealed.part_for(&own).is_some();
     let roots = view.state.x509_authorities().filter_map(|root| root.sealed.as_ref());
     roots.filter(openable).any(|sealed| sealed.part_for(recipient).is_none())
 }
@@ -276,7 +344,7 @@ fn lacks_roots(view: &PlanView<'_>, recipient: &Recipient) -> bool {
 /// Whether a token key that the leader can open is not sealed to this recipient.
 fn lacks_tokens(view: &PlanView<'_>, recipient: &Recipient) -> bool {
     let own = Recipient::Member(view.leader);
-    let openable = |sealed: &&crate::authority::Sealed| sealed.part_for(&own).is_some();
+    let openable = |sealed: &&Sealed| sealed.part_for(&own).is_some();
     let keys = view.state.jwt_authorities().filter_map(|key| key.sealed.as_ref());
     keys.filter(openable).any(|sealed| sealed.part_for(recipient).is_none())
 }

@@ -81,7 +81,7 @@ fn an_invitation_lets_one_newcomer_in_with_what_the_operator_said_of_it() {
             region: "eu-west".to_owned(),
             zone: "b".to_owned(),
             labels: BTreeMap::from([("rack".to_owned(), "9".to_owned())]),
-            addresses: newcomer.addresses.clone(),
+            addresses: newcomer.addresses,
             version: 1,
             build: "0.1.0".to_owned(),
             role: MemberRole::Learner,
@@ -115,7 +115,7 @@ fn the_same_secret_key_and_directory_get_the_same_answer_for_as_long_as_the_memb
     world.now += 7_200;
     let repeated = Admission { addresses: vec!["other:1".to_owned()], ..newcomer.clone() };
     assert_eq!(world.one(admit(&repeated)), Ok(Done::MemberAdmitted { number: number(2) }));
-    let without_secret = Admission { secret_hash: None, ..newcomer.clone() };
+    let without_secret = Admission { secret_hash: None, ..newcomer };
     assert_eq!(world.one(admit(&without_secret)), Ok(Done::MemberAdmitted { number: number(2) }));
     assert_eq!(world.content(), content, "nothing is changed by asking again");
     assert_eq!(world.take_events(), []);
