@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_proto_identity::x509::{Purpose, verify_x509_svid};
 use quorate_proto_identity::{Bundle, MemberNumber};
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Event, MemberRole, Operation, Policy, Recipient, Sealed, State,
+    AuthorityKind, AuthorityState, Event, MemberRole, MembershipPlan, Operation, Policy, Recipient, Sealed, State,
 };
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     IssuanceStatus, MembershipError, Refusal,
-    keys::{KeyCustody, SealContext, SealedPart},
+    keys::{FileCustody, KeyCustody, SealContext, SealedPart, WhenMissing},
 };
 
 fn deadline() -> Instant {
@@ -277,4 +277,58 @@ async fn a_node_whose_clock_is_off_signs_nothing_until_it_is_right() {
     node.clock.set_back(Duration::from_secs(60));
     node.until_ready().await;
     fetched(node).await;
+}
+
+/// A voter that is gone for longer than the plan waits is replaced by a learner that is there, root keys first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_voter_is_replaced_by_a_healthy_learner() {
+    let mut cluster = Cluster::of(3, Policy::default()).await;
+    cluster.join("node-4", None).await;
+    cluster.nodes[3].until_ready().await;
+    let plan = MembershipPlan { dead_voter_grace: 2, ..MembershipPlan::default() };
+    propose(&cluster.nodes[0], Operation::SetPlan(plan)).await;
+    let dead = (cluster.leader(None).await + 1) % 3;
+    let asked = &cluster.nodes[cluster.leader(None).await];
+    cluster.network.cut(cluster.nodes[dead].name.as_str());
+    let (gone, learner) = (cluster.number(dead).get(), cluster.number(3));
+    until(|| {
+        let group = asked.handle.raft_members();
+        group.voters.len() == 1 && group.is_voter(learner.get()) && !group.is_voter(gone)
+    })
+    .await;
+    assert!(asked.handle.state().read(|state| is_sealed_to(state, AuthorityKind::X509, learner)));
+    let stripped = MemberNumber::new(gone).unwrap();
+    until(|| !asked.handle.state().read(|state| is_sealed_to(state, AuthorityKind::X509, stripped))).await;
+    // The one that is back follows as a learner, and serves.
+    cluster.network.heal(cluster.nodes[dead].name.as_str());
+    let applied = asked.handle.state().applied_index();
+    until(|| cluster.nodes[dead].handle.state().applied_index() >= applied).await;
+    fetched(&cluster.nodes[dead]).await;
+}
+
+/// Design section 3, sealing: whoever has the recovery key can open what a backup holds, of authorities old and new.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_are_sealed_to_the_recovery_key_those_that_are_and_those_that_come() {
+    let cluster = Cluster::of(1, Policy::default()).await;
+    let node = &cluster.nodes[0];
+    let safe = tempfile::tempdir().unwrap();
+    let safe = FileCustody::open(safe.path(), None, WhenMissing::Make).unwrap();
+    let public_key = bytes::Bytes::copy_from_slice(safe.sealing_public_key());
+    propose(node, Operation::SetRecoveryKey { public_key: Some(public_key) }).await;
+    let recovery = node.handle.state().read(|state| Recipient::RecoveryKey(state.recovery_key().unwrap().id.clone()));
+    let all_sealed = || {
+        let keys = node.handle.state().read(sealed);
+        keys.iter().all(|(_, _, sealed)| sealed.part_for(&recovery).is_some())
+    };
+    until(all_sealed).await;
+    // Half of the token key's life: another one is prepared.
+    cluster.advance(Duration::from_secs(4 * 24 * 3600));
+    node.register("b", "/b").await;
+    until(|| node.handle.state().read(|state| state.jwt_authorities().count() == 2)).await;
+    until(all_sealed).await;
+    let (keys, cluster_id) = node.handle.state().read(|state| (sealed(state), state.cluster().unwrap().id));
+    for (kind, authority, sealed) in keys {
+        let context = SealContext { cluster: cluster_id, kind, authority, recipient: recovery.clone() };
+        crate::keys::open_key(&safe, &sealed, &context).await.unwrap();
+    }
 }
