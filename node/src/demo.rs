@@ -1,32 +1,44 @@
-//! `quorate demo`: an authority on this machine, without configuration and without root.
+//! `quorate demo`: a cluster on this machine, without configuration and without root.
 //!
 //! ```text
-//!   demo ──► DIR/node-1/  node.toml ──► child: quorate node ──► admin.sock     found, register the calling user
-//!     |                                       |                 workload.sock  fetch and verify as a workload
+//!   demo ──► DIR/node-1/  node.toml ──► child: quorate node ──► init            the authority is founded here
+//!     |                                                     ──► invite ──┐
+//!     |      DIR/node-2/  node.toml, invitation ──► child: quorate node ◄┤      and each other node joins by an
+//!     |      DIR/node-3/  node.toml, invitation ──► child: quorate node ◄┘      invitation, as anybody's would
+//!     |
+//!     |   registers the calling user; fetches and verifies at every node, as a workload
 //!     |   prints what it got, commands to try, `ready`
 //!     └── stays up: a node that dies is started again; Ctrl-C, SIGTERM or SIGHUP stops all, in order
 //! ```
 //!
 //! It is a fixture too: scripts, documents and other people's tests start it, so the layout of the directory and the
-//! line `ready` are promises.
+//! line `ready` are promises, and where nobody looks (standard output is no terminal) it does nothing by itself after
+//! that line but to start again what died. Before somebody's eyes it fetches and writes on, and shows on one line what
+//! comes of that while nodes are killed.
 
+mod activity;
+mod assembly;
 mod child;
+mod keeper;
 mod layout;
+mod outlook;
+mod screen;
 mod tour;
 mod verify;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::sleep;
 
+use activity::Activity;
+use assembly::Assembly;
 pub use child::ChildError;
-use child::{NodeProcess, describe};
 pub use layout::LayoutError;
 use layout::{Base, NodeFiles};
+use screen::Screen;
 pub use tour::TourError;
 pub use verify::VerifyError;
 
@@ -34,12 +46,8 @@ pub use verify::VerifyError;
 /// that are busy building.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a node that is starting is asked whether it answers.
-const START_PACE: Duration = Duration::from_millis(20);
-
-/// A node that gave up less than this after its start is not started again: it would give up over the same. One that
-/// a signal ended is, however young: somebody tries what happens.
-const RESTART_AFTER: Duration = Duration::from_secs(2);
+/// Most nodes: as many as there may be voters.
+const NODES_LIMIT: i64 = 7;
 
 /// What `quorate demo` takes.
 #[derive(Args, Debug)]
@@ -49,9 +57,13 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 
-    /// How many nodes.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    /// How many nodes. Three go on without any one of them
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=NODES_LIMIT))]
     pub nodes: u8,
+
+    /// Fetch and write on, and show what comes of it, though standard output is no terminal
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// Why a demonstration ended early.
@@ -60,16 +72,26 @@ pub enum DemoError {
     /// The files could not be laid out.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The node could not be started, or died.
+    /// A node could not be started, or died.
     #[error(transparent)]
     Child(#[from] ChildError),
-    /// The node did not answer in time.
+    /// A node did not answer in time.
     #[error("{name} does not answer on its admin socket after {} s; its log: {log}", START_LIMIT.as_secs())]
     Silent {
         /// The node.
         name: String,
         /// Its log.
         log: PathBuf,
+    },
+    /// The directory holds a cluster that has other nodes, too: without them it may have no quorum.
+    #[error(
+        "{path} holds a cluster of {members} nodes: run the demonstration with --nodes {members}, or in another directory"
+    )]
+    OtherSize {
+        /// The directory.
+        path: PathBuf,
+        /// How many nodes it has.
+        members: usize,
     },
     /// A step of the tour failed.
     #[error(transparent)]
@@ -83,9 +105,9 @@ pub enum DemoError {
 ///
 /// # Errors
 ///
-/// [`DemoError`] says which step failed and where the node's log is. The node that was started is stopped before.
+/// [`DemoError`] says which step failed and where the node's log is. The nodes that were started are stopped before.
 pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
-    // One thread, the one that lives as long as the program: the child is told to end with the thread that made it.
+    // One thread, the one that lives as long as the program: children are told to end with the thread that made them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(demonstrate(args))
 }
@@ -93,69 +115,38 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
 async fn demonstrate(args: &DemoArgs) -> Result<(), DemoError> {
     let mut stop = Stop::new()?;
     let base = Base::new(args.dir.as_deref())?;
-    let files = NodeFiles::new(base.path(), 1)?;
+    let nodes = (1..=args.nodes).map(|number| NodeFiles::new(base.path(), number)).collect::<Result<Vec<_>, _>>()?;
     // Held until the process ends, however it does.
-    let _turn = files.lock()?;
-    files.prepare()?;
-    let mut node = NodeProcess::start(files)?;
+    let _turns = nodes.iter().map(NodeFiles::lock).collect::<Result<Vec<_>, _>>()?;
+    for files in &nodes {
+        files.prepare()?;
+    }
+    let terminal = io::stdout().is_terminal();
+    let screen = Screen::new(terminal);
+    let mut assembly = Assembly::new(nodes, screen.clone());
     let result = tokio::select! {
         biased;
         () = stop.wait() => Ok(()),
-        result = serve(&mut node, &base) => result,
+        result = serve(&mut assembly, &base, &screen, terminal || args.live) => result,
     };
     // Asked after an error too: nothing that was started here outlives the demonstration.
-    let stopped = node.stop().await;
-    result?;
-    say(&format!("stopped: node-1 {}\n", describe(stopped?)));
-    Ok(())
+    assembly.stop().await;
+    result
 }
 
-/// Brings the node up, shows it, and keeps it up. Ends only by an error.
-async fn serve(node: &mut NodeProcess, base: &Base) -> Result<(), DemoError> {
-    answering(node).await?;
-    say(&tour::introduction(node));
-    say(&tour::take(node.files()).await?);
-    say(&tour::next_commands(node, base));
-    say("ready\n");
-    loop {
-        let since = Instant::now();
-        let status = node.ended().await?;
-        if status.code().is_some() && since.elapsed() < RESTART_AFTER {
-            return Err(node.ended_error(status).into());
-        }
-        say(&format!("{} {}; starting it again\n", node.files().name, describe(status)));
-        *node = NodeProcess::start(node.files().clone())?;
-        answering(node).await?;
-        tour::wait_until_serving(node.files()).await?;
-        say(&format!("{} serves again, process {}\n", node.files().name, node.id()));
-    }
-}
-
-/// Waits until the node answers on its admin socket, or has died, or the time is over.
-async fn answering(node: &mut NodeProcess) -> Result<(), DemoError> {
-    let deadline = Instant::now() + START_LIMIT;
-    let files = node.files().clone();
-    loop {
-        tokio::select! {
-            biased;
-            status = node.ended() => return Err(node.ended_error(status?).into()),
-            // What answers may be another's node; this one says its number when it holds the sockets.
-            answers = tour::answers(&files) => if answers && files.running() == Some(node.id()) {
-                return Ok(());
-            },
-        }
-        if Instant::now() >= deadline {
-            return Err(DemoError::Silent { name: files.name.clone(), log: files.log() });
-        }
-        sleep(START_PACE).await;
-    }
-}
-
-/// To standard output at once, since whoever started the demonstration may be reading a pipe. Nobody has to: what
-/// cannot be written is not said, and the authority stays up.
-fn say(text: &str) {
-    let mut output = io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+/// Brings the nodes up, shows them, and keeps them up. Ends only by an error.
+async fn serve(assembly: &mut Assembly, base: &Base, screen: &Screen, live: bool) -> Result<(), DemoError> {
+    screen.say(&tour::introduction(assembly.files(), base));
+    assembly.bring_up(base.path()).await?;
+    let nodes = assembly.files().to_vec();
+    let story = assembly.meanwhile(tour::take(&nodes)).await??;
+    screen.say(&story);
+    screen.say(&tour::next_commands(assembly, base).await);
+    screen.say("ready\n");
+    let activity = live.then(|| Activity::start(assembly, screen.clone()));
+    let end = assembly.keep().await;
+    drop(activity);
+    Err(end)
 }
 
 /// The signals that end a demonstration: Ctrl-C, SIGTERM, and the terminal that was closed.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   /live     200: the process answers
-//!   /ready    200: this node may sign now and holds the token keys; 503 and the reasons otherwise
+//!   /ready    200: this node may sign now and holds the token keys; 503 and the reasons otherwise; with it, what threatens
+//!             that: cut off from the others, a lease that is not renewed, a clock that is wrong, a full disk
 //!   /metrics  Prometheus text
 //! ```
 //!
@@ -57,20 +58,28 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How often histograms are drained when nobody scrapes, so that they do not grow.
 const UPKEEP: Duration = Duration::from_secs(10);
 
-/// Whether the node may sign now, and if not, why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Whether the node may sign now, and if not, why; and what threatens that.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Readiness {
     /// Whether it may.
     pub ready: bool,
     /// What is missing, in words; empty when ready.
     pub reasons: Vec<String>,
+    /// What will end its readiness unless somebody sees to it, in words.
+    pub warnings: Vec<String>,
 }
 
 impl Readiness {
     /// Ready when there is no reason against it.
     #[must_use]
     pub fn from_reasons(reasons: Vec<String>) -> Self {
-        Self { ready: reasons.is_empty(), reasons }
+        Self { ready: reasons.is_empty(), reasons, warnings: Vec::new() }
+    }
+
+    /// The same, with what threatens it.
+    #[must_use]
+    pub fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
     }
 }
 
@@ -80,6 +89,8 @@ pub struct Shown {
     pub metrics: PrometheusHandle,
     /// Asked at each `/ready`.
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// Called before each `/metrics`: sets the gauges that nobody sets as they change.
+    pub look: Box<dyn Fn() + Send + Sync>,
     /// Host names that requests may be addressed to, in lower case, beside localhost and plain IP
     /// addresses.
     pub hosts: Vec<String>,
@@ -211,6 +222,7 @@ fn respond<B>(shown: &Shown, request: &Request<B>) -> Response<Full<Bytes>> {
             answer(status, JSON, serde_json::to_string(&readiness).unwrap_or_default())
         }
         "/metrics" => {
+            (shown.look)();
             let ready = if (shown.readiness)().ready { 1.0 } else { 0.0 };
             metrics::gauge!(READY).set(ready);
             answer(StatusCode::OK, PROMETHEUS, shown.metrics.render())
@@ -280,6 +292,7 @@ mod tests {
         Shown {
             metrics: crate::telemetry::metrics().unwrap(),
             readiness: Box::new(move || Readiness::from_reasons(reasons.clone())),
+            look: Box::new(|| {}),
             hosts: vec!["metrics.example".to_owned()],
         }
     }
@@ -301,10 +314,10 @@ mod tests {
     async fn ready_says_what_is_missing() {
         let ready = respond(&shown(&[]), &request("/ready").body(()).unwrap());
         assert_eq!(ready.status(), StatusCode::OK);
-        assert_eq!(body(ready).await, r#"{"ready":true,"reasons":[]}"#);
+        assert_eq!(body(ready).await, r#"{"ready":true,"reasons":[],"warnings":[]}"#);
         let waiting = respond(&shown(&["no authority is founded yet"]), &request("/ready").body(()).unwrap());
         assert_eq!(waiting.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(body(waiting).await, r#"{"ready":false,"reasons":["no authority is founded yet"]}"#);
+        assert_eq!(body(waiting).await, r#"{"ready":false,"reasons":["no authority is founded yet"],"warnings":[]}"#);
     }
 
     #[test]

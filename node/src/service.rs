@@ -28,6 +28,7 @@ use crate::node::Node;
 use admin_authorization::{AdminAuthorization, Authorized};
 pub use entry::BATCH_ITEMS_LIMIT;
 use gate::Gate;
+use reads::Reads;
 pub use reflection::BrokenDescriptors;
 
 /// What is served on the workload socket.
@@ -40,17 +41,19 @@ pub fn workload(node: &Node) -> Result<Gate, BrokenDescriptors> {
     Ok(Gate::new("workload", services.routes()).with_workload_api(workload::service(node)))
 }
 
-/// What is served on the admin socket. Every call passes the authorization first.
+/// What is served on the admin socket. Every call passes the authorization first. Must be called inside a Tokio runtime,
+/// where the node begins to catch up for its readers.
 #[must_use]
 pub fn admin(node: &Node) -> Gate {
     let rule = AdminAuthorization::new(node.admin_group());
+    let reads = Reads::new(node);
     let mut services = RoutesBuilder::default();
     services
-        .add_service(Authorized::new(&rule, entry::service(node)))
-        .add_service(Authorized::new(&rule, bundle::service(node)))
+        .add_service(Authorized::new(&rule, entry::service(node, &reads)))
+        .add_service(Authorized::new(&rule, bundle::service(&reads)))
         .add_service(Authorized::new(&rule, svid::service(node)))
         .add_service(Authorized::new(&rule, debug::service(node)))
-        .add_service(Authorized::new(&rule, health::service(node)))
-        .add_service(Authorized::new(&rule, cluster::service(node)));
+        .add_service(Authorized::new(&rule, health::service(node, &reads)))
+        .add_service(Authorized::new(&rule, cluster::service(node, &reads)));
     Gate::new("admin", services.routes())
 }

@@ -161,7 +161,7 @@ pub(crate) fn named(state: &State, number: MemberNumber) -> String {
 }
 
 fn name_of(member: &Member) -> String {
-    format!("{} ({})", member.record.name, member.number)
+    format!("{} (member {})", member.record.name, member.number)
 }
 
 /// The aim that a role stands for.

@@ -68,6 +68,14 @@ pub(crate) enum Failure {
         /// The node's own words.
         message: String,
     },
+    /// What was waited for has not come about yet. It may, and nothing is lost by asking again.
+    #[error("cannot {deed}: {}", printable(what))]
+    NotYet {
+        /// What was asked for.
+        deed: &'static str,
+        /// What is missing.
+        what: String,
+    },
     /// The node answered a call as no node should.
     #[error("cannot {deed}: the node's answer is wrong: {what}")]
     Answer {
@@ -136,7 +144,7 @@ impl Failure {
         match self {
             Self::Usage(_) | Self::Given { .. } => Exit::Usage,
             Self::Unreachable { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => Exit::Denied,
-            Self::Unreachable { .. } | Self::Items { later: true, .. } => Exit::Unavailable,
+            Self::Unreachable { .. } | Self::Items { later: true, .. } | Self::NotYet { .. } => Exit::Unavailable,
             Self::Call { code, .. } => exit_of(*code),
             Self::File { .. } | Self::Answer { .. } | Self::Items { .. } | Self::Local { .. } | Self::Output(_) => {
                 Exit::Failed
@@ -152,6 +160,7 @@ impl Failure {
             Self::Usage(_)
             | Self::File { .. }
             | Self::Given { .. }
+            | Self::NotYet { .. }
             | Self::Answer { .. }
             | Self::Items { .. }
             | Self::Local { .. }

@@ -7,6 +7,7 @@ use quorate_proto_api::channel::CALL_LIMIT;
 use quorate_proto_api::cluster::WaitRequest;
 use quorate_proto_api::cluster::cluster_client::ClusterClient;
 use serde::Serialize;
+use tonic::Code;
 
 use super::failure::Failure;
 use super::json::Wide;
@@ -47,6 +48,7 @@ struct WaitJson {
 
 /// Waits. Not come to that in time is exit code 3: asking again may help.
 pub(super) async fn run(args: WaitArgs) -> Result<(), Failure> {
+    const DEED: &str = "wait for the index";
     let connection = args.admin.connect()?;
     let connection = if args.index.is_some() { connection } else { connection.consistent() };
     let limit = Duration::from_secs(args.timeout.get().unsigned_abs());
@@ -58,7 +60,10 @@ pub(super) async fn run(args: WaitArgs) -> Result<(), Failure> {
         // The node keeps the time; beyond it, this much for the way there and back.
         .wait(connection.request(message, limit.saturating_add(CALL_LIMIT)))
         .await
-        .map_err(connection.failed("wait for the index"))?
+        .map_err(|status| match status.code() {
+            Code::DeadlineExceeded => Failure::NotYet { deed: DEED, what: status.message().to_owned() },
+            _ => connection.failed(DEED)(status),
+        })?
         .into_inner()
         .applied_index;
     answer(args.admin.output, &format!("{applied_index}\n"), &WaitJson { applied_index: Wide(applied_index) })

@@ -74,12 +74,13 @@ impl NodeProcess {
             .and_then(|log| Ok((log.try_clone()?, log)))
             .map_err(|cause| ChildError::Log { path, cause })?;
         let start = |cause| ChildError::Start { name: files.name.clone(), cause };
-        let child = Command::new(std::env::current_exe().map_err(start)?)
-            .arg("node")
-            .arg("--config")
-            .arg(files.configuration())
-            .arg("--pid-file")
-            .arg(files.process_id())
+        let mut command = Command::new(std::env::current_exe().map_err(start)?);
+        command.arg("node").arg("--config").arg(files.configuration()).arg("--pid-file").arg(files.process_id());
+        // There until it was used: a node that was killed while it joined goes on with the same one.
+        if files.invitation().exists() {
+            command.arg("--join-file").arg(files.invitation());
+        }
+        let child = command
             .arg("--end-with-parent")
             .stdin(Stdio::null())
             .stdout(log.0)

@@ -1,11 +1,14 @@
 //! Where the files of a demonstration are: `DIR/<node>/` with the sockets, the configuration, the log and the process
-//! ID of each node. Scripts and tests build on these names.
+//! ID of each node, and the invitation until it was used. Scripts and tests build on these names.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// Where the nodes of a demonstration say that they are, one after the other, and then from the beginning.
+const REGIONS: [&str; 3] = ["frankfurt", "virginia", "singapore"];
 
 /// The trust domain of every demonstration: a name that is reserved for examples.
 pub(super) const TRUST_DOMAIN: &str = "example.org";
@@ -69,6 +72,8 @@ pub enum LayoutError {
 pub(super) struct NodeFiles {
     /// The node's name, also that of its directory.
     pub(super) name: String,
+    /// The region that it is said to be in.
+    pub(super) region: &'static str,
     directory: PathBuf,
 }
 
@@ -76,7 +81,8 @@ impl NodeFiles {
     /// Names the files of node `number`, counted from 1.
     pub(super) fn new(base: &Path, number: u8) -> Result<Self, LayoutError> {
         let name = format!("node-{number}");
-        let files = Self { directory: base.join(&name), name };
+        let region = REGIONS.iter().cycle().nth(usize::from(number.saturating_sub(1))).copied().unwrap_or_default();
+        let files = Self { directory: base.join(&name), name, region };
         let path = files.workload_socket();
         let length = path.as_os_str().len();
         if length > SOCKET_PATH_LIMIT {
@@ -107,6 +113,31 @@ impl NodeFiles {
 
     pub(super) fn process_id(&self) -> PathBuf {
         self.directory.join("node.pid")
+    }
+
+    pub(super) fn invitation(&self) -> PathBuf {
+        self.directory.join("invitation")
+    }
+
+    /// Leaves an invitation for the node, which it joins by when it is started. It is a secret until then.
+    pub(super) fn invite(&self, invitation: &str) -> Result<(), LayoutError> {
+        let path = self.invitation();
+        let failed = |cause| LayoutError::File { deed: "write", path: path.clone(), cause };
+        // What an earlier demonstration left may be readable by others.
+        self.forget_invitation();
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).map_err(failed)?;
+        writeln!(file, "{invitation}").map_err(failed)
+    }
+
+    /// Removes the invitation: it was used, or never will be.
+    pub(super) fn forget_invitation(&self) {
+        // Worth nothing once it was used, so what cannot be removed may stay.
+        let _ = fs::remove_file(self.invitation());
+    }
+
+    /// Where the node serves its metrics, by its configuration.
+    pub(super) fn operations(&self) -> Option<SocketAddr> {
+        crate::config::Config::load(&self.configuration()).ok()?.operations.listen
     }
 
     /// Makes the directory, and the configuration if there is none yet: a second demonstration in the same directory
@@ -243,6 +274,22 @@ mod tests {
         let config = crate::config::Config::load(&files.configuration()).unwrap();
         assert_eq!(config.name.as_str(), "node-1");
         assert_eq!(config.workload_api.socket, files.workload_socket());
+    }
+
+    #[test]
+    fn an_invitation_is_for_its_owner_and_nodes_stand_in_three_regions() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let files: Vec<NodeFiles> = (1..=4).map(|number| NodeFiles::new(base.path(), number).unwrap()).collect();
+        let regions: std::collections::BTreeSet<&str> = files.iter().map(|files| files.region).collect();
+        assert_eq!((regions.len(), files[3].region), (3, files[0].region));
+
+        files[1].prepare().unwrap();
+        files[1].invite("secret").unwrap();
+
+        assert_eq!(fs::metadata(files[1].invitation()).unwrap().permissions().mode() & 0o777, 0o600);
+        files[1].forget_invitation();
+        assert!(!files[1].invitation().exists());
     }
 
     #[test]

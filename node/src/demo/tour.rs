@@ -1,5 +1,5 @@
-//! What a demonstration shows: an authority is founded, the calling user is registered, and the user's SVIDs are
-//! fetched and verified as any workload would do it.
+//! What a demonstration shows: an authority is founded, nodes join it, the calling user is registered, and the user's
+//! SVIDs are fetched and verified at every node as any workload would do it.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -7,22 +7,27 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Uid, User};
 use quorate_proto_api::channel::{Address, CALL_LIMIT, channel};
 use quorate_proto_api::cluster::cluster_client::ClusterClient;
-use quorate_proto_api::cluster::{InitRequest, StatusRequest, StatusResponse};
-use quorate_proto_api::spire::entry::BatchCreateEntryRequest;
+use quorate_proto_api::cluster::{InitRequest, InviteRequest, StatusRequest, StatusResponse, WaitRequest};
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
+use quorate_proto_api::spire::entry::{BatchCreateEntryRequest, BatchUpdateEntryRequest};
 use quorate_proto_api::spire::types;
 use quorate_proto_api::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use quorate_proto_api::workload::{
     JwtBundlesRequest, JwtsvidRequest, JwtsvidResponse, X509svidRequest, X509svidResponse,
 };
-use quorate_proto_api::{WORKLOAD_HEADER, WORKLOAD_HEADER_VALUE};
+use quorate_proto_api::{
+    CONSISTENCY_HEADER, CONSISTENCY_LINEARIZABLE, LOG_INDEX_HEADER, WORKLOAD_HEADER, WORKLOAD_HEADER_VALUE,
+};
 use quorate_proto_identity::spiffe_id::SpiffeId;
 use quorate_proto_identity::trust_domain::TrustDomain;
+use tokio::time::sleep;
 use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::child::NodeProcess;
+use super::assembly::Assembly;
 use super::layout::{Base, NodeFiles, TRUST_DOMAIN};
+use super::outlook::Outlook;
 use super::verify::{VerifyError, verified_jwt, verified_x509};
 
 /// How long the authority may take from its founding until it signs: a root, a token key, an issuing certificate and
@@ -34,6 +39,9 @@ const SERVE_PACE: Duration = Duration::from_millis(20);
 
 /// For whom the demonstration's token is.
 const AUDIENCE: &str = "demo-audience";
+
+/// The ID of the calling user's entry.
+const ENTRY: &str = "demo-user";
 
 /// What can go wrong on the tour.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +63,10 @@ pub enum TourError {
         what: String,
     },
     /// The authority was founded and does not sign.
-    #[error("the node does not sign yet after {} s: {reasons}", SERVE_LIMIT.as_secs())]
+    #[error("{name} does not sign yet after {} s: {reasons}", SERVE_LIMIT.as_secs())]
     NotServing {
+        /// Which node.
+        name: String,
         /// The node's own reasons.
         reasons: String,
     },
@@ -71,35 +81,51 @@ pub(super) async fn answers(files: &NodeFiles) -> bool {
 }
 
 /// What is printed before anything is done.
-pub(super) fn introduction(node: &NodeProcess) -> String {
+pub(super) fn introduction(nodes: &[NodeFiles], base: &Base) -> String {
+    let count = if nodes.len() == 1 { "one node".to_owned() } else { format!("{} nodes", nodes.len()) };
     format!(
-        "Quorate: a SPIFFE authority for the trust domain {TRUST_DOMAIN}\n\n  node      {} (process {})\n  files     {}\n\n",
-        node.files().name,
-        node.id(),
-        node.files().directory().display(),
+        "Quorate: a SPIFFE authority for the trust domain {TRUST_DOMAIN}, of {count}\n\n{}",
+        fact("files", &base.path().display().to_string()),
     )
 }
 
-/// Founds the authority unless there is one, registers the calling user, fetches and verifies; answers what to print.
-pub(super) async fn take(files: &NodeFiles) -> Result<String, TourError> {
-    let before = status(files).await.map_err(call("ask the node how it stands"))?;
+/// One aligned line of a story.
+pub(super) fn fact(name: &str, value: &str) -> String {
+    let mut text = String::new();
+    line(&mut text, name, value);
+    text
+}
+
+/// Founds the authority; answers what to print.
+pub(super) async fn found(files: &NodeFiles) -> Result<String, TourError> {
+    let request = InitRequest { region: files.region.to_owned(), ..InitRequest::default() };
+    let founded = cluster(files).init(limited(request)).await.map_err(call("found the authority"))?.into_inner();
+    Ok(format!("cluster {} founded by {} in {}", founded.cluster_id, files.name, files.region))
+}
+
+/// The names of the members, as the first node knows them; none before the founding.
+pub(super) async fn members(files: &NodeFiles) -> Result<Vec<String>, TourError> {
+    let status = status(files).await.map_err(call("ask the node how it stands"))?;
+    Ok(status.members.into_iter().map(|member| member.name).collect())
+}
+
+/// Makes an invitation for a node.
+pub(super) async fn invite(files: &NodeFiles, guest: &NodeFiles) -> Result<String, TourError> {
+    let request =
+        InviteRequest { name: guest.name.clone(), region: guest.region.to_owned(), ..InviteRequest::default() };
+    let made = cluster(files).invite(limited(request)).await.map_err(call("invite a node"))?.into_inner();
+    Ok(made.invitation)
+}
+
+/// Registers the calling user at the first node, fetches and verifies at all; answers what to print.
+pub(super) async fn take(nodes: &[NodeFiles]) -> Result<String, TourError> {
+    let Some(first) = nodes.first() else { return Ok(String::new()) };
     let mut story = String::new();
-    if before.founded {
-        line(&mut story, "authority", &format!("cluster {} from an earlier demonstration", before.cluster_id));
-    } else {
-        let founded = ClusterClient::new(channel(&Address::Unix(files.admin_socket())))
-            .init(limited(InitRequest::default()))
-            .await
-            .map_err(call("found the authority"))?
-            .into_inner();
-        line(&mut story, "authority", &format!("cluster {} founded", founded.cluster_id));
-    }
-    wait_until_serving(files).await?;
     let user = calling_user()?;
     line(&mut story, "you", &format!("{} by selector unix:uid:{}", user.as_str(), Uid::current()));
-    register(files, &user).await?;
+    let registered = register(first, &user).await?;
 
-    let x509 = fetch_x509(files).await?;
+    let x509 = fetch_x509(first).await?;
     let seen = verified_x509(&x509, &user)?;
     story.push('\n');
     line(&mut story, "X509-SVID", seen.spiffe_id.as_str());
@@ -108,7 +134,7 @@ pub(super) async fn take(files: &NodeFiles) -> Result<String, TourError> {
     line(&mut story, "  chain", &seen.chain);
     line(&mut story, "  verified", "up to the root in the bundle that came with it");
 
-    let (token, bundles) = fetch_jwt(files, &user).await?;
+    let (token, bundles) = fetch_jwt(first, &user).await?;
     let seen = verified_jwt(&token, AUDIENCE, &bundles, &user)?;
     story.push('\n');
     line(&mut story, "JWT-SVID", seen.spiffe_id.as_str());
@@ -116,17 +142,38 @@ pub(super) async fn take(files: &NodeFiles) -> Result<String, TourError> {
     line(&mut story, "  valid", &seen.valid);
     line(&mut story, "  key", &seen.key);
     line(&mut story, "  verified", "with the key of that name in the JWT bundle");
+
+    let others: Vec<&NodeFiles> = nodes.iter().skip(1).collect();
+    for other in &others {
+        applied(other, registered).await?;
+        verified_x509(&fetch_x509(other).await?, &user)?;
+        // A token of another node, with the keys that this one hands out.
+        let (_own, bundles) = fetch_jwt(other, &user).await?;
+        verified_jwt(&token, AUDIENCE, &bundles, &user)?;
+    }
+    if !others.is_empty() {
+        let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+        let seen = format!("the same identity at {}; the token of {} verified there", names.join(", "), first.name);
+        line(&mut story, "  everywhere", &seen);
+    }
     Ok(story)
 }
 
 /// Commands to try next, ready to be pasted.
-pub(super) fn next_commands(node: &NodeProcess, base: &Base) -> String {
+pub(super) async fn next_commands(assembly: &Assembly, base: &Base) -> String {
+    let Some(files) = assembly.files().first() else { return String::new() };
     let program = std::env::current_exe().map_or_else(|_| "quorate".to_owned(), |path| path.display().to_string());
-    let files = node.files();
     let keep = if base.is_temporary() {
         "The files go when this ends; `demo --dir DIR` keeps them.".to_owned()
     } else {
         format!("The files stay in {}.", base.path().display())
+    };
+    let leader = Outlook::of(assembly.files()).await.leader.unwrap_or_else(|| files.name.clone());
+    let process = assembly.keepers().iter().find(|keeper| keeper.files.name == leader);
+    let process = process.and_then(|keeper| *keeper.process.borrow()).unwrap_or_default();
+    let victim = match assembly.files().len() {
+        1 => "it is started again, and nothing is lost".to_owned(),
+        _ => format!("{leader}, which leads: the others go on, and it is started again"),
     };
     format!(
         "\nTry, in another terminal:\n\n\
@@ -136,12 +183,12 @@ pub(super) fn next_commands(node: &NodeProcess, base: &Base) -> String {
          \x20 {program} fetch jwt --audience {AUDIENCE}\n\
          \x20 {program} entry create --spiffe-id spiffe://{TRUST_DOMAIN}/web --selector unix:uid:{uid}\n\
          \x20 {program} entry show\n\
-         \x20 kill -9 {process}        # it is started again, and nothing is lost\n\n\
+         \x20 {program} cluster status\n\
+         \x20 kill -9 {process}        # {victim}\n\n\
          {keep} Ctrl-C stops it.\n\n",
         workload = files.workload_socket().display(),
         admin = files.admin_socket().display(),
         uid = Uid::current(),
-        process = node.id(),
     )
 }
 
@@ -155,15 +202,63 @@ pub(super) async fn wait_until_serving(files: &NodeFiles) -> Result<(), TourErro
             Err(status) => status.message().to_owned(),
         };
         if Instant::now() >= deadline {
-            return Err(TourError::NotServing { reasons });
+            return Err(TourError::NotServing { name: files.name.clone(), reasons });
         }
-        tokio::time::sleep(SERVE_PACE).await;
+        sleep(SERVE_PACE).await;
     }
 }
 
-async fn status(files: &NodeFiles) -> Result<StatusResponse, Status> {
-    let mut client = ClusterClient::new(channel(&Address::Unix(files.admin_socket())));
-    Ok(client.status(limited(StatusRequest::default())).await?.into_inner())
+/// Waits, however long it takes, until a node that was away serves again and has applied all that was acknowledged
+/// before; gives how far that is.
+pub(super) async fn caught_up(files: &NodeFiles) -> u64 {
+    loop {
+        if status(files).await.is_ok_and(|status| status.ready) {
+            let mut request = limited(WaitRequest { index: 0, timeout_millis: 1_000 });
+            let linearizable = MetadataValue::from_static(CONSISTENCY_LINEARIZABLE);
+            request.metadata_mut().insert(CONSISTENCY_HEADER, linearizable);
+            if let Ok(answer) = cluster(files).wait(request).await {
+                return answer.into_inner().applied_index;
+            }
+        }
+        sleep(SERVE_PACE).await;
+    }
+}
+
+/// Waits until a node has applied what was written at another.
+async fn applied(files: &NodeFiles, index: u64) -> Result<(), TourError> {
+    let timeout_millis = u64::try_from(CALL_LIMIT.as_millis()).unwrap_or(u64::MAX);
+    let request = limited(WaitRequest { index, timeout_millis });
+    cluster(files).wait(request).await.map(drop).map_err(call("wait for the entry at the other nodes"))
+}
+
+/// Fetches a token, as a workload would.
+pub(super) async fn fetch_token(files: &NodeFiles) -> Result<(), Status> {
+    let request = JwtsvidRequest { audience: vec![AUDIENCE.into()], spiffe_id: String::new() };
+    workload(files).fetch_jwtsvid(as_workload(request)).await.map(drop)
+}
+
+/// Writes something that everybody may see: the hint of the calling user's entry.
+pub(super) async fn write(files: &NodeFiles, number: u64) -> Result<(), TourError> {
+    const DEED: &str = "write";
+    let entry = types::Entry { id: ENTRY.to_owned(), hint: format!("written {number}"), ..types::Entry::default() };
+    let input_mask = Some(types::EntryMask { hint: true, ..types::EntryMask::default() });
+    let request = BatchUpdateEntryRequest { entries: vec![entry], input_mask, output_mask: None };
+    let mut client = EntryClient::new(channel(&Address::Unix(files.admin_socket())));
+    let answer = client.batch_update_entry(limited(request)).await.map_err(call(DEED))?.into_inner();
+    let status = answer.results.into_iter().next().and_then(|result| result.status).unwrap_or_default();
+    match Code::from(status.code) {
+        Code::Ok => Ok(()),
+        code => Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) }),
+    }
+}
+
+fn cluster(files: &NodeFiles) -> ClusterClient<Channel> {
+    ClusterClient::new(channel(&Address::Unix(files.admin_socket())))
+}
+
+/// How a node stands.
+pub(super) async fn status(files: &NodeFiles) -> Result<StatusResponse, Status> {
+    Ok(cluster(files).status(limited(StatusRequest::default())).await?.into_inner())
 }
 
 /// The SPIFFE ID that the demonstration gives the calling user. An account's name may hold what a path segment may
@@ -183,10 +278,12 @@ fn calling_user() -> Result<SpiffeId, TourError> {
     }
 }
 
-async fn register(files: &NodeFiles, user: &SpiffeId) -> Result<(), TourError> {
+/// Registers the calling user, and answers where in the log that stands; 0 if it was before.
+async fn register(files: &NodeFiles, user: &SpiffeId) -> Result<u64, TourError> {
     const DEED: &str = "register the calling user";
     let id = |path: &str| types::Spiffeid { trust_domain: TRUST_DOMAIN.into(), path: path.into() };
     let entry = types::Entry {
+        id: ENTRY.to_owned(),
         spiffe_id: Some(id(user.path())),
         parent_id: Some(id("/spire/nodes")),
         selectors: vec![types::Selector { r#type: "unix".into(), value: format!("uid:{}", Uid::current()) }],
@@ -196,12 +293,13 @@ async fn register(files: &NodeFiles, user: &SpiffeId) -> Result<(), TourError> {
     let answer = EntryClient::new(channel(&Address::Unix(files.admin_socket())))
         .batch_create_entry(limited(request))
         .await
-        .map_err(call(DEED))?
-        .into_inner();
+        .map_err(call(DEED))?;
+    let log_index = answer.metadata().get(LOG_INDEX_HEADER).and_then(|index| index.to_str().ok()?.parse().ok());
+    let answer = answer.into_inner();
     let status = answer.results.into_iter().next().and_then(|result| result.status).unwrap_or_default();
     let code = Code::from(status.code);
     if matches!(code, Code::Ok | Code::AlreadyExists) {
-        return Ok(());
+        return Ok(log_index.unwrap_or_default());
     }
     Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) })
 }
@@ -230,7 +328,7 @@ async fn fetch_jwt(files: &NodeFiles, user: &SpiffeId) -> Result<(JwtsvidRespons
     Ok((token, keys.to_vec()))
 }
 
-fn workload(files: &NodeFiles) -> SpiffeWorkloadApiClient<tonic::transport::Channel> {
+fn workload(files: &NodeFiles) -> SpiffeWorkloadApiClient<Channel> {
     SpiffeWorkloadApiClient::new(channel(&Address::Unix(files.workload_socket())))
 }
 

@@ -15,8 +15,7 @@ use quorate_proto_identity::TrustDomain;
 use quorate_raft_machine::BundleContent;
 use tonic::{Request, Response, Status};
 
-use super::reads::Reads;
-use crate::node::Node;
+use super::reads::{Consistency, NOT_FOUNDED, Reads, at_applied_index, look};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -25,8 +24,8 @@ pub(super) struct BundleService {
 }
 
 /// Puts the service together.
-pub(super) fn service(node: &Node) -> BundleServer<BundleService> {
-    BundleServer::new(BundleService { reads: Reads::new(node) })
+pub(super) fn service(reads: &Reads) -> BundleServer<BundleService> {
+    BundleServer::new(BundleService { reads: reads.clone() })
 }
 
 /// The fields in the mask, or all without one; the trust domain always.
@@ -71,15 +70,16 @@ const NO_NESTING: &str = "this version of the node takes no nested authorities";
 #[tonic::async_trait]
 impl BundleApi for BundleService {
     async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
+        let how = Consistency::of(&request)?;
         let mask = request.into_inner().output_mask;
         let read = |state: &quorate_raft_machine::State| {
             state.cluster().map(|cluster| (cluster.trust_domain.clone(), state.bundle()))
         };
         // Before the founding SPIRE's clients expect NotFound here, and wait.
-        let (trust_domain, bundle) = self.reads.caught_up().await?.read(read).ok_or_else(|| {
-            Status::not_found("bundle not found: no authority is founded on this node, run quorate cluster init")
-        })?;
-        Ok(Response::new(to_wire(&trust_domain, &bundle, mask)))
+        let (found, applied) = look(self.reads.caught_up(how).await?, read);
+        let (trust_domain, bundle) =
+            found.ok_or_else(|| Status::not_found(format!("bundle not found: {NOT_FOUNDED}")))?;
+        Ok(at_applied_index(to_wire(&trust_domain, &bundle, mask), applied))
     }
 
     async fn count_bundles(

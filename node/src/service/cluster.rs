@@ -1,7 +1,23 @@
-//! Founding, policy and state of the cluster: `quorate.cluster.v1.Cluster`.
+//! Founding, policy, members and state of the cluster: `quorate.cluster.v1.Cluster`.
+//!
+//! ```text
+//!   a call, at any node ──► its wish is proposed (forwarded to the leader) ──► the log
+//!                                                                               |  the leader's actors carry it out
+//!   stream of steps ◄── what this node sees of it: state, Raft membership ◄─────+
+//!
+//!   what only the leader knows or can do (news of members, hand-over) ──► asked of it, with a short limit
+//! ```
 
+mod change;
+mod invitations;
+mod leadership;
+mod plan;
 mod policy;
+mod removal;
+mod roles;
 mod status;
+mod upkeep;
+mod wait;
 
 use quorate_proto_api::cluster::cluster_server::{Cluster as ClusterApi, ClusterServer};
 use quorate_proto_api::cluster::{
@@ -15,7 +31,7 @@ use quorate_raft_machine::{Done, Operation, State};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::reads::{NOT_FOUNDED, Reads};
+use super::reads::{Consistency, NOT_FOUNDED, Reads, at_applied_index, look};
 use super::writes::{Writes, at_log_index, not_applied, refused};
 use crate::founding::{FoundedAuthority, Founding, FoundingError};
 use crate::node::Node;
@@ -29,8 +45,8 @@ pub(super) struct ClusterService {
 }
 
 /// Puts the service together.
-pub(super) fn service(node: &Node) -> ClusterServer<ClusterService> {
-    ClusterServer::new(ClusterService { node: node.clone(), writes: Writes::new(node), reads: Reads::new(node) })
+pub(super) fn service(node: &Node, reads: &Reads) -> ClusterServer<ClusterService> {
+    ClusterServer::new(ClusterService { node: node.clone(), writes: Writes::new(node), reads: reads.clone() })
 }
 
 /// The policy in the state, with its revision.
@@ -61,9 +77,10 @@ impl ClusterApi for ClusterService {
         Ok(at_log_index(answer, Some(log_index)))
     }
 
-    async fn get_policy(&self, _request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyResponse>, Status> {
-        let policy = self.reads.current().await?.read(current).ok_or_else(|| Status::unavailable(NOT_FOUNDED))?;
-        Ok(Response::new(GetPolicyResponse { policy: Some(policy) }))
+    async fn get_policy(&self, request: Request<GetPolicyRequest>) -> Result<Response<GetPolicyResponse>, Status> {
+        let (policy, applied) = look(self.reads.current(Consistency::of(&request)?).await?, current);
+        let policy = policy.ok_or_else(|| Status::unavailable(NOT_FOUNDED))?;
+        Ok(at_applied_index(GetPolicyResponse { policy: Some(policy) }, applied))
     }
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<SetPolicyResponse>, Status> {
@@ -87,79 +104,81 @@ impl ClusterApi for ClusterService {
         }
     }
 
-    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(status::of(&self.node)))
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let status = status::of(&self.node, request.into_inner().removed_members).await;
+        let applied = status.applied_index;
+        Ok(at_applied_index(status, applied))
     }
 
-    async fn wait(&self, _request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
-        Err(Status::unimplemented("Wait"))
+    async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        wait::until_applied(&self.reads, &request).await
     }
 
-    async fn invite(&self, _request: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
-        Err(Status::unimplemented("Invite"))
+    async fn invite(&self, request: Request<InviteRequest>) -> Result<Response<InviteResponse>, Status> {
+        invitations::invite(self, request).await
     }
 
     async fn list_invitations(
         &self,
-        _request: Request<ListInvitationsRequest>,
+        request: Request<ListInvitationsRequest>,
     ) -> Result<Response<ListInvitationsResponse>, Status> {
-        Err(Status::unimplemented("ListInvitations"))
+        invitations::list(self, &request).await
     }
 
     async fn revoke_invitation(
         &self,
-        _request: Request<RevokeInvitationRequest>,
+        request: Request<RevokeInvitationRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("RevokeInvitation"))
+        invitations::revoke(self, request).await
     }
 
     type SetMemberRoleStream = ReceiverStream<Result<Progress, Status>>;
 
     async fn set_member_role(
         &self,
-        _request: Request<SetMemberRoleRequest>,
+        request: Request<SetMemberRoleRequest>,
     ) -> Result<Response<Self::SetMemberRoleStream>, Status> {
-        Err(Status::unimplemented("SetMemberRole"))
+        roles::set(self, request).await
     }
 
-    async fn fence(&self, _request: Request<FenceRequest>) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("Fence"))
+    async fn fence(&self, request: Request<FenceRequest>) -> Result<Response<ChangeResponse>, Status> {
+        removal::fence(self, request).await
     }
 
     type RemoveStream = ReceiverStream<Result<Progress, Status>>;
 
-    async fn remove(&self, _request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
-        Err(Status::unimplemented("Remove"))
+    async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<Self::RemoveStream>, Status> {
+        removal::remove(self, request).await
     }
 
     async fn transfer_leadership(
         &self,
-        _request: Request<TransferLeadershipRequest>,
+        request: Request<TransferLeadershipRequest>,
     ) -> Result<Response<TransferLeadershipResponse>, Status> {
-        Err(Status::unimplemented("TransferLeadership"))
+        leadership::transfer(self, request).await
     }
 
-    async fn get_plan(&self, _request: Request<GetPlanRequest>) -> Result<Response<GetPlanResponse>, Status> {
-        Err(Status::unimplemented("GetPlan"))
+    async fn get_plan(&self, request: Request<GetPlanRequest>) -> Result<Response<GetPlanResponse>, Status> {
+        plan::get(self, &request).await
     }
 
-    async fn set_plan(&self, _request: Request<SetPlanRequest>) -> Result<Response<SetPlanResponse>, Status> {
-        Err(Status::unimplemented("SetPlan"))
+    async fn set_plan(&self, request: Request<SetPlanRequest>) -> Result<Response<SetPlanResponse>, Status> {
+        plan::set(self, request).await
     }
 
     async fn set_recovery_key(
         &self,
-        _request: Request<SetRecoveryKeyRequest>,
+        request: Request<SetRecoveryKeyRequest>,
     ) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("SetRecoveryKey"))
+        upkeep::set_recovery_key(self, request).await
     }
 
-    async fn raise_version(&self, _request: Request<RaiseVersionRequest>) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("RaiseVersion"))
+    async fn raise_version(&self, request: Request<RaiseVersionRequest>) -> Result<Response<ChangeResponse>, Status> {
+        upkeep::raise_version(self, request).await
     }
 
-    async fn reset_time(&self, _request: Request<ResetTimeRequest>) -> Result<Response<ChangeResponse>, Status> {
-        Err(Status::unimplemented("ResetTime"))
+    async fn reset_time(&self, request: Request<ResetTimeRequest>) -> Result<Response<ChangeResponse>, Status> {
+        upkeep::reset_time(self, request).await
     }
 }
 
@@ -167,7 +186,7 @@ impl ClusterApi for ClusterService {
 fn not_founded(error: &FoundingError) -> Status {
     let text = with_causes(error);
     match error {
-        FoundingError::AlreadyFounded { .. } => Status::failed_precondition(text),
+        FoundingError::AlreadyFounded { .. } | FoundingError::ByOtherMeans { .. } => Status::failed_precondition(text),
         FoundingError::Policy(_) => Status::invalid_argument(text),
         FoundingError::Refused(refusal) => refused(refusal),
         FoundingError::Propose(cause) => not_applied(cause),

@@ -35,7 +35,7 @@ use tonic::codegen::tokio_stream::Empty;
 use tonic::{Code, Request, Response, Status, Streaming};
 use updates::{LeftBehind, Updates};
 
-use super::reads::Reads;
+use super::reads::{Consistency, Reads, at_applied_index, look};
 use super::writes::{Writes, at_log_index, refused};
 use crate::node::Node;
 
@@ -60,11 +60,11 @@ pub(super) struct EntryService {
 }
 
 /// Puts the service together.
-pub(super) fn service(node: &Node) -> EntryServer<EntryService> {
+pub(super) fn service(node: &Node, reads: &Reads) -> EntryServer<EntryService> {
     EntryServer::new(EntryService {
         consensus: node.consensus().clone(),
         writes: Writes::new(node),
-        reads: Reads::new(node),
+        reads: reads.clone(),
         sources: node.sources().clone(),
     })
 }
@@ -210,23 +210,29 @@ impl EntryApi for EntryService {
         &self,
         request: Request<CountEntriesRequest>,
     ) -> Result<Response<CountEntriesResponse>, Status> {
+        let how = Consistency::of(&request)?;
         let filter = request.into_inner().filter.map(WireFilter::from).unwrap_or_default().checked()?;
-        let count = self.reads.current().await?.read(|state| state.count(&filter));
-        Ok(Response::new(CountEntriesResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }))
+        let (count, applied) = look(self.reads.current(how).await?, |state| state.count(&filter));
+        Ok(at_applied_index(CountEntriesResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }, applied))
     }
 
     async fn list_entries(
         &self,
         request: Request<ListEntriesRequest>,
     ) -> Result<Response<ListEntriesResponse>, Status> {
-        listing::list(self.reads.current().await?, request.into_inner()).await.map(Response::new)
+        let state = self.reads.current(Consistency::of(&request)?).await?;
+        // A listing of many reads begins here: all that was applied by now is in it.
+        let applied = state.applied_index();
+        listing::list(state, request.into_inner()).await.map(|list| at_applied_index(list, applied))
     }
 
     async fn get_entry(&self, request: Request<GetEntryRequest>) -> Result<Response<types::Entry>, Status> {
+        let how = Consistency::of(&request)?;
         let GetEntryRequest { id, output_mask } = request.into_inner();
         let id = entry_id(&id)?;
-        entry_in(self.reads.current().await?, &id, output_mask.as_ref())
-            .map(Response::new)
+        let (entry, applied) = look(self.reads.current(how).await?, |state| state.entry(&id));
+        entry
+            .map(|entry| at_applied_index(to_wire(&entry, output_mask.as_ref()), applied))
             .ok_or_else(|| Status::not_found(format!("entry not found: {id}")))
     }
 

@@ -1,4 +1,5 @@
-//! The gRPC health protocol on the admin socket: SERVING when the own bundle can be read (spire-api.md section 12).
+//! The gRPC health protocol on the admin socket: SERVING when the own bundle can be read (spire-api.md section 12): an
+//! authority is founded, and this node has caught up with it since it started.
 //!
 //! This is what load balancers and `spire-server healthcheck` ask. Whether the node may sign now is a finer question,
 //! answered by `/ready` and by `quorate cluster status`.
@@ -13,37 +14,46 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::reads::Reads;
 use crate::node::Node;
 use crate::shutdown::Stopping;
 
-/// Answers of a watch that wait for a slow client. There are two in the whole life of a node.
-const WATCH_BUFFER: usize = 2;
+/// Answers of a watch that wait for a slow client. There are three in the whole life of a node.
+const WATCH_BUFFER: usize = 3;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct HealthService {
     state: StateReader,
+    reads: Reads,
     stopping: Stopping,
 }
 
 /// Puts the service together.
-pub(super) fn service(node: &Node) -> HealthServer<HealthService> {
-    HealthServer::new(HealthService { state: node.consensus().state(), stopping: node.stopping() })
+pub(super) fn service(node: &Node, reads: &Reads) -> HealthServer<HealthService> {
+    let state = node.consensus().state();
+    HealthServer::new(HealthService { state, reads: reads.clone(), stopping: node.stopping() })
 }
 
 impl HealthService {
     fn status(&self) -> ServingStatus {
         let founded = self.state.read(|state| state.cluster().is_some());
-        if founded && !self.stopping.is_asked() { ServingStatus::Serving } else { ServingStatus::NotServing }
+        if founded && self.reads.is_caught_up() && !self.stopping.is_asked() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        }
     }
 
     /// Tells the status at once and at each change, until the node stops or nobody listens.
     async fn tell(self, listener: mpsc::Sender<Result<HealthCheckResponse, Status>>) {
         let mut applied = self.state.watch_applied_index();
         let mut stopping = self.stopping.clone();
+        let mut caught_up = self.reads.watch_caught_up();
         let mut told = None;
         loop {
             applied.mark_unchanged();
+            caught_up.mark_unchanged();
             let status = self.status();
             if told.replace(status) != Some(status) && listener.send(Ok(response(status))).await.is_err() {
                 return;
@@ -55,6 +65,8 @@ impl HealthService {
                 biased;
                 () = listener.closed() => return,
                 () = stopping.asked() => {}
+                // Its sender goes when it has turned, or never will.
+                Ok(()) = caught_up.changed() => {}
                 changed = applied.changed() => if changed.is_err() {
                     return;
                 },

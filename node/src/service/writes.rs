@@ -129,6 +129,19 @@ pub(super) fn not_applied(error: &ProposeError) -> Status {
         ProposeError::NoSpace { .. } => {
             Status::resource_exhausted(format!("{text}; nothing was changed: make room on the node's disk"))
         }
+        ProposeError::RefusedByLeader { .. } => {
+            Status::resource_exhausted(format!("{text}; nothing was changed: make room on the leader's disk"))
+        }
+        // It is done, and not acknowledged as property 5 wants it: whoever deletes has to know that it may not hold yet.
+        ProposeError::NotEverywhere { applied, reason } => {
+            let mut status = Status::deadline_exceeded(format!(
+                "the change is made, at log index {}, and will hold everywhere; but it is not known that every connected \
+                 member has applied it: {reason}. Do not repeat it; `quorate cluster members` shows who is behind",
+                applied.log_index
+            ));
+            status.metadata_mut().insert(LOG_INDEX_HEADER, applied.log_index.into());
+            status
+        }
         ProposeError::OutcomeUnknown { .. } => {
             Status::deadline_exceeded(format!("{text}: look whether the change was made before you repeat it"))
         }
@@ -144,6 +157,16 @@ mod tests {
         let response = at_log_index((), Some(7));
         assert_eq!(response.metadata().get(LOG_INDEX_HEADER).unwrap(), "7");
         assert!(at_log_index((), None).metadata().is_empty());
+    }
+
+    /// Property 5: deleted means gone, and until that is known it is said otherwise.
+    #[test]
+    fn a_change_that_may_not_hold_everywhere_yet_is_made_and_not_acknowledged() {
+        let applied = Applied { log_index: 41, outcome: quorate_raft_machine::Outcome::default() };
+        let status = not_applied(&ProposeError::NotEverywhere { applied, reason: "member 3 is behind".into() });
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(status.metadata().get(LOG_INDEX_HEADER).unwrap(), "41");
+        assert!(status.message().starts_with("the change is made, at log index 41"), "{}", status.message());
     }
 
     #[test]

@@ -31,7 +31,7 @@ async fn live_before_the_founding_and_ready_after_it() {
     node.wait_ready().await;
     let (status, body) = get(&node, "/ready");
     assert_eq!(status, "HTTP/1.1 200 OK");
-    assert_eq!(body, r#"{"ready":true,"reasons":[]}"#);
+    assert_eq!(body, r#"{"ready":true,"reasons":[],"warnings":[]}"#);
 }
 
 #[tokio::test]

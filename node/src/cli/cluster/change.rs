@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use quorate_proto_api::cluster::{ChangeResponse, Progress, Sentences, progress};
 use serde::Serialize;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use crate::cli::failure::{Failure, Surface};
+use crate::cli::failure::Failure;
 use crate::cli::json::Wide;
 use crate::cli::output::{Format, complain, say, say_json};
 use crate::cli::socket::{AdminArgs, Connection};
@@ -97,11 +97,9 @@ pub(super) async fn follow(
     };
     match tokio::time::timeout(limit, work).await {
         Ok(end) => end,
-        Err(_) => Err(Failure::Call {
-            surface: Surface::Admin,
+        Err(_) => Err(Failure::NotYet {
             deed,
-            code: Code::DeadlineExceeded,
-            message: format!(
+            what: format!(
                 "it was begun and has not come to its end after {}; it goes on, and `quorate cluster members` shows how \
                  far it is",
                 args.timeout

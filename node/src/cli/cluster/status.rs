@@ -67,7 +67,8 @@ fn described(status: &StatusResponse) -> String {
             facts.add("Plan", in_short(plan));
         }
         facts.add_unless_empty("Recovery key", &status.recovery_key);
-        if status.epoch > 0 {
+        // The first is that of the founding; each recovery after a loss of the quorum begins another.
+        if status.epoch > 1 {
             facts.add("Epoch", format!("{}: the cluster was recovered after a loss of its quorum", status.epoch));
         }
         if status.open_invitations > 0 {

@@ -263,7 +263,7 @@ pub struct StatusResponse {
     /// The leader's name; empty when none is known.
     #[prost(string, tag = "19")]
     pub leader_name: ::prost::alloc::string::String,
-    /// How often the cluster was recovered after a loss of its quorum.
+    /// 1 from the founding on; each recovery after a loss of the quorum adds 1.
     #[prost(uint64, tag = "20")]
     pub epoch: u64,
     /// The version of commands that is switched on for all members.
