@@ -30,6 +30,7 @@ use crate::{
     log_id::vote_for_nobody,
     membership::RaftNode,
     role::Role,
+    settings::Settings,
     sources::Sources,
     stop::{StopCause, with_causes},
     telemetry,
@@ -53,6 +54,8 @@ pub(crate) struct Driver {
 struct Memory {
     /// How long this node waits before it asks (ELE-05: drawn anew for each wait).
     timer: Duration,
+    /// The settings that it was drawn by.
+    settings: &'static Settings,
     /// The round that has just ended.
     round: Option<Round>,
     /// The term that it leads in, and since when.
@@ -78,11 +81,13 @@ impl Driver {
     async fn follow_the_books(&self) {
         let mut books = self.raft.server_metrics();
         let mut clock = self.elections.clock_is_fit();
-        let mut memory = Memory { timer: self.draw_timer(), round: None, office: None, confirmed: None };
+        let settings = self.elections.settings();
+        let mut memory = Memory { timer: self.draw_timer(), settings, round: None, office: None, confirmed: None };
         loop {
             let seen = books.borrow_and_update().clone();
             let clock_is_fit = *clock.borrow_and_update();
             self.note_office(&seen, &mut memory);
+            self.note_settings(&mut memory);
             self.announce(self.role_in(&seen, &memory));
             let action = self.decide(&seen, &memory, clock_is_fit);
             let concluded = memory.round.take();
@@ -162,6 +167,15 @@ impl Driver {
                 self.elections.contacts.attempted(Instant::now());
             }
             None => {}
+        }
+    }
+
+    /// A wait that was drawn by other settings than those in force is drawn anew.
+    fn note_settings(&self, memory: &mut Memory) {
+        let settings = self.elections.settings();
+        if memory.settings != settings {
+            memory.settings = settings;
+            memory.timer = self.draw_timer();
         }
     }
 

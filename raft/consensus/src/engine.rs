@@ -40,7 +40,7 @@ use crate::{
     peer::calls::PeerElectorate,
     queue::Job,
     runtime::seed_thread,
-    settings::Settings,
+    settings::{RAFT_LEASE, RAFT_RPC_LIMIT, RAFT_VOTE_LIMIT, follow_the_policy},
     snapshot::Snapshots,
     stop::with_causes,
     telemetry,
@@ -159,7 +159,7 @@ impl Opened {
             stop: node.stop.clone(),
         };
         let settings = node.settings();
-        let config = Arc::new(raft_config(settings, &identity));
+        let config = Arc::new(raft_config(&identity));
         let elections = Arc::new(Elections::new(identity.member, settings, Instant::now()));
         let networks = PeerNetworks {
             peers: Arc::clone(&node.peers),
@@ -215,6 +215,7 @@ impl Opened {
             telemetry::sample(committed, log.bytes_after(None), log.syncs(), queue.len());
         };
         let space = Arc::clone(&node.space).watch(node.sources.clone(), sample);
+        let policy = follow_the_policy(Arc::clone(node), Arc::clone(&elections));
         Engine {
             cluster: ClusterId::new(identity.cluster),
             member,
@@ -227,6 +228,7 @@ impl Opened {
             helpers: vec![
                 tokio::spawn(compactor.run()),
                 tokio::spawn(space),
+                tokio::spawn(policy),
                 tokio::spawn(crate::reports::report(Arc::clone(node))),
                 tokio::spawn(Arc::clone(node).mind_the_contact()),
                 tokio::spawn(crate::announcing::announce(Arc::clone(node), member)),
@@ -331,14 +333,14 @@ async fn close_log(wal: Wal, node: &Node) -> bool {
     }
 }
 
-/// openraft's configuration: elections and snapshots are ours to start.
-pub(crate) fn raft_config(settings: &Settings, identity: &WalIdentity) -> openraft::Config {
+/// openraft's configuration: elections, heartbeats and snapshots are ours to start. Its times fit all settings.
+pub(crate) fn raft_config(identity: &WalIdentity) -> openraft::Config {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     openraft::Config {
         cluster_name: identity.to_string(),
-        heartbeat_interval: millis(settings.heartbeat_interval),
-        election_timeout_min: millis(settings.election_timeout_min),
-        election_timeout_max: millis(settings.election_timeout_max),
+        heartbeat_interval: millis(RAFT_RPC_LIMIT),
+        election_timeout_min: millis(RAFT_VOTE_LIMIT),
+        election_timeout_max: millis(RAFT_LEASE),
         enable_tick: true,
         enable_heartbeat: true,
         enable_elect: false,
@@ -351,17 +353,13 @@ pub(crate) fn raft_config(settings: &Settings, identity: &WalIdentity) -> openra
 
 #[cfg(test)]
 mod tests {
-    use quorate_raft_machine::NetworkProfile;
-
     use super::*;
 
     #[test]
     fn raft_never_starts_an_election_by_itself_as_ele_01_says() {
-        for profile in [NetworkProfile::Site, NetworkProfile::Distance] {
-            let config = raft_config(Settings::of(profile), &WalIdentity { cluster: [1; 16], member: 1 });
-            assert!(!config.enable_elect);
-            assert!(config.election_timeout_min < config.election_timeout_max);
-            assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
-        }
+        let config = raft_config(&WalIdentity { cluster: [1; 16], member: 1 });
+        assert!(!config.enable_elect);
+        assert!(config.election_timeout_min < config.election_timeout_max);
+        assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
     }
 }

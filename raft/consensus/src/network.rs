@@ -1,6 +1,6 @@
 //! What openraft calls to reach other members.
 //!
-//! openraft sets the deadline of each call and drops it when that has passed; the line counts it then (SIM-09). A member
+//! The settings in force set the deadline of each call; the line counts those that pass (SIM-09). A member
 //! that cannot be reached is tried again after 100 ms, not after openraft's 500 (`elections.md`, "Calls and traps").
 
 #[cfg(feature = "planted-early-answer")]
@@ -95,7 +95,8 @@ impl RaftNetwork<TypeConfig> for PeerNetwork {
         #[cfg(feature = "planted-early-answer")]
         return self.append_early(request, option.hard_ttl()).await.map_err(|error| to_raft_error(&error));
         #[cfg(not(feature = "planted-early-answer"))]
-        self.append(request, option.hard_ttl()).await.map_err(|error| to_raft_error(&error))
+        let limit = self.networks.elections.settings().rpc_limit.min(option.hard_ttl());
+        self.append(request, limit).await.map_err(|error| to_raft_error(&error))
     }
 
     async fn vote(
@@ -104,10 +105,10 @@ impl RaftNetwork<TypeConfig> for PeerNetwork {
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, RaftNode, RaftError<u64>>> {
         let transfer = self.networks.elections.is_transfer(&request.vote);
-        let call =
-            self.networks.peers.call(self.member, Lane::Raft, option.hard_ttl(), |mut client, sender| async move {
-                client.vote(wire::from_vote_request(&request, transfer, sender)).await
-            });
+        let limit = self.networks.elections.settings().vote_limit.min(option.hard_ttl());
+        let call = self.networks.peers.call(self.member, Lane::Raft, limit, |mut client, sender| async move {
+            client.vote(wire::from_vote_request(&request, transfer, sender)).await
+        });
         let answered = call.await.and_then(|answer| Ok(wire::to_vote_response(&answer)?));
         answered.map_err(|error| to_raft_error(&error))
     }

@@ -4,7 +4,7 @@
 //!   leader                                                      target                 other voters
 //!     take all slots of the batcher: what is in flight is through, what comes waits
 //!     target has the last entry?
-//!     heartbeats off, no read-index rounds
+//!     a last heartbeat, then none; no read-index rounds
 //!     sleep for Raft's own short lease
 //!     TakeOver(term, last entry) ─────────────────────────────► elect() once
 //!                                                                 Vote(transfer) ─────► log test, no lease test
@@ -119,9 +119,12 @@ impl Transfer<'_> {
             return Err(TransferError::NotLeader { leader: self.leader() });
         }
         tracing::info!(member = target.get(), term, "leadership is being handed over");
+        // The last heartbeat before the silence: everybody's lease begins now, and nobody misses the leader before it ends.
+        // If Raft has ended, the target will say so.
+        drop(self.raft.trigger().heartbeat().await);
         let silence = self.elections.begin_transfer();
         self.raft.runtime_config().heartbeat(false);
-        sleep(self.elections.settings().election_timeout_max).await;
+        sleep(self.elections.settings().silence).await;
         let outcome = self.hand_over(target, term, last).await;
         self.raft.runtime_config().heartbeat(true);
         drop(silence);
@@ -158,14 +161,19 @@ impl Transfer<'_> {
         let configurations = books.membership_config.membership().get_joint_config();
         let may_lead =
             |number: u64| number != self.member.get() && configurations.iter().all(|voters| voters.contains(&number));
-        if let Some(member) = to {
-            return if may_lead(member.get()) { Ok(member) } else { Err(TransferError::NotAVoter { member }) };
-        }
         let (now, limit) = (Instant::now(), self.elections.settings().step_down);
         let is_near = |number: &u64| {
             let heard = self.elections.contacts.acknowledged_at(*number);
             heard.is_some_and(|instant| now.saturating_duration_since(instant) < limit)
         };
+        if let Some(member) = to {
+            return match member.get() {
+                number if !may_lead(number) => Err(TransferError::NotAVoter { member }),
+                // Nobody falls silent for one that is not there.
+                number if !is_near(&number) => Err(TransferError::NoAnswer { member }),
+                _ => Ok(member),
+            };
+        }
         let matched = |number: u64| books.replication.as_ref().and_then(|all| all.get(&number).copied().flatten());
         configurations
             .iter()

@@ -213,6 +213,10 @@ impl Elections {
         if !books.state.is_leader() {
             return None;
         }
+        // It is silent on purpose, and has promised its office to one: the others are refused meanwhile.
+        if self.is_handing_over() {
+            return Some(now);
+        }
         self.contacts.quorum(self.own, books.membership_config.membership().get_joint_config(), now)
     }
 

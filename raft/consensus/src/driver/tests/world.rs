@@ -10,7 +10,7 @@ use std::{
 
 use openraft::{
     RaftNetwork, RaftNetworkFactory,
-    error::{Fatal, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable},
+    error::{Fatal, NetworkError, RPCError, RaftError, RemoteError, ReplicationClosed, StreamingError, Unreachable},
     network::{Backoff, RPCOption},
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
@@ -95,6 +95,11 @@ impl Links {
         self.inner.lock().cut.insert((from, to));
     }
 
+    /// What is sent takes this long from now on.
+    pub(super) fn take(&self, one_way: Duration) {
+        self.inner.lock().one_way = one_way;
+    }
+
     /// Everything can be reached again.
     pub(super) fn heal(&self) {
         self.inner.lock().cut.clear();
@@ -143,6 +148,7 @@ impl RaftNetwork<TypeConfig> for Way {
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
         let Network { own, links, elections } = &self.network;
         let sent = Instant::now();
+        let limit = elections.settings().rpc_limit;
         let answer = links.call(*own, self.to, |end| async move {
             let answer = end.raft.append_entries(request).await;
             if !matches!(answer, Err(_) | Ok(AppendEntriesResponse::HigherVote(_))) {
@@ -150,7 +156,8 @@ impl RaftNetwork<TypeConfig> for Way {
             }
             answer
         });
-        let answer = answer.await.map_err(|error| RPCError::RemoteError(RemoteError::new(self.to, error)))?;
+        let answer = timeout(limit, answer).await.map_err(|elapsed| NetworkError::new(&elapsed))?;
+        let answer = answer.map_err(|error| RPCError::RemoteError(RemoteError::new(self.to, error)))?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             elections.acknowledged(self.to, sent);
         }
@@ -320,7 +327,7 @@ impl World {
         let sources = Sources::new(Noon, Draws(Mutex::new(Seeded::new(self.seed))), Inline);
         let elections = Arc::new(Elections::new(number, self.settings, Instant::now()));
         let network = Network { own: number, links: Arc::clone(&self.links), elections: Arc::clone(&elections) };
-        let config = Arc::new(raft_config(self.settings, &identity));
+        let config = Arc::new(raft_config(&identity));
         let raft = Raft::new(number, config, network.clone(), log, adapter.clone()).await.unwrap();
         let sender = before_the_driver();
         let role = sender.subscribe();
