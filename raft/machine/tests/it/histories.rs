@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_proto_identity::{EntryId, UnixSeconds};
+use quorate_proto_identity::{EntryId, UnixMillis, UnixSeconds};
 use quorate_raft_machine::{
-    AuthorityState, Command, EntryChange, EntryDraft, EntryFilter, Event, MemberRole, MemberStatus, NodeScope,
-    Operation, Policy, SnapshotReader, State, due,
+    Admission, AuthorityState, COMMAND_VERSION, Command, EntryChange, EntryDraft, EntryFilter, Event, MemberRole,
+    MembershipPlan, NewInvitation, NodeScope, Operation, Policy, SnapshotReader, State, due,
 };
 
+use crate::admission::{invitation, newcomer};
 use crate::world::{
-    World, create, draft_under, entitled_by_reading, entry_id, id, jwt_key, member, number, selectors, short_policy,
+    World, create, draft_under, entitled_by_reading, entry_id, id, jwt_key, member, number, sealed_to, selectors,
+    short_policy,
 };
 
 const PATHS: [&str; 6] = ["/a", "/b", "/c", "/a/b", "/alias", "/spire/x"];
@@ -100,7 +103,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::WhatIsDue),
         3 => (1..4_u8, 1..25_i64).prop_map(|(member, life)| Step::Record(member, life)),
         1 => (1..4_u8).prop_map(Step::Fence),
-        2 => (0..4_u8, any::<u8>()).prop_map(|(member, bits)| Step::Member(member, bits)),
+        10 => (0..4_u8, any::<u8>()).prop_map(|(member, bits)| Step::Member(member, bits)),
         1 => (1..40_u32).prop_map(Step::Policy),
         3 => (0..8_u8).prop_map(Step::Repeat),
         2 => Just(Step::Restore),
@@ -199,17 +202,52 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
     }
 }
 
+/// One step in the life of the membership. Newcomers and secrets are few, so that they meet again.
 fn member_step(world: &World, of: u8, bits: u8) -> Operation {
-    let Some(known) = quorate_proto_identity::MemberNumber::new(u64::from(of)).and_then(|of| world.state.member(of))
-    else {
-        return Operation::SetMember { number: None, member: Box::new(member(&format!("node-{}", bits % 4))) };
-    };
-    let mut record = known.record.clone();
-    record.role = if bits & 1 == 0 { MemberRole::Voter } else { MemberRole::Learner };
-    if bits.is_multiple_of(16) {
-        record.status = MemberStatus::Removed;
+    let of = u64::from(of % 4) + 1;
+    let (name, pick) = (format!("node-{}", bits % 4), bits / 16);
+    let role = if bits & 1 == 0 { MemberRole::Voter } else { MemberRole::Learner };
+    match pick {
+        0 => Operation::SetMember { number: None, member: Box::new(member(&name)) },
+        1 | 2 => Operation::CreateInvitation(Box::new(NewInvitation {
+            role: Some(role).filter(|_| pick == 1),
+            ..invitation(world, bits % 3, &name)
+        })),
+        3..=5 => Operation::AdmitMember(Box::new(Admission {
+            // The same key, and mostly the same directory, whenever a name comes.
+            identity_key: KEYS.with(|keys| keys[usize::from(bits % 4)].clone()),
+            incarnation: [if pick == 5 { bits } else { 1 }; 16],
+            ..newcomer(bits % 3, &name)
+        })),
+        6 => Operation::RemoveMember { number: number(of), compromised: bits & 1 == 0 },
+        7 => Operation::CompleteRemoval { number: number(of) },
+        8 => Operation::SetMemberRole { number: number(of), role, pinned: bits & 2 == 0 },
+        9 => Operation::StripSeals { number: number(of) },
+        10 => Operation::SealX509Authority { id: world.active_root().id(), parts: sealed_to(&[of]).parts },
+        11 => {
+            let id = world.state.active_jwt_authority().unwrap().id.clone();
+            Operation::SealJwtAuthority { id, parts: sealed_to(&[of]).parts }
+        }
+        12 => Operation::SetRecoveryKey { public_key: (bits & 1 == 0).then(|| vec![bits & 2; 4].into()) },
+        13 => Operation::AnnounceMember {
+            number: number(of),
+            addresses: vec![format!("{name}.example.org:8082")],
+            version: COMMAND_VERSION,
+            build: name,
+        },
+        14 => Operation::SetPlan(MembershipPlan { voters: u32::from(bits % 8), ..MembershipPlan::default() }),
+        _ => match bits % 4 {
+            0 => Operation::RaiseEpoch,
+            1 => Operation::RaiseVersion { version: 1 },
+            2 => Operation::DeleteInvitation { name: quorate_proto_identity::NodeName::new(&name).unwrap() },
+            _ => Operation::ResetTime { time: UnixMillis(world.now * 1_000) },
+        },
     }
-    Operation::SetMember { number: Some(known.number), member: Box::new(record) }
+}
+
+thread_local! {
+    /// Identity keys of newcomers.
+    static KEYS: [Bytes; 4] = [0, 1, 2, 3].map(|n| newcomer(n, "n").identity_key);
 }
 
 /// What a leader does about everything that is due.
@@ -264,8 +302,9 @@ fn marks(state: &State) -> Marks {
     }
 }
 
-fn check_progress(before: &Marks, after: &Marks) {
-    assert!(before.time <= after.time);
+fn check_progress(before: &Marks, after: &Marks, events: &[Event]) {
+    let is_reset = events.iter().any(|event| matches!(event, Event::TimeReset { .. }));
+    assert!(before.time <= after.time || is_reset);
     assert!(before.next_creation_number <= after.next_creation_number);
     assert!(before.next_member_number <= after.next_member_number);
     assert!(
@@ -375,7 +414,7 @@ fn run(steps: &[Vec<Step>]) {
         let other_outcome = other.apply(world.log_index, &command, &mut other_events);
         assert_eq!(other_outcome, outcome, "a restored state decides the same");
         assert_eq!(other.state_hash(), world.state.state_hash(), "and comes to the same hash");
-        check_progress(&before, &marks(&world.state));
+        check_progress(&before, &marks(&world.state), &world.events);
         check_bundle(&bundle, &world.state);
         check_lookups(&world, &scope);
         check_events(&entries, &world.state, &world.events);

@@ -11,9 +11,10 @@ use quorate_proto_identity::{
 };
 use quorate_raft_machine::command::{COMMAND_BYTES_LIMIT, COMMANDS_PER_BATCH, OPERATIONS_PER_COMMAND};
 use quorate_raft_machine::{
-    AdditionalAttributes, COMMAND_VERSION, Caller, CallerIdentity, Command, CommandBatch, EntryChange, EntryDraft,
-    Found, MemberDraft, MemberRole, MemberStatus, NetworkProfile, NewIssuingCertificate, NewJwtAuthority,
-    NewX509Authority, Operation, Origin, Policy, Recipient, Sealed, SealedFor, SnapshotReader, State, StoredError,
+    AdditionalAttributes, Admission, COMMAND_VERSION, Caller, CallerIdentity, Command, CommandBatch, EntryChange,
+    EntryDraft, Found, MemberDraft, MemberRole, MemberStatus, MembershipPlan, NetworkProfile, NewInvitation,
+    NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation, Origin, Policy, Recipient, Sealed, SealedFor,
+    SnapshotReader, State, StoredError,
 };
 
 use crate::world::{World, create, domain, draft, entry_id, id, jwt_key, number, selectors, serial};
@@ -182,6 +183,57 @@ fn every_operation() -> Command {
     ])
 }
 
+/// A command with every operation on the membership and on the cluster as a whole, and every field of each.
+fn every_operation_on_members() -> Command {
+    let authority = AuthorityId::new("0123456789abcdef0123456789abcdef01234567").unwrap();
+    let name = || NodeName::new("node-2").unwrap();
+    let place = member();
+    let invitation = |role| NewInvitation {
+        secret_hash: [0xa5; 32],
+        name: name(),
+        role,
+        region: place.region.clone(),
+        zone: place.zone.clone(),
+        labels: place.labels.clone(),
+        expires_at: UnixSeconds(1_700_000_600),
+    };
+    let admission = |secret_hash| Admission {
+        secret_hash,
+        incarnation: [0x5a; 16],
+        name: name(),
+        identity_key: Bytes::from_static(b"identity key"),
+        sealing_key: Bytes::from_static(b"sealing key"),
+        addresses: place.addresses.clone(),
+        version: 1,
+        build: "0.1.0".to_owned(),
+    };
+    let of = number(2);
+    let joined = MemberDraft { incarnation: Some([0x5a; 16]), role_pinned: true, ..member() };
+    envelope(vec![
+        Operation::CreateInvitation(Box::new(invitation(Some(MemberRole::Voter)))),
+        Operation::CreateInvitation(Box::new(invitation(None))),
+        Operation::DeleteInvitation { name: name() },
+        Operation::AdmitMember(Box::new(admission(Some([0xa5; 32])))),
+        Operation::AdmitMember(Box::new(admission(None))),
+        Operation::AnnounceMember { number: of, addresses: place.addresses.clone(), version: 1, build: "b".to_owned() },
+        Operation::SetMemberRole { number: of, role: MemberRole::Voter, pinned: true },
+        Operation::SetMemberRole { number: of, role: MemberRole::Learner, pinned: false },
+        Operation::RemoveMember { number: of, compromised: true },
+        Operation::RemoveMember { number: of, compromised: false },
+        Operation::CompleteRemoval { number: of },
+        Operation::SealX509Authority { id: authority.clone(), parts: sealed().parts },
+        Operation::SealJwtAuthority { id: authority, parts: vec![] },
+        Operation::StripSeals { number: of },
+        Operation::SetRecoveryKey { public_key: Some(Bytes::from_static(b"recovery key")) },
+        Operation::SetRecoveryKey { public_key: None },
+        Operation::SetPlan(MembershipPlan { voters: 5, dead_voter_grace: 60, automatic: true }),
+        Operation::RaiseEpoch,
+        Operation::RaiseVersion { version: 1 },
+        Operation::ResetTime { time: UnixMillis(1_700_000_000_123) },
+        Operation::SetMember { number: Some(of), member: Box::new(joined) },
+    ])
+}
+
 /// Commands of each kind of caller.
 fn callers() -> CommandBatch {
     let mut by_node = envelope(vec![Operation::PruneAuthorities]);
@@ -195,12 +247,18 @@ const EVERY_OPERATION_V1: &str = include_str!("../stored/command-v1.hex");
 const CALLERS_V1: &str = include_str!("../stored/batch-v1.hex");
 const HISTORY_V1: &str = include_str!("../stored/history-v1.hex");
 const SNAPSHOT_V1: &str = include_str!("../stored/snapshot-v1.hex");
+const MEMBERS_OPERATION_V1: &str = include_str!("../stored/command-members-v1.hex");
+const MEMBERS_HISTORY_V1: &str = include_str!("../stored/history-members-v1.hex");
+const MEMBERS_SNAPSHOT_V1: &str = include_str!("../stored/snapshot-members-v1.hex");
 
 #[test]
 fn version_1_of_commands_is_read_and_still_written_so() {
     let stored = unhex(EVERY_OPERATION_V1);
     assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation());
     assert_eq!(hex(&every_operation().encode()), hex(&stored));
+    let stored = unhex(MEMBERS_OPERATION_V1);
+    assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation_on_members());
+    assert_eq!(hex(&every_operation_on_members().encode()), hex(&stored));
     let stored = unhex(CALLERS_V1);
     assert_eq!(CommandBatch::decode(stored.clone()).unwrap(), callers());
     assert_eq!(hex(&callers().encode()), hex(&stored));
@@ -219,6 +277,65 @@ fn version_1_of_snapshots_is_read_and_gives_the_hash_it_had() {
     assert_eq!(state.entry(&entry_id("full")).unwrap().hint, "hint");
     let written: Vec<u8> = state.view().chunks().flatten().collect();
     assert_eq!(hex(&written), hex(&stored));
+}
+
+#[test]
+fn version_1_of_snapshots_with_members_is_read_and_gives_the_hash_it_had() {
+    let stored = unhex(MEMBERS_SNAPSHOT_V1);
+    let mut reader = SnapshotReader::new();
+    reader.push(&stored).unwrap();
+    let state = reader.finish().unwrap();
+    let statuses: Vec<_> = state.members().map(|member| member.record.status).collect();
+    assert_eq!(statuses, [MemberStatus::Admitted, MemberStatus::Admitted, MemberStatus::Compromised]);
+    assert_eq!((state.invitations().count(), state.plan().voters), (1, 5));
+    assert!(state.recovery_key().is_some());
+    assert_eq!(state.cluster().unwrap().epoch, 2);
+    let written: Vec<u8> = state.view().chunks().flatten().collect();
+    assert_eq!(hex(&written), hex(&stored));
+}
+
+/// A history of a membership: invitations used, repeated and refused, a removal, seals, and the cluster's own settings.
+fn membership() -> World {
+    use crate::admission::{invitation, newcomer};
+    let mut world = World::founded();
+    for n in [1, 2, 3] {
+        let new = NewInvitation {
+            role: Some(MemberRole::Voter).filter(|_| n < 3),
+            ..invitation(&world, n, &format!("node-{}", n + 1))
+        };
+        world.one(Operation::CreateInvitation(Box::new(new))).unwrap();
+    }
+    let (second, third) = (newcomer(1, "node-2"), newcomer(2, "node-3"));
+    let lost = Admission { incarnation: [9; 16], ..second.clone() };
+    let admit = |admission: &Admission| Operation::AdmitMember(Box::new(admission.clone()));
+    let results = world.all(vec![admit(&second), admit(&third), admit(&second), admit(&lost)]);
+    assert!(results[..3].iter().all(Result::is_ok) && results[3].is_err(), "{results:?}");
+    let root = world.active_root();
+    let issuing = world.issuing(&root, 3, 15);
+    let key = world.state.active_jwt_authority().unwrap().id.clone();
+    let parts = || crate::world::sealed_to(&[2, 3]).parts;
+    let results = world.all(vec![
+        Operation::SetPlan(MembershipPlan { voters: 5, ..MembershipPlan::default() }),
+        Operation::SetRecoveryKey { public_key: Some(Bytes::from_static(b"recovery key")) },
+        Operation::SealX509Authority { id: root.id(), parts: parts() },
+        Operation::SealJwtAuthority { id: key, parts: parts() },
+        Operation::RecordIssuingCertificate(Box::new(issuing)),
+        Operation::AnnounceMember { number: number(2), addresses: vec![], version: 2, build: "0.2.0".to_owned() },
+        Operation::SetMemberRole { number: number(2), role: MemberRole::Learner, pinned: true },
+        Operation::StripSeals { number: number(2) },
+        Operation::RemoveMember { number: number(3), compromised: true },
+        Operation::CompleteRemoval { number: number(3) },
+        Operation::RaiseEpoch,
+        Operation::RaiseVersion { version: 2 },
+        Operation::RaiseVersion { version: 1 },
+    ]);
+    let refused: Vec<usize> = (0..results.len()).filter(|place| results[*place].is_err()).collect();
+    assert_eq!(refused, [11], "{results:?}");
+    world.now += 3_600;
+    world.one(Operation::PruneExpiredEntries).unwrap();
+    let time = UnixMillis((world.now - 3_600) * 1_000);
+    world.one(Operation::ResetTime { time }).unwrap();
+    world
 }
 
 /// A history in which nearly everything happens, with refusals in between.
@@ -265,9 +382,15 @@ fn eventful() -> World {
 /// switch on.
 #[test]
 fn the_history_that_version_1_wrote_comes_to_the_hashes_it_came_to() {
+    assert_eq!(replay(HISTORY_V1), 7);
+    assert_eq!(replay(MEMBERS_HISTORY_V1), 8);
+}
+
+/// Applies a history that was stored, and answers how many commands it has.
+fn replay(history: &str) -> u64 {
     let mut state = State::new();
     // A command and a hash in turn, with an empty line after each.
-    let mut parts = HISTORY_V1.split("\n\n");
+    let mut parts = history.split("\n\n");
     let mut log_index = 0;
     while let (Some(command), Some(hash)) = (parts.next(), parts.next()) {
         log_index += 1;
@@ -275,8 +398,8 @@ fn the_history_that_version_1_wrote_comes_to_the_hashes_it_came_to() {
         state.apply(log_index, &command, &mut Vec::new());
         assert_eq!(state.state_hash().to_string(), hash.trim(), "after command {log_index}");
     }
-    assert_eq!(log_index, 7);
     assert_eq!(quorate_raft_machine::invariants::violations(&state), []);
+    log_index
 }
 
 /// Prints what goes into the files of a new version: `cargo test -p quorate-raft-machine print_ -- --ignored
@@ -288,19 +411,30 @@ fn print_what_this_version_writes() {
     println!("batch {}", hex(&callers().encode()));
     let world = crate::snapshots::rich();
     println!("snapshot {}", hex(&world.state.view().chunks().flatten().collect::<Vec<u8>>()));
-    let mut state = State::new();
-    for (log_index, command) in (1..).zip(eventful().applied) {
-        state.apply(log_index, &Command::decode(command.clone()).unwrap(), &mut Vec::new());
-        println!("history {}\nhistory {}", hex(&command), state.state_hash());
+    println!("command-members {}", hex(&every_operation_on_members().encode()));
+    let members = membership();
+    println!("snapshot-members {}", hex(&members.state.view().chunks().flatten().collect::<Vec<u8>>()));
+    for (name, world) in [("history", eventful()), ("history-members", members)] {
+        let mut state = State::new();
+        for (log_index, command) in (1..).zip(world.applied) {
+            state.apply(log_index, &Command::decode(command.clone()).unwrap(), &mut Vec::new());
+            println!("{name} {}\n{name} {}", hex(&command), state.state_hash());
+        }
     }
 }
 
 #[test]
 fn damaged_bytes_are_refused_and_never_panic() {
-    let stored = every_operation().encode();
+    for command in [every_operation(), every_operation_on_members()] {
+        damage(&command);
+    }
+}
+
+fn damage(command: &Command) {
+    let stored = command.encode();
     for length in 0..stored.len() {
         // Cut between two fields a message is whole again; then it is another command, never this one.
-        assert_ne!(Command::decode(stored.slice(..length)).ok(), Some(every_operation()));
+        assert_ne!(Command::decode(stored.slice(..length)).ok().as_ref(), Some(command));
     }
     for at in 0..stored.len() {
         for bit in 0..8 {
