@@ -11,7 +11,10 @@
 mod cluster;
 mod durability;
 mod failure;
+mod forwarding;
 mod founding;
 mod proposals;
+mod reads;
 mod snapshots;
 mod support;
+mod withdrawals;
