@@ -63,10 +63,10 @@ fn in_words(waits_for: &[WaitsFor]) -> String {
     let words = |member: &WaitsFor| {
         let WaitsFor { member, name, connected, until } = member;
         if *connected {
-            format!("member {name} ({member}) has not applied it yet")
+            format!("{name} (member {member}) has not applied it yet")
         } else {
             format!(
-                "member {name} ({member}) is cut off and may not know it; it is waited for until it is back, or its \
+                "{name} (member {member}) is cut off and may not know it; it is waited for until it is back, or its \
                  certificate ends at {until}, or it is fenced"
             )
         }

@@ -130,7 +130,15 @@ impl Membership {
     #[must_use]
     pub fn progress(&self, aim: Aim, number: MemberNumber) -> Progress {
         let group = self.handle.raft_members();
-        self.handle.state().read(|state| progress(aim, number, state, &group))
+        let contacts = self.handle.members();
+        // Elsewhere the contacts tell of this node alone.
+        let absent = contacts.iter().filter(|contact| !contact.connected).map(|contact| contact.number);
+        let absent: Vec<MemberNumber> = absent.filter(|_| self.handle.role().borrow().is_leader()).collect();
+        self.handle.state().read(|state| {
+            let live = state.live_members(state.counters().time.seconds());
+            let absent: Vec<MemberNumber> = absent.into_iter().filter(|number| live.contains(number)).collect();
+            progress(aim, number, state, &group, &absent)
+        })
     }
 
     /// What the machine of a member could still sign if it were removed now, and not as compromised: a sentence each.
@@ -183,8 +191,7 @@ impl Membership {
         let mut applied = state.watch_applied_index();
         loop {
             applied.borrow_and_update();
-            let group = self.handle.raft_members();
-            let reached = state.read(|state| progress(aim, number, state, &group));
+            let reached = self.progress(aim, number);
             let Some(waits_for) = reached.waits_for else {
                 steps.extend(reached.done);
                 return Ok(MembershipChange { steps, log_index });

@@ -39,13 +39,19 @@ impl Progress {
 }
 
 /// How far a member has come towards an aim.
-pub(crate) fn progress(aim: Aim, number: MemberNumber, state: &State, group: &RaftMembers) -> Progress {
+pub(crate) fn progress(
+    aim: Aim,
+    number: MemberNumber,
+    state: &State,
+    group: &RaftMembers,
+    absent: &[MemberNumber],
+) -> Progress {
     let name = named(state, number);
     let mut progress = Progress::default();
     match aim {
         Aim::Voter => {
             progress.part(
-                roots_are_sealed_to(state, number, true),
+                can_lead(state, number),
                 || format!("The root keys are sealed to {name}."),
                 || format!("the root keys to be sealed to {name}, once it follows the log closely"),
             );
@@ -62,7 +68,7 @@ pub(crate) fn progress(aim: Aim, number: MemberNumber, state: &State, group: &Ra
                 || format!("the Raft group to go on without the vote of {name}"),
             );
             progress.part(
-                roots_are_sealed_to(state, number, false),
+                has_no_roots(state, number),
                 || format!("No root key is sealed to {name} any more."),
                 || format!("the root keys to be taken away from {name}"),
             );
@@ -79,7 +85,7 @@ pub(crate) fn progress(aim: Aim, number: MemberNumber, state: &State, group: &Ra
                 || format!("the record of {name} to be closed"),
             );
             if aim == Aim::GoneCompromised {
-                replaced(&mut progress, state);
+                replaced(&mut progress, state, absent);
             }
         }
     }
@@ -87,7 +93,7 @@ pub(crate) fn progress(aim: Aim, number: MemberNumber, state: &State, group: &Ra
 }
 
 /// The new authorities after a removal as compromised.
-fn replaced(progress: &mut Progress, state: &State) {
+fn replaced(progress: &mut Progress, state: &State, absent: &[MemberNumber]) {
     let roots: Vec<_> = state.x509_authorities().map(|root| (&root.id, root.state, root.times)).collect();
     let keys: Vec<_> = state.jwt_authorities().map(|key| (&key.id, key.state, key.times)).collect();
     for (what, authorities) in [("root", roots), ("token key", keys)] {
@@ -102,24 +108,43 @@ fn replaced(progress: &mut Progress, state: &State) {
                 format!("A new {what} signs: {id}, sealed to those that remain.")
             },
             || match in_state(AuthorityState::Prepared) {
-                Some(id) => format!(
-                    "the new {what} {id} to sign, for which every live member must have applied it. One that is cut off \
-                     is waited for until its issuing certificate ends, or `quorate cluster fence` names it"
-                ),
+                Some(id) => {
+                    format!(
+                        "the new {what} {id} to sign, once every live member has applied it{}",
+                        cut_off(state, absent)
+                    )
+                }
                 None => format!("a new {what} to be made"),
             },
         );
     }
 }
 
+/// Who the gate waits for that is cut off, as far as this node knows; only the leader does.
+fn cut_off(state: &State, absent: &[MemberNumber]) -> String {
+    if absent.is_empty() {
+        return "; one that is cut off is waited for until its certificate ends, or `quorate cluster fence` names it"
+            .into();
+    }
+    let words = |number: &MemberNumber| {
+        let own = state.issuing_certificates().filter(|issuing| issuing.member == *number);
+        let end = own.filter(|issuing| issuing.revoked_at.is_none()).map(|issuing| issuing.validity.not_after()).max();
+        let end = end.map_or_else(String::new, |end| format!(" until {end}"));
+        format!("{} is cut off and may be signing{end}", named(state, *number))
+    };
+    let words: Vec<String> = absent.iter().map(words).collect();
+    format!("; {}, unless `quorate cluster fence` names it", words.join(", "))
+}
+
 /// What the machine of a member that is removed, and not said to be compromised, could still sign, and until when.
 pub(crate) fn could_still_sign(state: &State, number: MemberNumber) -> Vec<String> {
     let own = Recipient::Member(number);
     let name = named(state, number);
-    let issuing = state.issuing_certificates().filter(|issuing| issuing.member == number);
+    let now = state.counters().time.seconds();
+    let issuing = state.issuing_certificates().filter(|issuing| issuing.member == number && issuing.is_live(now));
     let issuing = issuing.map(|issuing| issuing.validity.not_after()).max().map(|end| {
         format!(
-            "With its issuing certificates, which are revoked, {name} could make X509-SVIDs that verify until {end}."
+            "With its issuing certificates, revoked as they are then, {name} could make X509-SVIDs that verify until {end}."
         )
     });
     let roots =
@@ -138,11 +163,17 @@ pub(crate) fn could_still_sign(state: &State, number: MemberNumber) -> Vec<Strin
     sentences
 }
 
-/// Whether each root key that is kept is sealed to a member, or none is.
-fn roots_are_sealed_to(state: &State, number: MemberNumber, wanted: bool) -> bool {
-    let own = Recipient::Member(number);
+/// Whether each root key that signs, or is about to, is sealed to a member.
+fn can_lead(state: &State, number: MemberNumber) -> bool {
+    let in_use = |state| matches!(state, AuthorityState::Prepared | AuthorityState::Active);
+    let mut roots = state.x509_authorities().filter(|root| in_use(root.state));
+    roots.all(|root| root.sealed.as_ref().is_some_and(|sealed| sealed.part_for(&Recipient::Member(number)).is_some()))
+}
+
+/// Whether no root key is sealed to a member.
+fn has_no_roots(state: &State, number: MemberNumber) -> bool {
     let mut sealed = state.x509_authorities().filter_map(|root| root.sealed.as_ref());
-    sealed.all(|sealed| sealed.part_for(&own).is_some() == wanted)
+    sealed.all(|sealed| sealed.part_for(&Recipient::Member(number)).is_none())
 }
 
 /// Whether a member votes in the newest configuration.
