@@ -5,7 +5,9 @@ use crate::trouble::Trouble;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -126,7 +128,10 @@ impl Place {
     /// Starts the node for the first time, by an invitation.
     pub(crate) fn join(&self, invitation: &str) -> Result<Running, Trouble> {
         let path = self.directory.join("invitation");
-        fs::write(&path, invitation).map_err(Trouble::system("write the invitation"))?;
+        // Whoever can read it can join in this node's place, so a node refuses one that others can read.
+        let opened = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let written = opened.and_then(|mut file| file.write_all(invitation.as_bytes()));
+        written.map_err(Trouble::system("write the invitation"))?;
         self.run(&["--join-file", &path.display().to_string()])
     }
 
