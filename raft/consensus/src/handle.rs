@@ -299,11 +299,14 @@ impl Handle {
     pub fn health(&self) -> Health {
         let engine = self.node.engine.get();
         let figures = engine.map(Engine::figures).unwrap_or_default();
+        let role = self.node.role.borrow().clone();
+        // Who steps down has a vote for the next term (ELE-04) before its role says so; it never led in that one.
+        let term = if let Role::Leader { term } = role { term } else { figures.term };
         Health {
-            role: self.node.role.borrow().clone(),
+            role,
             cluster: self.cluster(),
             member: self.member(),
-            term: figures.term,
+            term,
             leader: self.leader(),
             last_log_index: figures.last_log_index,
             committed_index: figures.committed_index,
