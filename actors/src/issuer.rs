@@ -29,7 +29,7 @@ use std::{
 
 use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis};
 use quorate_raft_consensus::{Handle, Role};
-use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, State};
+use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, Recipient, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -415,6 +415,12 @@ impl IssuerState {
         if core.tokens.active_id().as_ref() == Some(&active.id) || self.opening.as_ref() == Some(&active.id) || waits {
             return;
         }
+        let own = Recipient::Member(number);
+        if active.sealed.as_ref().is_some_and(|sealed| sealed.part_for(&own).is_none()) {
+            // A newcomer's: the leader seals it on its way here, and the event of that wakes this up.
+            self.trouble = Some("the token key is not sealed to this node yet".into());
+            return;
+        }
         self.opening = Some(active.id.clone());
         let custody = Arc::clone(&self.arguments.workshop.custody);
         let outcome = Outcome::new(myself, IssuerMessage::Opened(active.id.clone(), Err(OpenError::Lost)));
@@ -438,6 +444,7 @@ impl IssuerState {
             Ok(key) => {
                 tracing::info!(target: "quorate::security", authority_id = %id, "this node signs tokens with another key");
                 self.open_failed_at = None;
+                self.trouble = None;
                 self.arguments.core.tokens.set(Some(key));
             }
             Err(error) => {

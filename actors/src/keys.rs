@@ -16,4 +16,4 @@ mod hpke;
 pub use context::SealContext;
 pub use custody::{CustodyError, CustodyFuture, KeyCustody, SealedPart, open_key, seal_key};
 pub use file::{FileCustody, FileCustodyError, IDENTITY_KEY_FILE, SEALING_KEY_FILE, WhenMissing};
-pub use hpke::SUITE_X25519_SHA256_AES256;
+pub use hpke::{SUITE_X25519_SHA256_AES256, new_recovery_key};

@@ -294,7 +294,11 @@ fn health(handle: &Handle, leads_since: Instant) -> BTreeMap<MemberNumber, Membe
     let health = |contact: quorate_raft_consensus::MemberContact| {
         let heard = contact.last_report.map_or(leads_since, |report| report.max(leads_since));
         let silent_for = if contact.connected { Duration::ZERO } else { now.saturating_duration_since(heard) };
-        let caught_up = handle.caught_up(contact.number).is_some_and(|behind| behind <= CAUGHT_UP_ENTRIES);
+        // A new leader counts everybody as connected for a while. Only who has spoken to it is one to rely on: a quorum
+        // with a member that is gone is none.
+        let was_heard = contact.last_report.is_some_and(|report| report >= leads_since);
+        let is_near = handle.caught_up(contact.number).is_some_and(|behind| behind <= CAUGHT_UP_ENTRIES);
+        let caught_up = was_heard && is_near;
         (contact.number, MemberHealth { connected: contact.connected, silent_for, caught_up })
     };
     handle.members().into_iter().map(health).collect()

@@ -17,6 +17,7 @@ pub(crate) fn next_instant(state: &State, now: UnixSeconds) -> Option<UnixMillis
         AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => [gone, gone],
     });
     let issuing = state.issuing_certificates().map(|issuing| gone_at(&issuing.validity));
+    let invitations = state.invitations().map(|invitation| invitation.invitation.expires_at);
     let entries = state.next_entry_expiry().map(|expiry| expiry.plus(1));
-    authorities.chain(issuing).chain(entries).filter(|at| *at > now).min().map(UnixSeconds::millis)
+    authorities.chain(issuing).chain(invitations).chain(entries).filter(|at| *at > now).min().map(UnixSeconds::millis)
 }

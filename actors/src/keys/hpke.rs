@@ -86,6 +86,14 @@ impl SealingKey {
     }
 }
 
+/// Makes a key pair for recovery: the private half as PKCS#8, which is to be kept offline, and the public half, to which
+/// authority keys are sealed. Nothing when the provider cannot.
+#[must_use]
+pub fn new_recovery_key() -> Option<(Zeroizing<Vec<u8>>, Bytes)> {
+    let key = SealingKey::generate()?;
+    Some((key.pkcs8(), key.public().clone()))
+}
+
 /// Seals to a public key.
 pub(super) fn seal(context: &SealContext, secret: &[u8], recipient: &[u8]) -> Result<SealedPart, CustodyError> {
     let unusable = || CustodyError::RecipientKey { recipient: context.recipient.to_string() };

@@ -55,6 +55,18 @@ async fn three_nodes_are_one_authority_and_go_on_when_their_leader_is_gone() {
 
     let leader = cluster.leader(None).await;
     cluster.network.cut(cluster.nodes[leader].name.as_str());
+    // INV-14: those that are left serve through the election.
+    while cluster
+        .nodes
+        .iter()
+        .enumerate()
+        .all(|(index, node)| index == leader || !node.handle.role().borrow().is_leader())
+    {
+        for node in cluster.nodes.iter() {
+            fetch(node).await.unwrap();
+            token(node).await.unwrap();
+        }
+    }
     let next = cluster.leader(Some(leader)).await;
     // The next leader signs for whoever asks, and for itself.
     let fenced = cluster.number(next);
@@ -181,6 +193,30 @@ async fn inv_11_a_compromised_member_opens_nothing_that_signs_when_its_removal_i
         .await;
     }
     assert!(!asked.handle.raft_members().contains(number.get()));
+}
+
+/// Design section 3, sealing: what one leader began, the next ones complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_as_compromised_is_completed_though_the_leadership_moves_all_the_while() {
+    let cluster = Cluster::of(4, Policy::default()).await;
+    let group = cluster.nodes[0].handle.raft_members();
+    let thief = (0..4).find(|index| !group.is_voter(cluster.number(*index).get())).unwrap();
+    let asked = cluster.nodes[0].system.membership().clone();
+    let number = cluster.number(thief);
+    let removal = tokio::spawn(async move { asked.remove(&asker(), number, true, deadline()).await });
+    let mut moved = 0;
+    while !removal.is_finished() {
+        let leader = &cluster.nodes[cluster.leader(None).await];
+        moved += usize::from(leader.handle.transfer_leadership(None, deadline()).await.is_ok());
+    }
+    let removed = removal.await.unwrap().unwrap();
+    assert!(removed.steps.iter().any(|step| step.contains("A new root signs")), "{removed:?}");
+    assert!(moved > 0);
+    let suspects = cluster.nodes[0].handle.state().read(|state| {
+        let roots = state.x509_authorities().filter(|root| root.state == AuthorityState::Active);
+        roots.filter(|root| root.times.suspected_at.is_some()).count()
+    });
+    assert_eq!(suspects, 0);
 }
 
 /// Property 3: the gate waits for a live member that is cut off, names it, and not for one that is fenced.
