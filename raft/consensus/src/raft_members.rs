@@ -86,8 +86,9 @@ impl Engine {
         let books = self.raft().data_metrics();
         let books = books.borrow();
         let last = books.last_log.index().unwrap_or(0);
-        let matched = books.replication.as_ref()?.get(&number)?;
-        Some(last.saturating_sub(matched.index().unwrap_or(0)))
+        // A member that has confirmed nothing to this leader is not known to have anything.
+        let matched = books.replication.as_ref()?.get(&number)?.as_ref()?;
+        Some(last.saturating_sub(matched.index))
     }
 }
 

@@ -8,6 +8,7 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use openraft::error::RaftError;
+use parking_lot::Mutex;
 use quorate_proto_api::peer as proto;
 use quorate_proto_api::peer::install_snapshot_request::Part;
 use quorate_proto_api::peer::peer_server::Peer;
@@ -28,14 +29,37 @@ use crate::{
 /// The longest that a question may be worked on here, whatever its asker says.
 const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often the log tells of refused calls: a member that was left behind by a recovery calls forty times a second.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(10);
+
 /// Answers members.
 pub(crate) struct PeerService {
     node: Arc<Node>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refused calls that the log has not told of.
+#[derive(Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    /// How many were passed over since the log told of one; nothing when it is not to tell of this one.
+    fn to_tell(&mut self, now: Instant) -> Option<u64> {
+        if self.told.is_some_and(|told| now < told + REFUSALS_TOLD_EVERY) {
+            self.untold = self.untold.saturating_add(1);
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 impl PeerService {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+        Self { node, refusals: Mutex::default() }
     }
 
     /// Who calls, if it may.
@@ -45,11 +69,13 @@ impl PeerService {
         let peer = peer.ok_or_else(|| Status::permission_denied("this connection proved no key"))?;
         let peers = &self.node.peers;
         peers.roster().authenticate(peers.identity(), &peer.key, sender).map_err(|refusal| {
-            tracing::info!(
-                target: "quorate::security",
-                address = %peer.address, member = sender.map(|sender| sender.member), reason = %refusal,
-                "a call of a peer was refused"
-            );
+            if let Some(untold) = self.refusals.lock().to_tell(Instant::now()) {
+                tracing::info!(
+                    target: "quorate::security",
+                    address = %peer.address, member = sender.map(|sender| sender.member), reason = %refusal, untold,
+                    "a call of a peer was refused"
+                );
+            }
             Status::permission_denied(refusal.to_string())
         })
     }
