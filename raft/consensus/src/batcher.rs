@@ -114,7 +114,6 @@ pub(crate) struct Again {
 /// A command on its way into a batch.
 struct Taken {
     command: Command,
-    bytes: usize,
     waiting: Waiting,
 }
 
@@ -260,8 +259,8 @@ impl Batcher {
                 return filling;
             }
             let taken = match next {
-                Next::Job(job) => self.take(*job, bytes, office),
-                Next::Again(again) => retake(again, bytes),
+                Next::Job(job) => self.take(*job, office),
+                Next::Again(again) => retake(again),
             };
             if let Some(taken) = taken {
                 filling.bytes = filling.bytes.saturating_add(bytes);
@@ -271,7 +270,7 @@ impl Batcher {
     }
 
     /// Takes a job out of the queue, unless its proposer wants nothing done any more.
-    fn take(&self, job: Job, bytes: usize, office: &Office) -> Option<Taken> {
+    fn take(&self, job: Job, office: &Office) -> Option<Taken> {
         // A proposer that has gone away, or has given up, wants nothing done.
         if job.answer.is_closed() || !job.ticket.take() {
             return None;
@@ -289,7 +288,6 @@ impl Batcher {
         let command = Command { origin, caller: job.caller, time: UnixMillis(0), operations: job.operations };
         Some(Taken {
             command,
-            bytes,
             waiting: Waiting { _ticket: job.ticket, is_forwarded, maybe_done: false, answer: job.answer },
         })
     }
@@ -299,7 +297,7 @@ impl Batcher {
         telemetry::batch(filling.taken.len(), filling.bytes);
         let now = self.sources.now();
         let (mut commands, mut waiting) = (Vec::new(), Vec::new());
-        for Taken { mut command, waiting: who, bytes: _ } in filling.taken {
+        for Taken { mut command, waiting: who } in filling.taken {
             command.time = now;
             commands.push(command);
             waiting.push(who);
@@ -355,12 +353,12 @@ impl Batcher {
 }
 
 /// Takes a command that was offered before, unless its proposer has gone away.
-fn retake(again: Again, bytes: usize) -> Option<Taken> {
+fn retake(again: Again) -> Option<Taken> {
     if again.waiting.answer.is_closed() {
         return None;
     }
     match Command::decode(again.encoded) {
-        Ok(command) => Some(Taken { command, bytes, waiting: again.waiting }),
+        Ok(command) => Some(Taken { command, waiting: again.waiting }),
         // It was encoded here.
         Err(error) => {
             again.waiting.refuse(ProposeError::Invalid(error));

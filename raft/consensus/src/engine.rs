@@ -231,6 +231,7 @@ impl Opened {
                 tokio::spawn(policy),
                 tokio::spawn(crate::reports::report(Arc::clone(node))),
                 tokio::spawn(Arc::clone(node).mind_the_contact()),
+                tokio::spawn(Arc::clone(&node.peers).forget_the_gone()),
                 tokio::spawn(crate::announcing::announce(Arc::clone(node), member)),
             ],
             raft: RwLock::new(raft),

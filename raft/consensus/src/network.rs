@@ -64,10 +64,16 @@ impl PeerNetwork {
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
         let peers = &self.networks.peers;
         let sent = Instant::now();
+        let term = request.vote.leader_id.term;
+        let sent_range =
+            (request.prev_log_id, request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id));
         let call = peers.call(self.member, Lane::Raft, limit, |mut client, sender| async move {
             client.append_entries(wire::from_append(&request, sender)).await
         });
         let response = wire::to_append_response(&call.await?)?;
+        if peers.matches.has_lost(self.member, term, &sent_range, &response) {
+            return Err(CallError::LostEntries);
+        }
         match response {
             AppendEntriesResponse::HigherVote(_) => {}
             AppendEntriesResponse::Success
@@ -82,7 +88,7 @@ impl PeerNetwork {
 fn to_raft_error<E: std::error::Error>(error: &CallError) -> RPCError<u64, RaftNode, E> {
     match error {
         CallError::Deadline(_) | CallError::Bad(_) => NetworkError::new(error).into(),
-        CallError::NotAMember | CallError::Failed(_) => Unreachable::new(error).into(),
+        CallError::NotAMember | CallError::LostEntries | CallError::Failed(_) => Unreachable::new(error).into(),
     }
 }
 
@@ -92,11 +98,12 @@ impl RaftNetwork<TypeConfig> for PeerNetwork {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, RaftNode, RaftError<u64>>> {
-        #[cfg(feature = "planted-early-answer")]
-        return self.append_early(request, option.hard_ttl()).await.map_err(|error| to_raft_error(&error));
-        #[cfg(not(feature = "planted-early-answer"))]
         let limit = self.networks.elections.settings().rpc_limit.min(option.hard_ttl());
-        self.append(request, limit).await.map_err(|error| to_raft_error(&error))
+        #[cfg(feature = "planted-early-answer")]
+        let answered = self.append_early(request, limit).await;
+        #[cfg(not(feature = "planted-early-answer"))]
+        let answered = self.append(request, limit).await;
+        answered.map_err(|error| to_raft_error(&error))
     }
 
     async fn vote(
@@ -121,12 +128,18 @@ impl RaftNetwork<TypeConfig> for PeerNetwork {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
         let PeerNetworks { peers, sources, .. } = &self.networks;
+        let (term, range) = (vote.leader_id.term, (None, snapshot.meta.last_log_id));
         let sending = peers.send_snapshot(self.member, vote, snapshot, sources);
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sending => match sent {
-                Ok(vote) => Ok(SnapshotResponse { vote }),
+                Ok(answered) => {
+                    if answered <= vote {
+                        peers.matches.has_lost(self.member, term, &range, &AppendEntriesResponse::Success);
+                    }
+                    Ok(SnapshotResponse { vote: answered })
+                }
                 Err(error) => Err(Unreachable::new(&io::Error::other(error.reason().to_string())).into()),
             },
         }

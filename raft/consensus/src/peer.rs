@@ -12,6 +12,7 @@
 //!
 //! - `roster`: which key belongs to which member, and whether it may speak (ATK-25, ATK-27)
 //! - `line`: a channel that is dialled again when it falls silent (SIM-01, SIM-09)
+//! - `matches`: what followers have acknowledged, so that a disk put back to an older state is noticed (FLT-18)
 //! - `calls`: the client's side of every call
 //! - `server`, `gate`: who is let in, and how many (ATK-26)
 //! - `service`: the answers; `receiving`, `sending`: snapshots (ATK-28)
@@ -28,7 +29,7 @@ use quorate_proto_api::peer::{Sender, peer_client::PeerClient};
 use quorate_raft_store::WalIdentity;
 use tonic::transport::Channel;
 
-use self::{line::Line, roster::Roster};
+use self::{line::Line, matches::Matches, roster::Roster};
 use crate::{
     limits::PEER_MESSAGE_BYTES_MAX,
     transport::{Destination, Protocol, Transport},
@@ -38,6 +39,7 @@ pub(crate) mod calls;
 pub(crate) mod gate;
 pub(crate) mod join;
 mod line;
+mod matches;
 pub(crate) mod receiving;
 pub(crate) mod roster;
 mod sending;
@@ -68,12 +70,20 @@ pub(crate) struct Peers {
     roster: Arc<Roster>,
     lines: Mutex<BTreeMap<u64, Lines>>,
     identity: OnceLock<WalIdentity>,
+    /// What followers have acknowledged.
+    pub(crate) matches: Matches,
 }
 
 impl Peers {
     /// The members of a roster, none of them dialled yet.
     pub(crate) fn new(transport: Arc<dyn Transport>, roster: Arc<Roster>) -> Arc<Self> {
-        Arc::new(Self { transport, roster, lines: Mutex::new(BTreeMap::new()), identity: OnceLock::new() })
+        Arc::new(Self {
+            transport,
+            roster,
+            lines: Mutex::new(BTreeMap::new()),
+            identity: OnceLock::new(),
+            matches: Matches::default(),
+        })
     }
 
     /// Who the members are.
@@ -119,9 +129,12 @@ impl Peers {
         })
     }
 
-    /// Drops the lines to members that have gone, and so their connections.
-    pub(crate) fn forget_the_gone(&self) {
-        self.lines.lock().retain(|member, _| !self.roster.has_gone(*member));
+    /// Drops the lines to members that have gone, and so their connections, whenever somebody goes.
+    pub(crate) async fn forget_the_gone(self: Arc<Self>) {
+        let mut changes = self.roster.changes();
+        while changes.changed().await.is_ok() {
+            self.lines.lock().retain(|member, _| !self.roster.has_gone(*member));
+        }
     }
 }
 

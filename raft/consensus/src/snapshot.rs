@@ -78,6 +78,13 @@ pub(crate) enum ReceiveError {
     Unreadable(#[from] LoadError),
 }
 
+impl ReceiveError {
+    /// Whether the disk failed, and not for want of space: then nothing on it can be trusted to be durable any more.
+    pub(crate) fn is_disk_failure(&self) -> bool {
+        matches!(self, Self::Stored(error @ SnapshotError::Io(_)) if !is_full(error))
+    }
+}
+
 impl Receiving {
     /// Takes a chunk. Blocks.
     pub(crate) fn take(&mut self, chunk: &[u8]) -> Result<(), ReceiveError> {

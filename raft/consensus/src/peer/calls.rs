@@ -31,6 +31,11 @@ pub(crate) enum CallError {
     /// The other end, or the way to it, said no.
     #[error("{}", describe(.0))]
     Failed(Status),
+    /// The member says that it lacks what it has acknowledged: its disk was put back to an older state (FLT-18).
+    #[error(
+        "the member has lost log entries that it had acknowledged: remove it, and let it join on an empty directory"
+    )]
+    LostEntries,
     /// The answer cannot be read.
     #[error("the answer makes no sense")]
     Bad(#[from] wire::WireError),

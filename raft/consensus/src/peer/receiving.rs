@@ -139,7 +139,7 @@ async fn take(
     parts: &mut Streaming<proto::InstallSnapshotRequest>,
 ) -> Result<SnapshotData, Status> {
     let (snapshots, meta) = (engine.snapshots.clone(), announced.stored.clone());
-    let mut receiving = blocking(node, move || snapshots.receive(&meta)).await?;
+    let mut receiving = blocking(node, engine, move || snapshots.receive(&meta)).await?;
     loop {
         let part = timeout(SNAPSHOT_STALL_LIMIT, parts.message()).await;
         let part = part.map_err(|_elapsed| Status::deadline_exceeded("the snapshot stood still"))??;
@@ -155,7 +155,7 @@ async fn take(
         }
         // Taking a snapshot from a leader is hearing of it (ELE-10).
         engine.elections.heard_of_leader();
-        receiving = blocking(node, move || -> Result<Receiving, ReceiveError> {
+        receiving = blocking(node, engine, move || -> Result<Receiving, ReceiveError> {
             receiving.take(&chunk)?;
             Ok(receiving)
         })
@@ -165,17 +165,24 @@ async fn take(
         return Err(Status::data_loss("the snapshot is shorter than announced"));
     }
     let digest = announced.digest;
-    blocking(node, move || receiving.finish(digest)).await
+    blocking(node, engine, move || receiving.finish(digest)).await
 }
 
+/// Works where blocking is allowed. A disk that fails ends consensus here, as it does under the log.
 async fn blocking<T: Send + 'static>(
     node: &Node,
+    engine: &Engine,
     work: impl FnOnce() -> Result<T, ReceiveError> + Send + 'static,
 ) -> Result<T, Status> {
     match node.sources.run_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
-            let error = with_causes(&error);
+            let (failed, error) = (error.is_disk_failure(), with_causes(&error));
+            if failed {
+                node.stop.record(format!("a snapshot could not be received: {error}"));
+                let raft = engine.raft();
+                tokio::spawn(async move { drop(raft.shutdown().await) });
+            }
             tracing::warn!(%error, "a snapshot from the leader was not taken");
             Err(Status::data_loss(error))
         }

@@ -8,13 +8,18 @@
     reason = "helpers of tests: a panic is a failing test, which is what is wanted"
 )]
 
+mod catching_up;
 mod cluster;
 mod durability;
+mod elections;
 mod failure;
 mod forwarding;
 mod founding;
+mod joining;
+mod peers;
 mod proposals;
 mod reads;
+mod recovery;
 mod snapshots;
 mod support;
 mod withdrawals;

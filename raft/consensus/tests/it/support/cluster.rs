@@ -87,11 +87,35 @@ impl Cluster {
 
     /// Starts a member on this disk, by this clock.
     pub(crate) async fn start_with(&mut self, number: u64, disk: SimulatedDisk, clock: TestClock) {
+        self.start_at(number, disk, clock, vec![address_of(&name(number))]).await;
+    }
+
+    /// Starts a member that says that it is reached there.
+    pub(crate) async fn start_at(
+        &mut self,
+        number: u64,
+        disk: SimulatedDisk,
+        clock: TestClock,
+        addresses: Vec<String>,
+    ) {
         let mut config = config(number);
+        config.announcement.addresses = addresses;
         (self.configure)(&mut config);
         let transport = self.net.transport(&name(number));
         let handle = Consensus::start(config, sources(&clock), Arc::new(disk.clone()), transport).await.unwrap();
         self.members.insert(number, Member { name: name(number), number, disk, clock, handle });
+    }
+
+    /// Starts a member on a disk that may be out of order. Gives back whether it came up.
+    pub(crate) async fn try_start(&mut self, number: u64, disk: SimulatedDisk, clock: TestClock) -> bool {
+        let mut config = config(number);
+        (self.configure)(&mut config);
+        let transport = self.net.transport(&name(number));
+        let started = Consensus::start(config, sources(&clock), Arc::new(disk.clone()), transport).await;
+        let up = started.map(|handle| Member { name: name(number), number, disk, clock, handle });
+        let came_up = up.is_ok();
+        self.members.extend(up.ok().map(|member| (number, member)));
+        came_up
     }
 
     /// Starts a new node, invites it, lets it join and follow the log.
@@ -126,12 +150,17 @@ impl Cluster {
 
     /// Asks for admission at every member.
     pub(crate) async fn admit(&self, number: u64, secret: Bytes) -> Result<Admitted, JoinError> {
+        self.admit_to(number, "example.org", secret).await
+    }
+
+    /// The same, as a node that is configured for this trust domain.
+    pub(crate) async fn admit_to(&self, number: u64, trust_domain: &str, secret: Bytes) -> Result<Admitted, JoinError> {
         let handle = self.handle(number);
         let incarnation = handle.begin_joining().await?;
         let targets: Vec<Destination> =
             self.members.values().filter(|member| member.number != number).map(at).collect();
         let request = JoinRequest {
-            trust_domain: "example.org".to_owned(),
+            trust_domain: trust_domain.to_owned(),
             name: name(number),
             sealing_key: Bytes::from_static(b"sealing"),
             addresses: vec![address_of(&name(number))],
