@@ -202,11 +202,16 @@ impl Driver {
         let round = Round::new(Instant::now(), term);
         let last = last_log(&self.raft);
         let asking = ask(&*self.electorate, round, self.member, &configurations, last, self.elections.settings().ask);
-        tokio::select! {
+        let round = tokio::select! {
             biased;
             _changed_or_gone = books.changed() => None,
             round = asking => Some(round),
+        };
+        // Who asks no more stands in nobody's way: a vote that it keeps for itself may be the one that another needs.
+        if !round.as_ref().is_some_and(|round| round.is_won(self.member, &configurations)) {
+            self.elections.contacts.release(self.member);
         }
+        round
     }
 
     /// Takes a term on without standing in it: by a vote for nobody, which every candidate of that term outranks (ELE-04,

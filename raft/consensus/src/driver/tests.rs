@@ -71,6 +71,18 @@ async fn all_members_started_at_once_at_a_distance_split_no_votes_ele_05() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_candidate_that_was_refused_stands_in_nobodys_way_ele_05() {
+    let world = World::founded(5, SITE, 21).await;
+    let (leader, _) = world.leader().await;
+    let other = world.members.keys().copied().find(|number| *number != leader).unwrap();
+    world.links.cut(leader, other);
+    let asked = world.links.pre_votes();
+    world.eventually("it asks", || (world.links.pre_votes() > asked).then_some(())).await;
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(world.members[&other].elections.contacts.soft_grant(Instant::now()), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_candidate_behind_the_voters_needs_one_election_ele_06() {
     let mut world = World::founded(3, SITE, 20).await;
     let (leader, term) = world.leader().await;

@@ -95,6 +95,12 @@ impl Contacts {
         self.inner.lock().soft_grant = Some(promise);
     }
 
+    /// Takes back what was promised to `to`.
+    pub(crate) fn release(&self, to: u64) {
+        let mut inner = self.inner.lock();
+        inner.soft_grant = inner.soft_grant.filter(|promise| promise.to != to);
+    }
+
     /// When this node last asked, or stood for election.
     pub(crate) fn last_attempt(&self) -> Option<Instant> {
         self.inner.lock().last_attempt
@@ -168,5 +174,9 @@ mod tests {
         contacts.promise(promise);
         assert_eq!(contacts.soft_grant(start), Some(promise));
         assert_eq!(contacts.soft_grant(promise.until), None);
+        contacts.release(3);
+        assert_eq!(contacts.soft_grant(start), Some(promise), "it was another's");
+        contacts.release(2);
+        assert_eq!(contacts.soft_grant(start), None);
     }
 }
