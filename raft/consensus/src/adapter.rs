@@ -71,6 +71,8 @@ impl Adapter {
         let mut applied = self.shared.applied.write();
         let outcomes = commands.iter().map(|command| applied.state.apply(log_id.index, command, events)).collect();
         applied.last_applied = Some(log_id);
+        // One of them may have switched on what this program cannot do.
+        applied.state.check_program().map_err(|error| self.cannot_apply(log_id, &error))?;
         Ok(outcomes)
     }
 

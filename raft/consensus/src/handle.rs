@@ -194,6 +194,8 @@ impl Handle {
         }
         // What cannot be read back would end consensus on every member that reads it: it is read back here, first.
         Command::decode(encoded).map_err(ProposeError::Invalid)?;
+        // So would what members of an earlier version cannot read: it waits until all of them can.
+        self.node.shared.applied.read().state.check_min_version(&command).map_err(ProposeError::Invalid)?;
         let Command { caller, operations, .. } = command;
         self.node
             .queue

@@ -94,6 +94,17 @@ pub enum StoredError {
         /// The version of this program.
         have: u32,
     },
+    /// The command needs a version that the cluster has not switched on. Upgrade every node, then switch it on.
+    #[error(
+        "the command needs version {needed}, the cluster works by version {have}: upgrade every node, then switch that \
+         version on"
+    )]
+    NotSwitchedOn {
+        /// The least version that can apply it.
+        needed: u32,
+        /// The version that the cluster works by.
+        have: u32,
+    },
     /// There is more in it than this version understands: a newer one wrote it. Upgrade this node.
     #[error("the stored {what} holds something that this version does not know: upgrade this node")]
     NotUnderstood {

@@ -14,7 +14,6 @@
 //! [`Cluster::version`]: crate::Cluster::version
 
 use crate::command::{Command, Operation};
-use crate::outcome::{Refusal, RefusalCode};
 use crate::state::State;
 use crate::stored::StoredError;
 
@@ -84,19 +83,13 @@ impl State {
     /// old for it.
     ///
     /// # Errors
-    /// The refusal that the caller gets instead.
-    pub fn check_min_version(&self, command: &Command) -> Result<(), Refusal> {
+    /// When something in it does, with what to do.
+    pub fn check_min_version(&self, command: &Command) -> Result<(), StoredError> {
         let (needed, have) = (command.min_version(), self.version());
         if needed <= have {
             return Ok(());
         }
-        Err(Refusal::new(
-            RefusalCode::WrongState,
-            format!(
-                "this needs version {needed}, the cluster works by version {have}: upgrade every node, then switch the \
-                 version on"
-            ),
-        ))
+        Err(StoredError::NotSwitchedOn { needed, have })
     }
 
     /// Whether this program can go on with this state: the log may have switched on a version that it does not have.

@@ -87,8 +87,8 @@ fn what_a_version_brings_waits_until_it_is_switched_on() {
     let command = of_version_2(&mut world);
     assert_eq!(command.min_version(), 2);
     assert_eq!(command.encode()[..4], [0x08, 1, 0x10, 2]);
-    let refusal = world.state.check_min_version(&command).unwrap_err();
-    assert!(refusal.message.contains("needs version 2, the cluster works by version 1"), "{refusal}");
+    let error = world.state.check_min_version(&command).unwrap_err();
+    assert!(error.to_string().contains("needs version 2, the cluster works by version 1"), "{error}");
     let result = world.apply(&command).results.remove(0);
     assert_eq!(result.unwrap_err().code, RefusalCode::Invalid, "it behaves as every member of the cluster does");
     announce(&mut world, COMMAND_VERSION);
