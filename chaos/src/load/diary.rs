@@ -25,7 +25,7 @@ const MARKS: i32 = 1_000_000;
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a writer waits after a failure: a node that is dead refuses thousands of calls a second.
-const AFTER_FAILURE: Duration = Duration::from_millis(5);
+const AFTER_FAILURE: Duration = Duration::from_millis(20);
 
 /// How a writer goes about it.
 #[derive(Clone, Copy, Debug)]
