@@ -24,6 +24,10 @@ pub const LOG_VARIABLE: &str = "QUORATE_LOG";
 /// Targets of ours begin with this; libraries are shown from warnings on.
 const OURS: &str = "quorate";
 
+/// What says the same ten times a second, at four places, for as long as a member is out of reach. That it is, the
+/// warnings, the metrics and `cluster members` say.
+const REPEATING: [&str; 2] = ["openraft::replication", "openraft::engine::handler::replication_handler"];
+
 /// Bounds of histograms that count: powers of four, up to the largest batch and beyond.
 const COUNT_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
 
@@ -90,7 +94,13 @@ fn targets(level: Level) -> Targets {
         Level::TRACE => LevelFilter::DEBUG,
         Level::WARN | Level::INFO | Level::DEBUG => LevelFilter::WARN,
     };
-    Targets::new().with_default(libraries).with_target(OURS, level)
+    let targets = Targets::new().with_default(libraries).with_target(OURS, level);
+    match level {
+        Level::ERROR | Level::WARN | Level::INFO => {
+            REPEATING.iter().fold(targets, |targets, name| targets.with_target(*name, LevelFilter::OFF))
+        }
+        Level::DEBUG | Level::TRACE => targets,
+    }
 }
 
 /// Logs panics like everything else, and leaves it to whoever holds the task what follows.

@@ -11,11 +11,12 @@
 //! A command that changes something says what it will do, shows the steps while they go on, and says what it did. It can
 //! be given at any node: the work is the leader's, and goes on when nobody listens.
 
-mod change;
+pub(super) mod change;
 mod init;
 mod invite;
 mod members;
 mod plan;
+mod recover;
 mod roles;
 mod status;
 mod upkeep;
@@ -55,6 +56,8 @@ pub(super) enum ClusterCommand {
     RaiseVersion(upkeep::RaiseVersionArgs),
     /// Set the time of the log back, after a leader's clock ran ahead
     ResetTime(upkeep::ResetTimeArgs),
+    /// Go on with one node when a majority of the voters is lost for good. Offline: the node must not run
+    Recover(recover::RecoverArgs),
 }
 
 impl ClusterCommand {
@@ -75,6 +78,7 @@ impl ClusterCommand {
             Self::Plan(args) => plan::run(args).await,
             Self::RaiseVersion(args) => upkeep::raise_version(args).await,
             Self::ResetTime(args) => upkeep::reset_time(args).await,
+            Self::Recover(args) => recover::run(args).await,
         }
     }
 }
