@@ -77,6 +77,7 @@ impl History {
     }
 
     /// All lines so far.
+    #[cfg(test)]
     pub(crate) fn lines(&self) -> &[Line] {
         &self.lines
     }
@@ -120,7 +121,8 @@ impl History {
             }
         }
         for operations in keys.values_mut() {
-            operations.retain(|operation| !operation.failed && !(operation.op == Op::Read && operation.end.is_none()));
+            operations
+                .retain(|operation| !operation.failed && (operation.op != Op::Read || operation.end.is_some()));
         }
         keys
     }

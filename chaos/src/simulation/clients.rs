@@ -32,7 +32,7 @@ const WRITERS: u64 = 2;
 const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
 
 /// The pause of a client between two operations, in milliseconds: least and most.
-const THOUGHT_MILLIS: (u64, u64) = (10, 90);
+const THOUGHT_MILLIS: (u64, u64) = (10, 80);
 
 /// How often a write of unknown outcome is repeated under its origin.
 const REPEATS: u32 = 2;

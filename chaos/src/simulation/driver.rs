@@ -16,13 +16,6 @@ const SEED_LIMIT: Duration = Duration::from_secs(120);
 /// How often the driver looks at its children.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Where in its second run a seed is stopped for a while: at each of these times after its start.
-const STOPS: [Duration; 4] =
-    [Duration::from_millis(120), Duration::from_millis(450), Duration::from_millis(800), Duration::from_millis(1_300)];
-
-/// How long it is stopped each time: longer than anything in the cluster's code waits for by the real clock.
-const STOP: Duration = Duration::from_millis(700);
-
 /// What a child said and how it ended.
 pub(crate) struct Ended {
     /// The seed.
@@ -37,19 +30,17 @@ struct Running {
     seed: u64,
     child: Child,
     started: Instant,
-    /// Whether it is to be stopped now and then, and how often it was.
-    stops: Option<usize>,
 }
 
-/// Runs these seeds, `jobs` at a time, and gives each to `each` when it has ended. With `stopped`, each is stopped
-/// several times while it runs, so that another real time passes in it.
+/// Runs these seeds, `jobs` at a time, and gives each to `each` when it has ended. The monotonic clock of
+/// each goes `speed` times as fast as it should.
 ///
 /// # Errors
 /// When this program cannot be started again.
 pub(crate) fn run(
     seeds: impl IntoIterator<Item = u64>,
     jobs: usize,
-    stopped: bool,
+    speed: i64,
     mut each: impl FnMut(Ended) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut waiting = seeds.into_iter();
@@ -58,7 +49,7 @@ pub(crate) fn run(
         while running.len() < jobs.max(1)
             && let Some(seed) = waiting.next()
         {
-            running.push(start(seed, stopped)?);
+            running.push(start(seed, speed)?);
         }
         if running.is_empty() {
             return Ok(());
@@ -75,7 +66,6 @@ pub(crate) fn run(
                 ended.said.push_str(&format!("killed after {SEED_LIMIT:?} without an end\n"));
                 go_on = each(ended);
             } else {
-                disturb(&mut run)?;
                 still.push(run);
             }
             if go_on.is_break() {
@@ -93,28 +83,14 @@ pub(crate) fn run(
     }
 }
 
-fn start(seed: u64, stopped: bool) -> io::Result<Running> {
+fn start(seed: u64, speed: i64) -> io::Result<Running> {
     let child = Command::new(std::env::current_exe()?)
-        .args(["simulate", "--seed", &seed.to_string()])
+        .args(["simulate", "--seed", &seed.to_string(), "--clock-speed", &speed.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    Ok(Running { seed, child, started: Instant::now(), stops: stopped.then_some(0) })
-}
-
-/// Stops a child for a while, when it is time for that.
-fn disturb(run: &mut Running) -> io::Result<()> {
-    use nix::sys::signal::{Signal, kill};
-    let Some(stops) = &mut run.stops else { return Ok(()) };
-    if STOPS.get(*stops).is_some_and(|at| run.started.elapsed() >= *at) {
-        *stops += 1;
-        let child = nix::unistd::Pid::from_raw(i32::try_from(run.child.id()).map_err(io::Error::other)?);
-        kill(child, Signal::SIGSTOP)?;
-        thread::sleep(STOP);
-        kill(child, Signal::SIGCONT)?;
-    }
-    Ok(())
+    Ok(Running { seed, child, started: Instant::now() })
 }
 
 fn ended(mut run: Running) -> io::Result<Ended> {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use turmoil::Sim;
 
 /// The pause between two faults, in milliseconds: least and most.
-const PAUSE_MILLIS: (u64, u64) = (60, 500);
+const PAUSE_MILLIS: (u64, u64) = (60, 560);
 
 /// How long a link stays cut, one way or both, in milliseconds. Beyond the longest, steps down and elections are over.
 const CUT_MILLIS: (u64, u64) = (50, 1_400);

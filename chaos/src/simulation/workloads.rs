@@ -22,7 +22,7 @@ use quorate_proto_identity::{
 };
 use quorate_raft_consensus::{Handle, Proposal};
 use quorate_raft_machine::{AuthorityState, Caller as Asker, Done, EntryDraft, Operation, State};
-use rand::rngs::SmallRng;
+use rand::{Rng, rngs::SmallRng};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,9 +174,12 @@ impl Workload {
         }
     }
 
-    async fn ask_tokens(&self) {
+    async fn ask_tokens(&mut self) {
         let begun = self.begin();
-        let fetch = self.system.workload_api().fetch_jwt_svids(&self.caller, vec![AUDIENCE.to_owned()], None, None);
+        // For all identities now and then: each costs a signature.
+        let lasting = spiffe_id(LASTING).filter(|_| self.random.gen_ratio(3, 4));
+        let audiences = vec![AUDIENCE.to_owned()];
+        let fetch = self.system.workload_api().fetch_jwt_svids(&self.caller, audiences, lasting.as_ref(), None);
         let answer = timeout(CALL_LIMIT, fetch).await;
         let Some(response) = self.settled(&begun, "FetchJWTSVID", answer) else { return };
         for svid in response.svids {

@@ -352,11 +352,6 @@ impl World {
         place.handle.take()
     }
 
-    /// The handle of a node that is up.
-    pub(crate) fn handle(&self, node: usize) -> Option<Handle> {
-        self.lock().places.get(node)?.handle.clone()
-    }
-
     /// The handles of all nodes that are up.
     pub(crate) fn handles(&self) -> Vec<(usize, Handle)> {
         let inner = self.lock();
