@@ -35,8 +35,8 @@ pub struct Config {
     pub announcement: Announcement,
     /// The runtime that consensus runs on: one of its own, so that signing load cannot starve heartbeats.
     pub runtime: runtime::Handle,
-    /// How far the voters are from each other, until the policy in the state says so. A change of policy takes effect at
-    /// the next start of the node.
+    /// How far the voters are from each other, until the policy in the state says so. A change of policy takes effect when it is
+    /// applied.
     pub network: NetworkProfile,
     /// How the log is written; a simulation drives it inline.
     pub log: WalOptions,

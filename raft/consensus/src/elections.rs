@@ -29,7 +29,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) use self::{
-    ballot::{Elections, Electorate, ElectorateFuture, NoElectorate, PreVoteAnswer, last_log},
+    ballot::{Elections, Electorate, ElectorateFuture, PreVoteAnswer, last_log},
     contacts::{Contacts, SoftGrant},
     grants::{Grant, Request, VoterView, grant},
     round::Round,

@@ -50,22 +50,6 @@ pub(crate) trait Electorate: Send + Sync + 'static {
     fn take_over(&self, member: u64, term: u64, last: LogId) -> ElectorateFuture<Result<(), String>>;
 }
 
-/// Nobody else: the electorate of a node without peers.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct NoElectorate;
-
-impl Electorate for NoElectorate {
-    fn pre_vote(&self, _member: u64, _last: Option<LogId>) -> ElectorateFuture<Option<PreVoteAnswer>> {
-        Box::pin(std::future::ready(None))
-    }
-
-    fn take_over(&self, member: u64, _term: u64, _last: LogId) -> ElectorateFuture<Result<(), String>> {
-        Box::pin(std::future::ready(Err(format!(
-            "member {member} cannot be reached: this node was started without peers"
-        ))))
-    }
-}
-
 /// Why this node does not stand for election when the leader asks it to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TakeOverRefused {

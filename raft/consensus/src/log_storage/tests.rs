@@ -42,13 +42,6 @@ async fn an_own_committed_vote_comes_back_uncommitted_after_a_start_ele_03() {
 }
 
 #[tokio::test]
-async fn an_own_committed_vote_is_kept_by_a_raft_that_is_built_anew_within_the_process_ele_03() {
-    let Parts { mut log, .. } = parts(Drive::Inline);
-    log.save_vote(&Vote::new_committed(4, 1)).await.unwrap();
-    assert_eq!(log.for_rebuild().read_vote().await.unwrap(), Some(Vote::new_committed(4, 1)));
-}
-
-#[tokio::test]
 async fn an_append_is_readable_before_it_is_durable_and_answered_after() {
     let Parts { log, wal, disk, .. } = parts(Drive::Manual);
     let (mut writer, mut reader) = (log.clone(), log);
