@@ -12,13 +12,16 @@
 //! ```
 
 mod asking;
+mod holding;
 pub(crate) mod lease;
 pub(crate) mod minter;
+mod opening;
 pub(crate) mod renewal;
 mod request;
 mod surroundings;
 pub(crate) mod svid;
 pub(crate) mod svids;
+mod telling;
 pub(crate) mod tokens;
 
 use std::{
@@ -29,25 +32,23 @@ use std::{
 
 use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis};
 use quorate_raft_consensus::{Handle, Role};
-use quorate_raft_machine::{AuthorityKind, AuthorityState, Event, IssuingCertificate, Recipient, State};
+use quorate_raft_machine::Event;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::{
     asking::{AskError, Asked, PrepareError, Prepared},
-    lease::{IssuanceStatus, Lease},
+    opening::{OPEN_WAIT_MILLIS, OpenError},
     request::{Asking, Step, next_step},
     surroundings::Surroundings,
+    telling::NEW_TENTHS,
     tokens::TokenKey,
 };
 use crate::{
-    authority::{Workshop, office, own_context},
-    errors::with_causes,
+    authority::{Workshop, office},
     events::{self, News},
-    keys::{CustodyError, open_key},
     mailbox::{Address, Envelope, Outcome},
     metrics,
-    own::NotAMember,
     session::core::Core,
 };
 
@@ -63,15 +64,6 @@ const SWEEP_EVERY_MILLIS: i64 = 60_000;
 /// How long a request is sent again before another key is made, in milliseconds: through an election, and much shorter than
 /// the CRL that goes with it is valid.
 const ASKED_KEPT_MILLIS: i64 = 60_000;
-
-/// Tenths that are left of a certificate at its beginning.
-const NEW_TENTHS: i64 = 10;
-
-/// From how many tenths on the end of a lease is told: at five of them half is gone, and a renewal was due.
-const TENTHS_TOLD_FROM: i64 = 6;
-
-/// Wait after the token key could not be opened, in milliseconds: a key service may be away for a moment.
-const OPEN_WAIT_MILLIS: i64 = 1000;
 
 /// What the issuer is told.
 pub(crate) enum IssuerMessage {
@@ -89,19 +81,6 @@ pub(crate) enum IssuerMessage {
     Answered(Result<(), AskError>),
     /// The token key was opened, or not.
     Opened(AuthorityId, Result<Arc<TokenKey>, OpenError>),
-}
-
-/// Why the token key was not opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("its private half is not in the state")]
-    Erased,
-    #[error(transparent)]
-    Custody(#[from] CustodyError),
-    #[error("it cannot sign tokens")]
-    Unusable(#[from] quorate_proto_identity::jwt_svid::JwtSignError),
-    #[error("the task that opened it was lost")]
-    Lost,
 }
 
 /// The actor.
@@ -298,221 +277,6 @@ impl IssuerState {
         self.set_alarm(myself, now, next);
     }
 
-    /// Publishes the best of the certificates that the state has for keys of this process, or takes the lease away.
-    fn take_up_certificate(&mut self, now: UnixMillis) -> Result<MemberNumber, NotAMember> {
-        let core = &self.arguments.core;
-        let keys = &self.keys;
-        let found = core.state.read(|state| {
-            let number = core.own.member(state)?.number;
-            Ok((number, best_certificate(state, number, keys, now).cloned()))
-        });
-        let (number, best) = match found {
-            Ok((number, best)) => (Ok(number), best),
-            Err(error) => (Err(error), None),
-        };
-        let held = core.leases.held();
-        match (&held, best) {
-            (Some(held), Some(best)) if held.is(&best) => {}
-            (_, Some(best)) => self.hold(&best),
-            (Some(_), None) => {
-                core.leases.set(None);
-                tracing::error!(target: "quorate::security", "this node's issuing certificate has ended or was revoked");
-            }
-            (None, None) => {}
-        }
-        let current = self.arguments.core.leases.held();
-        if let (Some(lease), Some(asked)) = (&current, &self.asked)
-            && lease.key_id == asked.key_id
-            && !self.asking.in_flight
-        {
-            // The log brought what no answer told of.
-            self.asking = Asking::default();
-            self.asked = None;
-        }
-        if number.is_err() {
-            self.asked = None;
-        }
-        // Keys are kept while a certificate of theirs is held or on its way.
-        let asked = &self.asked;
-        self.keys.retain(|id, _| {
-            current.as_ref().is_some_and(|lease| lease.key_id == *id)
-                || asked.as_ref().is_some_and(|asked| asked.key_id == *id)
-        });
-        number
-    }
-
-    /// Has replaced at once, and not when its time has come, what this node signed with a certificate that was revoked
-    /// since. Says whether there was one.
-    fn withdraw_revoked(&mut self, member: &Result<MemberNumber, NotAMember>) -> bool {
-        let Ok(member) = member else { return false };
-        let core = &self.arguments.core;
-        let revoked: BTreeSet<(AuthorityId, SerialNumber)> = core.state.read(|state| {
-            let own = state.issuing_certificates().filter(|issuing| issuing.member == *member);
-            let revoked = own.filter(|issuing| issuing.revoked_at.is_some());
-            revoked.map(|issuing| (issuing.key_id.clone(), issuing.serial)).collect()
-        });
-        let mut new = revoked.difference(&self.withdrawn).peekable();
-        let any = new.peek().is_some();
-        for (key_id, serial) in new {
-            core.svids.withdraw(key_id, *serial);
-        }
-        self.withdrawn = revoked;
-        any
-    }
-
-    /// Whether the root of a lease is the one that signs now.
-    fn is_under_active_root(&self, lease: &Lease) -> bool {
-        let state = self.arguments.core.state.read(|state| state.x509_authority(&lease.root).map(|root| root.state));
-        state == Some(AuthorityState::Active)
-    }
-
-    /// Whether a lease should have been renewed by now and could not be: it has failed, or there is nobody to ask.
-    fn is_overdue(&self, lease: &Lease, now: UnixMillis) -> bool {
-        now >= lease.held().renew_at && (self.asking.failures > 0 || !self.has_leader())
-    }
-
-    fn hold(&mut self, recorded: &IssuingCertificate) {
-        let Some(key) = self.keys.get(&recorded.key_id) else { return };
-        match Lease::new(recorded, key.clone(), self.arguments.core.sources.random_u64()) {
-            Ok(lease) => {
-                tracing::info!(
-                    target: "quorate::security",
-                    authority_id = %recorded.issuer, serial = %recorded.serial, until = %recorded.validity.not_after(),
-                    "this node signs with a new issuing certificate"
-                );
-                self.trouble = None;
-                self.tenths_told = NEW_TENTHS;
-                self.arguments.core.leases.set(Some(Arc::new(lease)));
-            }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a recorded issuing certificate is unusable");
-                self.trouble = Some(error.to_string().into());
-            }
-        }
-    }
-
-    /// Opens the active token key unless it is open; it stays sealed in the state and is wiped from memory with its last
-    /// user.
-    fn take_up_token_key(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis) {
-        let core = &self.arguments.core;
-        if let Some(open) = core.tokens.active_id()
-            && !core.state.read(|state| state.jwt_authority(&open).is_some_and(|key| signs_tokens(key.state)))
-        {
-            // Tainted, revoked or gone: whatever becomes of its successor, this one signs nothing any more.
-            core.tokens.set(None);
-        }
-        let found = core.state.read(|state| {
-            let own = core.own.member(state).ok()?;
-            let active = state.active_jwt_authority()?;
-            Some((state.cluster()?.id, own.number, active.clone()))
-        });
-        let Some((cluster, number, active)) = found else {
-            // No member (any more), or no key: what is still open is wiped.
-            core.tokens.set(None);
-            return;
-        };
-        let waits = self.open_failed_at.is_some_and(|failed| now.since(failed) < OPEN_WAIT_MILLIS);
-        if core.tokens.active_id().as_ref() == Some(&active.id) || self.opening.as_ref() == Some(&active.id) || waits {
-            return;
-        }
-        let own = Recipient::Member(number);
-        if active.sealed.as_ref().is_some_and(|sealed| sealed.part_for(&own).is_none()) {
-            // A newcomer's: the leader seals it on its way here, and the event of that wakes this up.
-            self.trouble = Some("the token key is not sealed to this node yet".into());
-            return;
-        }
-        self.opening = Some(active.id.clone());
-        let custody = Arc::clone(&self.arguments.workshop.custody);
-        let outcome = Outcome::new(myself, IssuerMessage::Opened(active.id.clone(), Err(OpenError::Lost)));
-        self.tasks.spawn(async move {
-            let opened = async {
-                let sealed = active.sealed.as_ref().ok_or(OpenError::Erased)?;
-                let context = own_context(cluster, AuthorityKind::Jwt, active.id.clone(), number);
-                let key = open_key(custody.as_ref(), sealed, &context).await?;
-                Ok(Arc::new(TokenKey::new(active.id.clone(), key, &active.validity)?))
-            };
-            let opened = opened.await;
-            outcome.say(IssuerMessage::Opened(active.id, opened));
-        });
-    }
-
-    fn opened(&mut self, id: &AuthorityId, result: Result<Arc<TokenKey>, OpenError>) {
-        if self.opening.as_ref() == Some(id) {
-            self.opening = None;
-        }
-        match result {
-            Ok(key) => {
-                tracing::info!(target: "quorate::security", authority_id = %id, "this node signs tokens with another key");
-                self.open_failed_at = None;
-                self.trouble = None;
-                self.arguments.core.tokens.set(Some(key));
-            }
-            Err(error) => {
-                tracing::error!(
-                    authority_id = %id, error = &error as &dyn std::error::Error,
-                    "the token key could not be opened"
-                );
-                self.open_failed_at = Some(self.arguments.core.sources.now());
-                self.trouble = Some(format!("the token key could not be opened: {}", with_causes(&error)).into());
-            }
-        }
-    }
-
-    fn say_status(&self, member: &Result<MemberNumber, NotAMember>, now: UnixMillis, overdue: bool, again: bool) {
-        let core = &self.arguments.core;
-        let held = core.leases.held().filter(|lease| now.seconds() <= lease.validity.not_after());
-        let halt = core.leases.halted();
-        let status = match (member, held) {
-            (Err(error), _) => IssuanceStatus::Waiting { reason: error.to_string().into() },
-            (Ok(_), _) if halt.is_some() => IssuanceStatus::Waiting { reason: halt.unwrap_or_default() },
-            (Ok(_), Some(lease)) if core.tokens.can_sign(now.seconds()) => {
-                let warning = if overdue {
-                    Some(self.reason("there is no leader to renew this node's issuing certificate"))
-                } else {
-                    self.surroundings.warning.clone()
-                };
-                IssuanceStatus::Ready { until: lease.validity.not_after(), warning }
-            }
-            (Ok(_), Some(_)) => {
-                IssuanceStatus::Waiting { reason: self.reason("the token key is not open yet, or has expired") }
-            }
-            (Ok(_), None) if !self.has_leader() => {
-                IssuanceStatus::Waiting { reason: "no leader is known to ask for an issuing certificate".into() }
-            }
-            (Ok(_), None) => {
-                IssuanceStatus::Waiting { reason: self.reason("an issuing certificate is being asked for") }
-            }
-        };
-        core.leases.say(status, again);
-    }
-
-    /// Tells how much of the lease is left: always in the metrics, and in the log as soon as it is overdue, again with
-    /// every tenth that goes.
-    fn count_down(&mut self, lease: Option<&Lease>, now: UnixMillis, overdue: bool) {
-        let Some(lease) = lease else {
-            metrics::lease_left(0.0);
-            return;
-        };
-        let held = lease.held();
-        metrics::lease_left(held.part_left(now));
-        let tenths_left = held.tenths_left(now);
-        if !overdue || tenths_left >= self.tenths_told.min(TENTHS_TOLD_FROM) {
-            return;
-        }
-        self.tenths_told = tenths_left;
-        let until = lease.validity.not_after();
-        let reason = self.reason("no leader is known to ask for another one");
-        tracing::warn!(
-            target: "quorate::security",
-            tenths_left, %until, reason = %reason,
-            "this node's issuing certificate is not renewed, and at its end the node signs nothing more"
-        );
-    }
-
-    fn reason(&self, otherwise: &str) -> Arc<str> {
-        self.trouble.clone().unwrap_or_else(|| otherwise.into())
-    }
-
     /// Whether there is somebody to ask.
     fn has_leader(&self) -> bool {
         self.office != Err(None)
@@ -549,19 +313,6 @@ impl IssuerState {
         }));
     }
 
-    fn failed(&mut self, error: &(dyn std::error::Error + 'static), want_of_leader: bool) {
-        self.asking.in_flight = false;
-        self.asking.failures = self.asking.failures.saturating_add(1);
-        self.asking.failed_at = Some(self.arguments.core.sources.now());
-        let failures = self.asking.failures;
-        if want_of_leader && failures == 1 {
-            tracing::debug!(error, failures, "no issuing certificate was given, asking again soon");
-        } else {
-            tracing::warn!(error, failures, "no issuing certificate was given, asking again soon");
-        }
-        self.trouble = Some(format!("no issuing certificate was given: {}", with_causes(error)).into());
-    }
-
     fn set_alarm(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis, next: UnixMillis) {
         if let Some(alarm) = self.alarm.take() {
             alarm.abort();
@@ -573,32 +324,4 @@ impl IssuerState {
             drop(myself.send_message(Envelope::own(IssuerMessage::Wake)));
         }));
     }
-}
-
-/// Whether a token key that was opened may be used: an old one until its successor is open, because every bundle still
-/// has it; a tainted one never.
-fn signs_tokens(state: AuthorityState) -> bool {
-    match state {
-        AuthorityState::Active | AuthorityState::Old => true,
-        AuthorityState::Prepared | AuthorityState::Tainted | AuthorityState::Revoked => false,
-    }
-}
-
-/// The certificate to sign with: of those that are good and whose key this process has, one under the root that signs,
-/// and of these the one that ends last.
-fn best_certificate<'a>(
-    state: &'a State,
-    member: MemberNumber,
-    keys: &HashMap<AuthorityId, PrivateKey>,
-    now: UnixMillis,
-) -> Option<&'a IssuingCertificate> {
-    let under_active = |issuing: &IssuingCertificate| {
-        state.x509_authority(&issuing.issuer).is_some_and(|root| root.state == AuthorityState::Active)
-    };
-    state
-        .issuing_certificates()
-        .filter(|issuing| {
-            issuing.member == member && issuing.is_live(now.seconds()) && keys.contains_key(&issuing.key_id)
-        })
-        .max_by_key(|issuing| (under_active(issuing), issuing.validity.not_after(), issuing.recorded_at))
 }

@@ -218,3 +218,44 @@ fn tell_lacking(id: &AuthorityId, member: Option<MemberNumber>, streams: usize) 
         "an authority begins to sign though some streams have not fetched a bundle with it"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(number: u64) -> MemberNumber {
+        MemberNumber::new(number).unwrap()
+    }
+
+    fn contact(member: u64, applied_index: u64, connected: bool) -> MemberContact {
+        MemberContact {
+            number: number(member),
+            applied_index,
+            last_report: None,
+            connected,
+            clock_offset_millis: None,
+            round_trip: None,
+        }
+    }
+
+    /// Property 3: live members are waited for, connected or not, until they have reported what is asked for.
+    #[test]
+    fn whoever_is_live_and_has_not_reported_the_index_is_waited_for() {
+        let live: BTreeMap<MemberNumber, UnixSeconds> =
+            (1..=5).map(|member| (number(member), UnixSeconds(9))).collect();
+        // The leader itself, one that has applied it, one that was cut off after that, one that has not, one unheard of.
+        let contacts = [contact(2, 7, true), contact(3, 8, false), contact(4, 6, true)];
+        let waits_for = not_applied(&State::new(), &live, number(1), &contacts, 7);
+        let found: Vec<_> = waits_for.iter().map(|member| (member.member.get(), member.connected)).collect();
+        assert_eq!(found, [(4, true), (5, false)]);
+        let shut = GateShut { authority: AuthorityId::new("0a").unwrap(), waits_for };
+        assert!(shut.to_string().contains("(member 5) is cut off"), "{shut}");
+    }
+
+    #[test]
+    fn nobody_is_waited_for_who_is_not_live() {
+        let contacts = [contact(2, 0, true)];
+        let live = BTreeMap::from([(number(1), UnixSeconds(9))]);
+        assert_eq!(not_applied(&State::new(), &live, number(1), &contacts, 7), []);
+    }
+}
