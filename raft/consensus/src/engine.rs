@@ -14,14 +14,14 @@ use openraft::{
     error::RaftError,
     raft::{AppendEntriesRequest, AppendEntriesResponse},
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use quorate_proto_identity::{ClusterId, MemberNumber};
 use quorate_raft_store::{
     WalIdentity,
     log::{OpenError, Wal},
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::{Instant, timeout},
 };
@@ -39,13 +39,18 @@ use crate::{
     node::{Node, Places},
     peer::calls::PeerElectorate,
     queue::Job,
+    role::Role,
     runtime::seed_thread,
     settings::{RAFT_LEASE, RAFT_RPC_LIMIT, RAFT_VOTE_LIMIT, follow_the_policy},
     snapshot::Snapshots,
     stop::with_causes,
     telemetry,
     type_config::{Raft, TypeConfig},
+    unsynced::Unsynced,
 };
+
+/// How often a leader makes sure that its log knows whether it needs others for a quorum.
+const MEMBERSHIP_LOOK: Duration = Duration::from_secs(1);
 
 /// Raft, open and not yet served.
 pub(crate) struct Opened {
@@ -55,12 +60,12 @@ pub(crate) struct Opened {
     identity: WalIdentity,
     elections: Arc<Elections>,
     snapshots: Snapshots,
+    storage: LogStorage,
 }
 
 /// Raft, with its tasks.
 pub(crate) struct Engine {
-    /// The Raft of now; another one takes its place when the settings change.
-    raft: RwLock<Raft>,
+    raft: Raft,
     pub(crate) cluster: ClusterId,
     pub(crate) member: MemberNumber,
     /// What peer service and network share with the driver.
@@ -70,6 +75,8 @@ pub(crate) struct Engine {
     /// The batcher's: taken by whoever hands over (ELE-09).
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) snapshots: Snapshots,
+    /// What this node has appended as a leader and not synced yet.
+    unsynced: Arc<Unsynced>,
     wal: Wal,
     growth: Arc<LogGrowth>,
     batcher: Mutex<Option<JoinHandle<()>>>,
@@ -165,18 +172,20 @@ impl Opened {
             peers: Arc::clone(&node.peers),
             elections: Arc::clone(&elections),
             sources: node.sources.clone(),
+            unsynced: log.unsynced(),
         };
+        let storage = log.clone();
         node.peers.identify(identity);
         seed_thread(node.sources.random_u64());
         let raft = Raft::new(identity.member, config, networks, log, adapter).await.map_err(|fatal| {
             EngineError::Raft { reason: node.stop.get().unwrap_or_else(|| with_causes(&fatal).into()) }
         })?;
-        Ok(Self { raft, wal, growth, identity, elections, snapshots })
+        Ok(Self { raft, wal, growth, identity, elections, snapshots, storage })
     }
 
     /// Starts what serves Raft.
     pub(crate) fn serve(self, node: &Arc<Node>, member: MemberNumber, jobs: mpsc::Receiver<Job>) -> Engine {
-        let Self { raft, wal, growth, identity, elections, snapshots } = self;
+        let Self { raft, wal, growth, identity, elections, snapshots, storage } = self;
         let electorate: Arc<dyn Electorate> = Arc::new(PeerElectorate(Arc::clone(&node.peers)));
         let driver = Driver {
             raft: raft.clone(),
@@ -225,16 +234,19 @@ impl Opened {
             driver: Mutex::new(Some(tokio::spawn(driver.run()))),
             batcher: Mutex::new(Some(tokio::spawn(batcher.run(DRAIN_TIME_LIMIT)))),
             snapshots,
+            unsynced: storage.unsynced(),
             helpers: vec![
                 tokio::spawn(compactor.run()),
                 tokio::spawn(space),
                 tokio::spawn(policy),
+                tokio::spawn(tell_the_membership(raft.clone(), node.role.subscribe(), storage.clone())),
+                tokio::spawn(end_with_the_disk(raft.clone(), storage.unsynced())),
                 tokio::spawn(crate::reports::report(Arc::clone(node))),
                 tokio::spawn(Arc::clone(node).mind_the_contact()),
                 tokio::spawn(Arc::clone(&node.peers).forget_the_gone()),
                 tokio::spawn(crate::announcing::announce(Arc::clone(node), member)),
             ],
-            raft: RwLock::new(raft),
+            raft,
             wal,
             growth,
         }
@@ -249,9 +261,9 @@ impl Opened {
 }
 
 impl Engine {
-    /// Raft, as it is now. Do not keep it for longer than a call takes.
+    /// Raft.
     pub(crate) fn raft(&self) -> Raft {
-        self.raft.read().clone()
+        self.raft.clone()
     }
 
     /// Answers AppendEntries, and counts what was accepted as contact with a leader (ELE-10).
@@ -259,12 +271,18 @@ impl Engine {
         &self,
         request: AppendEntriesRequest<TypeConfig>,
     ) -> Result<AppendEntriesResponse<u64>, RaftError<u64>> {
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         let answer = self.raft().append_entries(request).await?;
-        match answer {
-            AppendEntriesResponse::HigherVote(_) => {}
-            AppendEntriesResponse::Success
-            | AppendEntriesResponse::PartialSuccess(_)
-            | AppendEntriesResponse::Conflict => self.elections.heard_of_leader(),
+        let matching = match &answer {
+            AppendEntriesResponse::HigherVote(_) => return Ok(answer),
+            AppendEntriesResponse::Conflict => None,
+            AppendEntriesResponse::Success => last,
+            AppendEntriesResponse::PartialSuccess(matching) => *matching,
+        };
+        self.elections.heard_of_leader();
+        // What this node appended while it led may still be on its way to the disk.
+        if let Some(matching) = matching {
+            self.unsynced.durable(matching.index).await;
         }
         Ok(answer)
     }
@@ -305,6 +323,23 @@ impl Engine {
         }
         close_log(self.wal.clone(), node).await && raft_ended
     }
+}
+
+/// Tells the log, whenever this node has come to lead, whether it needs others for a quorum.
+async fn tell_the_membership(raft: Raft, mut role: watch::Receiver<Role>, storage: LogStorage) {
+    while role.wait_for(Role::is_leader).await.is_ok() {
+        let membership = raft.server_metrics().borrow().membership_config.membership().clone();
+        storage.learn_membership(&membership);
+        // The log forgets it with what it cuts off: looked at again from time to time, and at each new office.
+        drop(timeout(MEMBERSHIP_LOOK, role.changed()).await);
+    }
+}
+
+/// Ends Raft when what it was told to be durable never will be (WAL-09).
+async fn end_with_the_disk(raft: Raft, unsynced: Arc<Unsynced>) {
+    unsynced.failed().await;
+    // It can only fail by being over already.
+    drop(raft.shutdown().await);
 }
 
 /// Waits for a task, but not for ever.

@@ -7,7 +7,7 @@
 //!      │                                 ▼ committed
 //!      └── outcome ◄── events ◄── adapter: apply(state, command) ──► snapshots, by bytes of log
 //!                                        ▲
-//!   read ────────────────────────────────┘    election driver: when to stand, when office is confirmed
+//!   read ────────────────────────────────┘
 //! ```
 //!
 //! What others see is the [`Handle`]: propose, read, watch. It looks the same on a node that belongs to no cluster yet,
@@ -20,9 +20,16 @@
 //! - answer a proposal before it is synced by a quorum and applied here (design property 1);
 //! - go on after a failed sync: consensus ends on this node until a restart, and says why (design, section 4).
 //!
-//! This version runs a single voter. What several voters need (PreVote rounds, step-down, transfer: ELE-01 to ELE-06, ELE-09,
-//! ELE-10; the peer service and the transport seam) is not here, and nothing pretends that it were: the module `elections` says
-//! what is decided, `network` refuses.
+//! Elections are ours to start, never openraft's:
+//!
+//! ```text
+//!   peer service ──► Elections::{pre_vote, vote, take_over} ──► grant: Granted | Refused   (a voter's side)
+//!   driver ──► decide: Ask | TakeOn | Elect | StepDown | Wait ──► PreVote of all voters ──► elect, once
+//!   transfer ──► writes held, heartbeats off ──► TakeOver ──► the target stands             (a leader's way out)
+//! ```
+//!
+//! `elections` decides, as functions of what is known; `driver` carries out and announces the [`Role`]; `transfer` hands
+//! over; [`settings`] has the times, a row for members on one site and one for members at a distance.
 
 #![forbid(unsafe_code)]
 
@@ -76,6 +83,7 @@ mod telemetry;
 mod testing;
 mod transfer;
 mod type_config;
+mod unsynced;
 
 pub use ask::{AnswerFuture, Answerer, AskError, topics};
 pub use clock::{ClockStatus, ClockVerdict};

@@ -5,7 +5,8 @@
 //!     └─► fresh: batches that are still decoded, until they are applied
 //! ```
 //!
-//! RaftCore waits for the callback, so one append is in flight. The first error of the log is for good (WAL-09): the
+//! RaftCore waits for the callback, so one append is in flight; a leader with followers is called back at once, and what
+//! it counts waits for the disk instead (`unsynced`). The first error of the log is for good (WAL-09): the
 //! callback carries it, RaftCore ends, and [`StopCause`] keeps the words.
 
 use std::{
@@ -36,7 +37,8 @@ use crate::{
     log_id::{from_raft, to_raft, vote_from_raft, vote_to_raft},
     sources::Sources,
     stop::{StopCause, with_causes},
-    type_config::{Entry, EntryPayload, LogId, StorageError, StorageIoError, TypeConfig, Vote},
+    type_config::{Entry, EntryPayload, LogId, Membership, StorageError, StorageIoError, TypeConfig, Vote},
+    unsynced::Unsynced,
 };
 
 /// The log as openraft sees it. Clones are readers of the same log.
@@ -49,33 +51,69 @@ pub(crate) struct LogStorage {
     fresh: Arc<Mutex<VecDeque<(LogId, Batch)>>>,
     sources: Sources,
     stop: StopCause,
-    occasion: Occasion,
-}
-
-/// What has happened when Raft reads its vote (ELE-03).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Occasion {
-    /// The process has started, and the disk may have lost what it said was synced.
-    ProcessStart,
-    /// Raft was built anew within the process, on a log that never was closed.
-    Rebuild,
+    /// What is appended here and not durable yet, though Raft was told that it is.
+    unsynced: Arc<Unsynced>,
+    /// Whether this node needs others for a quorum, by the newest membership in its log; none when it does not know.
+    needs_others: Arc<Mutex<Option<bool>>>,
 }
 
 impl LogStorage {
     /// The storage of the member with this number, right after its process has started.
     pub(crate) fn new(wal: Wal, member: u64, growth: Arc<LogGrowth>, sources: Sources, stop: StopCause) -> Self {
-        Self { wal, member, growth, fresh: Arc::default(), sources, stop, occasion: Occasion::ProcessStart }
+        Self {
+            wal,
+            member,
+            growth,
+            fresh: Arc::default(),
+            sources,
+            stop,
+            unsynced: Arc::default(),
+            needs_others: Arc::default(),
+        }
     }
 
-    /// The same storage for a Raft that is built anew within the process: a leader keeps its office.
-    pub(crate) fn for_rebuild(&self) -> Self {
-        Self { occasion: Occasion::Rebuild, ..self.clone() }
+    /// What is appended here and not durable yet.
+    pub(crate) fn unsynced(&self) -> Arc<Unsynced> {
+        Arc::clone(&self.unsynced)
     }
 
-    /// Whether an own committed vote is given back as one that nobody granted.
-    fn must_win_again(&self) -> bool {
+    /// Takes note of the membership in force, if this log does not know of a newer one.
+    pub(crate) fn learn_membership(&self, membership: &Membership) {
+        let needs_others = needs_others(membership, self.member);
+        self.needs_others.lock().get_or_insert(needs_others);
+    }
+
+    /// Whether Raft may be told at once that these entries are durable, because what is committed waits for the sync
+    /// (`unsynced`).
+    fn may_sync_meanwhile(&self, entries: &[Entry]) -> bool {
+        let memberships = entries.iter().filter_map(|entry| match &entry.payload {
+            EntryPayload::Membership(membership) => Some(membership),
+            EntryPayload::Blank | EntryPayload::Normal(_) => None,
+        });
+        let mut needs = self.needs_others.lock();
+        if let Some(newest) = memberships.last() {
+            *needs = Some(needs_others(newest, self.member));
+            return false;
+        }
+        if *needs != Some(true) {
+            return false;
+        }
+        drop(needs);
+        let vote = self.wal.recovered_now().vote;
+        vote.is_some_and(|vote| {
+            vote.committed
+                && vote.node == self.member
+                && entries.iter().all(|entry| {
+                    entry.log_id.leader_id.term == vote.term && entry.log_id.leader_id.node_id == vote.node
+                })
+        })
+    }
+
+    /// Whether an own committed vote is given back as one that nobody granted (ELE-03). Raft is built once a process, so
+    /// whenever it reads its vote, the process has just started.
+    fn must_win_again() -> bool {
         // The planted bug lets a restarted leader go on where it was; simulation and chaos runs have to catch it.
-        !cfg!(feature = "planted-kept-vote") && self.occasion == Occasion::ProcessStart
+        !cfg!(feature = "planted-kept-vote")
     }
 
     /// The entries of a range, as far as they are there: from memory, or from the disk by way of the Blocking seam.
@@ -148,6 +186,11 @@ impl LogStorage {
     }
 }
 
+/// Whether a quorum of this membership takes more than this member.
+fn needs_others(membership: &Membership, own: u64) -> bool {
+    membership.get_joint_config().iter().any(|voters| voters.iter().any(|voter| *voter != own))
+}
+
 /// Keeps why the log failed.
 fn record_failure(stop: &StopCause, error: &WalError) -> Arc<str> {
     stop.record(format!("the log cannot be written: {}", with_causes(error)))
@@ -205,7 +248,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     /// that lied), and then another member holds the log that counts.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         Ok(self.wal.recovered_now().vote.map(|mut vote| {
-            if vote.node == self.member && self.must_win_again() {
+            if vote.node == self.member && Self::must_win_again() {
                 vote.committed = false;
             }
             vote_to_raft(vote)
@@ -234,21 +277,43 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         let records = entries.iter().map(to_record).collect();
         self.keep_fresh(&entries);
         let stop = self.stop.clone();
-        let callback: Callback = Box::new(move |result: Result<(), WalError>| {
-            flushed
-                .log_io_completed(result.map_err(|error| io::Error::other(record_failure(&stop, &error).to_string())));
-        });
+        let first = entries.first().map(|entry| entry.log_id.index);
+        let callback: Callback = match first.filter(|_| self.may_sync_meanwhile(&entries)) {
+            Some(first) => {
+                // Before the log has it: an answer to it must not be faster.
+                self.unsynced.begin(first);
+                flushed.log_io_completed(Ok(()));
+                let unsynced = Arc::clone(&self.unsynced);
+                Box::new(move |result: Result<(), WalError>| {
+                    if let Err(error) = &result {
+                        record_failure(&stop, error);
+                    }
+                    unsynced.end(result.is_ok());
+                })
+            }
+            None => Box::new(move |result: Result<(), WalError>| {
+                flushed.log_io_completed(
+                    result.map_err(|error| io::Error::other(record_failure(&stop, &error).to_string())),
+                );
+            }),
+        };
         self.wal.append(records, callback).map_err(|error| self.cannot_write(&error))?;
         self.growth.appended(&self.wal);
         Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        // A membership may have gone with it.
+        *self.needs_others.lock() = None;
         self.fresh.lock().retain(|(id, _)| id.index < log_id.index);
         self.wal.truncate(from_raft(&log_id)).map_err(|error| self.cannot_write(&error))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        // A snapshot from a leader may bring a membership that this log never saw.
+        if self.wal.recovered_now().last.is_none_or(|last| last.index <= log_id.index) {
+            *self.needs_others.lock() = None;
+        }
         self.durable(|callback| self.wal.purge(from_raft(&log_id), callback)).await
     }
 }

@@ -22,10 +22,14 @@ use crate::{
     peer::{Lane, Peers, calls::CallError, wire},
     sources::Sources,
     type_config::{Snapshot, TypeConfig, Vote},
+    unsynced::Unsynced,
 };
 
 /// How long replication waits after an unreachable member, instead of openraft's 500 ms.
 const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long this node's disk may take for an append before nothing more is sent: the deadline of a heartbeat.
+const STALL_LIMIT: Duration = Duration::from_millis(100);
 
 /// Makes clients; making one dials nobody.
 #[derive(Clone)]
@@ -33,6 +37,8 @@ pub(crate) struct PeerNetworks {
     pub(crate) peers: Arc<Peers>,
     pub(crate) elections: Arc<Elections>,
     pub(crate) sources: Sources,
+    /// What this node has appended and not synced yet.
+    pub(crate) unsynced: Arc<Unsynced>,
 }
 
 /// The way to one member.
@@ -62,7 +68,11 @@ impl PeerNetwork {
         request: AppendEntriesRequest<TypeConfig>,
         limit: Duration,
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
-        let peers = &self.networks.peers;
+        let PeerNetworks { peers, elections, unsynced, .. } = &self.networks;
+        // A leader whose disk does not answer can commit nothing, and makes room for another.
+        if unsynced.stalled_for() > STALL_LIMIT {
+            return Err(CallError::OwnDiskStalls);
+        }
         let sent = Instant::now();
         let term = request.vote.leader_id.term;
         let sent_range =
@@ -74,12 +84,17 @@ impl PeerNetwork {
         if peers.matches.has_lost(self.member, term, &sent_range, &response) {
             return Err(CallError::LostEntries);
         }
-        match response {
-            AppendEntriesResponse::HigherVote(_) => {}
-            AppendEntriesResponse::Success
-            | AppendEntriesResponse::PartialSuccess(_)
-            | AppendEntriesResponse::Conflict => self.networks.elections.acknowledged(self.member, sent),
+        let matching = match &response {
+            AppendEntriesResponse::HigherVote(_) => return Ok(response),
+            AppendEntriesResponse::Conflict => None,
+            AppendEntriesResponse::Success => sent_range.1,
+            AppendEntriesResponse::PartialSuccess(matching) => *matching,
+        };
+        // Raft commits by what it is told now, and counts this node as having it (design property 1).
+        if let Some(matching) = matching {
+            unsynced.durable(matching.index).await;
         }
+        elections.acknowledged(self.member, sent);
         Ok(response)
     }
 }
@@ -88,7 +103,9 @@ impl PeerNetwork {
 fn to_raft_error<E: std::error::Error>(error: &CallError) -> RPCError<u64, RaftNode, E> {
     match error {
         CallError::Deadline(_) | CallError::Bad(_) => NetworkError::new(error).into(),
-        CallError::NotAMember | CallError::LostEntries | CallError::Failed(_) => Unreachable::new(error).into(),
+        CallError::NotAMember | CallError::LostEntries | CallError::OwnDiskStalls | CallError::Failed(_) => {
+            Unreachable::new(error).into()
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub(crate) enum CallError {
         "the member has lost log entries that it had acknowledged: remove it, and let it join on an empty directory"
     )]
     LostEntries,
+    /// Nothing was sent.
+    #[error("this node's own disk does not answer")]
+    OwnDiskStalls,
     /// The answer cannot be read.
     #[error("the answer makes no sense")]
     Bad(#[from] wire::WireError),

@@ -22,4 +22,5 @@ mod reads;
 mod recovery;
 mod snapshots;
 mod support;
+mod syncing;
 mod withdrawals;
