@@ -7,7 +7,7 @@
 use super::Name;
 use super::inv_05::{HandedOut, verify};
 use quorate_proto_identity::{Certificate, UnixSeconds};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Its name.
 pub(crate) const NAME: Name = Name(6);
@@ -15,9 +15,12 @@ pub(crate) const NAME: Name = Name(6);
 /// A life of a node: its name, and how often it was started.
 pub(crate) type Life = (String, u64);
 
-/// Which life has which issuing key.
+/// Which life has which issuing key, and under which roots they sign.
 #[derive(Debug, Default)]
-pub(crate) struct Signers(BTreeMap<Vec<u8>, Life>);
+pub(crate) struct Signers {
+    keys: BTreeMap<Vec<u8>, Life>,
+    roots: BTreeSet<Vec<u8>>,
+}
 
 impl Signers {
     /// A node handed out an X509-SVID, and this bundle beside it.
@@ -29,7 +32,9 @@ impl Signers {
         let Some(issuing) = certificates.get(1) else {
             return Err(format!("{name} handed out a leaf without an issuing certificate"));
         };
-        let first = self.0.entry(issuing.authority_id().as_str().into()).or_insert_with(|| life.clone());
+        // A root's subject is unique to its key.
+        self.roots.insert(issuing.issuer().to_vec());
+        let first = self.keys.entry(issuing.authority_id().as_str().into()).or_insert_with(|| life.clone());
         if first == life {
             return Ok(());
         }
@@ -39,6 +44,11 @@ impl Signers {
 
     /// How many issuing keys were seen.
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.keys.len()
+    }
+
+    /// How many roots signed them.
+    pub(crate) fn roots(&self) -> usize {
+        self.roots.len()
     }
 }

@@ -77,6 +77,15 @@ impl Scenario {
         }
     }
 
+    /// Roots that sign in a run of this length at least. One of two minutes gives way in the last sixth of its life, and
+    /// the change may wait for a member that stands still.
+    fn roots(self, seconds: u64) -> u64 {
+        match self {
+            Self::Rotation => 1 + seconds / 150,
+            Self::Mixed | Self::Kills | Self::Pauses | Self::Calm => 1,
+        }
+    }
+
     /// Issuing certificates outlive every fault, and are renewed many times; SVIDs are renewed all the time.
     fn policy(self) -> &'static str {
         match self {
@@ -146,10 +155,11 @@ fn report(run: &Run, effect: Effect, operations: usize, keys: usize) {
         tally.calls_disturbed.get()
     ));
     say(&format!(
-        "cluster: {} SVIDs verified with all live members' bundles, {} issuing keys, {} requests after deletes, {} \
-         state hashes compared",
+        "cluster: {} SVIDs verified with all live members' bundles, {} issuing keys under {} roots, {} requests after \
+         deletes, {} state hashes compared",
         tally.svids.get(),
         seen.signers.count(),
+        seen.signers.roots(),
         tally.deletes.get(),
         seen.hashes.compared()
     ));
@@ -172,6 +182,7 @@ fn proved(options: &Options, run: &Run, effect: Effect, operations: usize) -> Re
         ("calls during faults", run.tally.calls_during_faults.get(), if faults == Faults::None { 0 } else { seconds }),
         ("requests after deletes", run.tally.deletes.get(), seconds / SECONDS_A_DELETE),
         ("state hashes compared", seen.hashes.compared(), seconds / SECONDS_A_HASH),
+        ("roots that signed", seen.signers.roots() as u64, options.scenario.roots(seconds)),
         ("members whose bundles are known", seen.bundles.known() as u64, options.nodes as u64),
     ];
     for (what, count, floor) in floors {
