@@ -27,6 +27,7 @@ mod mint;
 mod node;
 mod output;
 mod policy;
+mod recovery_key;
 mod socket;
 mod text;
 mod wait;

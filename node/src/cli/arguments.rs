@@ -14,6 +14,7 @@ use super::keygen::KeygenArgs;
 use super::mint::MintCommand;
 use super::node::NodeArgs;
 use super::policy::PolicyCommand;
+use super::recovery_key::RecoveryKeyCommand;
 use super::wait::WaitArgs;
 use super::{exit, keygen, node};
 use crate::demo::{self, DemoArgs};
@@ -40,6 +41,9 @@ enum Command {
     /// Found an authority, invite and manage its nodes, see how they stand
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// The recovery key: who has its private half can restore a backup after every node was lost
+    #[command(subcommand)]
+    RecoveryKey(RecoveryKeyCommand),
     /// Wait until this node has applied what was written at another
     Wait(WaitArgs),
     /// Show or change what holds for the whole trust domain: lifetimes and key types
@@ -69,6 +73,7 @@ impl Arguments {
             Command::Keygen(args) => keygen::run(&args),
             Command::Config(command) => command.run(),
             Command::Cluster(command) => wait(command.run()),
+            Command::RecoveryKey(command) => wait(command.run()),
             Command::Wait(args) => wait(super::wait::run(args)),
             Command::Policy(command) => wait(command.run()),
             Command::Entry(command) => wait(command.run()),
@@ -106,6 +111,8 @@ mod tests {
             "quorate node --config node.toml",
             "quorate node --config node.toml --join-file -",
             "quorate keygen --data-dir /d -o json",
+            "quorate cluster recover --config node.toml --yes -o json",
+            "quorate cluster recover --config node.toml --dry-run",
             "quorate config check --config node.toml",
             "quorate config show --config node.toml",
             "quorate config example",
@@ -125,6 +132,9 @@ mod tests {
             "quorate cluster plan --voters 5 --dead-voter-grace 5m --automatic yes --socket /s -o json",
             "quorate cluster raise-version --socket /s -o json",
             "quorate cluster reset-time --yes --socket /s -o json",
+            "quorate recovery-key new --write /tmp/d -o json",
+            "quorate recovery-key set --public-key AAAA --dry-run --socket /s -o json",
+            "quorate recovery-key clear --socket /s -o json",
             "quorate wait --index 7 --timeout 10s --socket /s -o json",
             "quorate entry show --consistent --socket /s",
             "quorate policy show -o json --socket /s",

@@ -60,9 +60,12 @@ pub(super) async fn run(args: WaitArgs) -> Result<(), Failure> {
         // The node keeps the time; beyond it, this much for the way there and back.
         .wait(connection.request(message, limit.saturating_add(CALL_LIMIT)))
         .await
-        .map_err(|status| match status.code() {
-            Code::DeadlineExceeded => Failure::NotYet { deed: DEED, what: status.message().to_owned() },
-            _ => connection.failed(DEED)(status),
+        .map_err(|status| {
+            if status.code() == Code::DeadlineExceeded {
+                Failure::NotYet { deed: DEED, what: status.message().to_owned() }
+            } else {
+                connection.failed(DEED)(status)
+            }
         })?
         .into_inner()
         .applied_index;

@@ -78,15 +78,6 @@ impl Keeper {
             Err(_) => format!("{} was left", self.files.name),
         }
     }
-
-    /// Waits until the node answers on its admin socket.
-    pub(super) async fn answers(&self) {
-        let mut process = self.process.clone();
-        // The keeper that goes has told why.
-        if process.wait_for(Option::is_some).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 async fn keep(

@@ -91,10 +91,6 @@ impl NodeFiles {
         Ok(files)
     }
 
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     pub(super) fn workload_socket(&self) -> PathBuf {
         self.directory.join("workload.sock")
     }
@@ -321,7 +317,7 @@ mod tests {
     fn a_log_that_is_no_file_is_refused() {
         let base = tempfile::tempdir().unwrap();
         let files = NodeFiles::new(base.path(), 1).unwrap();
-        fs::create_dir_all(files.directory()).unwrap();
+        fs::create_dir_all(base.path().join(&files.name)).unwrap();
         std::os::unix::fs::symlink("/dev/null", files.log()).unwrap();
 
         let error = files.prepare().unwrap_err();

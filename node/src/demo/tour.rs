@@ -246,10 +246,11 @@ pub(super) async fn write(files: &NodeFiles, number: u64) -> Result<(), TourErro
     let mut client = EntryClient::new(channel(&Address::Unix(files.admin_socket())));
     let answer = client.batch_update_entry(limited(request)).await.map_err(call(DEED))?.into_inner();
     let status = answer.results.into_iter().next().and_then(|result| result.status).unwrap_or_default();
-    match Code::from(status.code) {
-        Code::Ok => Ok(()),
-        code => Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) }),
+    let code = Code::from(status.code);
+    if code == Code::Ok {
+        return Ok(());
     }
+    Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) })
 }
 
 fn cluster(files: &NodeFiles) -> ClusterClient<Channel> {

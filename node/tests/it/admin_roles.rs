@@ -31,7 +31,7 @@ fn methods() -> Vec<String> {
             let path = file.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else if !path.ends_with("workload.proto") {
+            } else if !path.ends_with("workload.proto") && !path.ends_with("peer.proto") {
                 methods.extend(methods_in(&fs::read_to_string(path).unwrap()));
             }
         }

@@ -5,9 +5,18 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quorate_proto_api::WORKLOAD_HEADER;
+use quorate_proto_api::channel::{Address, channel};
+use quorate_proto_api::cluster::StatusRequest;
+use quorate_proto_api::cluster::cluster_client::ClusterClient;
+use quorate_proto_api::workload::JwtsvidRequest;
+use quorate_proto_api::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 
 use crate::node::program;
 
@@ -41,6 +50,70 @@ fn a_second_demonstration_in_the_same_directory_is_refused_and_touches_nothing()
     assert!(first.try_wait().unwrap().is_none());
     kill(Pid::from_raw(first.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert!(first.wait().unwrap().success());
+}
+
+/// Issue 4: any of three nodes may die, the one that leads too; the fetch goes on, and it is started again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demonstration_of_three_nodes_goes_on_without_the_one_that_led_and_has_it_back() {
+    let base = tempfile::tempdir().unwrap();
+    let mut child = demo(base.path()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let told: Vec<String> = lines.by_ref().take_while(|line| line != "ready").collect();
+    let told = told.join("\n");
+    assert!(told.contains("node-3 in singapore") && told.contains("the token of node-1 verified there"), "{told}");
+
+    let status = async |node: &str| {
+        let socket = base.path().join(node).join("admin.sock");
+        let mut client = ClusterClient::new(channel(&Address::Unix(socket)));
+        client.status(StatusRequest::default()).await.map(tonic::Response::into_inner)
+    };
+    let leader = status("node-1").await.unwrap().leader_name;
+    let process = || fs::read_to_string(base.path().join(&leader).join("node.pid")).unwrap().trim().parse().unwrap();
+    let killed: i32 = process();
+    let names = ["node-1", "node-2", "node-3"];
+    let others: Vec<&str> = names.into_iter().filter(|name| *name != leader).collect();
+    // Fetches on at the others, from before the kill on; not one may fail.
+    let going = Arc::new(AtomicBool::new(true));
+    let fetchers: Vec<_> = others
+        .iter()
+        .map(|name| {
+            let (socket, going) = (base.path().join(name).join("workload.sock"), Arc::clone(&going));
+            tokio::spawn(async move {
+                let mut fetched = 0;
+                while going.load(Ordering::Relaxed) {
+                    let request = JwtsvidRequest { audience: vec!["a".to_owned()], spiffe_id: String::new() };
+                    let mut request = tonic::Request::new(request);
+                    request.metadata_mut().insert(WORKLOAD_HEADER, "true".parse().unwrap());
+                    let mut client = SpiffeWorkloadApiClient::new(channel(&Address::Unix(socket.clone())));
+                    client.fetch_jwtsvid(request).await.unwrap();
+                    fetched += 1;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                fetched
+            })
+        })
+        .collect();
+
+    kill(Pid::from_raw(killed), Signal::SIGKILL).unwrap();
+
+    let mut told = Vec::new();
+    for line in lines.by_ref() {
+        told.push(line);
+        if told.last().is_some_and(|line| line.contains("serves again")) {
+            break;
+        }
+    }
+    let told = told.join("\n");
+    going.store(false, Ordering::Relaxed);
+    for fetcher in fetchers {
+        assert!(fetcher.await.unwrap() > 10);
+    }
+    assert!(told.contains(&format!("{leader} was ended by signal 9; starting it again")), "{told}");
+    assert!(told.contains("the others go on: ") && told.contains("caught up to log index "), "{told}");
+    assert_ne!(process(), killed);
+    assert!(status(&leader).await.unwrap().ready);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

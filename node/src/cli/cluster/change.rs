@@ -17,13 +17,13 @@ use crate::duration::Seconds;
 
 /// What every command takes that changes something.
 #[derive(Debug, Clone, Args)]
-pub(super) struct ChangeArgs {
+pub(crate) struct ChangeArgs {
     #[command(flatten)]
-    pub(super) admin: AdminArgs,
+    pub(crate) admin: AdminArgs,
 
     /// Say what would be done, and do nothing
     #[arg(long)]
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
 }
 
 /// What a command takes whose work goes on for a while.
@@ -51,7 +51,7 @@ struct ChangeJson<'a> {
 /// # Errors
 ///
 /// When standard output cannot be written.
-pub(super) fn told(args: &ChangeArgs, answer: &ChangeResponse) -> Result<(), Failure> {
+pub(crate) fn told(args: &ChangeArgs, answer: &ChangeResponse) -> Result<(), Failure> {
     let ChangeResponse { sentences, warnings, log_index } = answer;
     match args.admin.output {
         Format::Table => {

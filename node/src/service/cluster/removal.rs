@@ -44,14 +44,10 @@ pub(super) async fn fence(
     }
     let operation = Operation::RevokeIssuingCertificate { member: number, serial: None };
     let (done, log_index) = service.change(&request, operation).await?;
-    let count = match done {
-        Done::IssuingCertificatesRevoked { count, .. } => usize::try_from(count).unwrap_or(usize::MAX),
-        _ => 0,
-    };
-    let sentence = format!(
-        "{} of {title} revoked; every connected member has applied it.",
-        if count == 1 { "1 issuing certificate".to_owned() } else { format!("{count} issuing certificates") }
-    );
+    let count = if let Done::IssuingCertificatesRevoked { count, .. } = done { count } else { 0 };
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let sentence =
+        format!("{} of {title} revoked; every connected member has applied it.", counted(count, "issuing certificate"));
     Ok(changed(vec![sentence], warnings, Some(log_index)))
 }
 

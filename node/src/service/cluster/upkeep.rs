@@ -148,10 +148,7 @@ pub(super) async fn reset_time(
         return Ok(changed(vec![sentence], warnings, None));
     }
     let (done, log_index) = service.change(&request, Operation::ResetTime { time }).await?;
-    let (before, after) = match done {
-        Done::TimeReset { before, after } => (before, after),
-        _ => (before, time),
-    };
+    let (before, after) = if let Done::TimeReset { before, after } = done { (before, after) } else { (before, time) };
     tracing::warn!(target: SECURITY, log_index, before = before.0, after = after.0, "the time of the log was set");
     let sentence =
         format!("The time of the log was set from {} to {}.", instant(before.seconds()), instant(after.seconds()));
