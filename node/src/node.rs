@@ -127,6 +127,16 @@ pub enum StartError {
         /// The member.
         name: NodeName,
     },
+    /// The member that lives in the data directory was removed from the cluster. It never comes back; its node can, as
+    /// a new member.
+    #[error(
+        "member {name} was removed from the cluster: empty the data directory and join again, by a new invitation \
+         (quorate cluster invite --name {name})"
+    )]
+    Removed {
+        /// The member.
+        name: NodeName,
+    },
     /// The actors could not be started.
     #[error(transparent)]
     Actors(#[from] quorate_actors::StartError),

@@ -36,6 +36,9 @@ pub(super) fn check(config: &Config, consensus: &Handle, custody: &dyn KeyCustod
             });
         }
         let Some(member) = number.and_then(|number| state.member(number)) else { return Ok(()) };
+        if member.record.status.has_gone() {
+            return Err(StartError::Removed { name: member.record.name.clone() });
+        }
         if member.record.name == config.name {
             let own = custody.identity_public_key().spki_der();
             let is_own = member.record.identity_key.as_ref() == own;

@@ -3,8 +3,8 @@
 //! ```text
 //!   accepted ──► handshake            proved a key ──► connection
 //!                |  most at once: the oldest goes       |  of members: most in all and most of one key
-//!                |  for a new one, first of the         |  of strangers: few, for a short time; those who
-//!                |  same source                         |  were admitted meanwhile stay
+//!                |  for a new one, first of the         |  of strangers: few, until they are members or
+//!                |  same source                         |  consensus has ended them
 //! ```
 //!
 //! A source is an IPv4 address or the /64 of an IPv6 one: what one machine gets without asking. Who opens connections

@@ -14,7 +14,7 @@ use quorate_raft_consensus::transport::{Connection, Incoming, PeerKey, Transport
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -29,9 +29,10 @@ use crate::shutdown::{Stop, Stopping};
 /// How long a handshake may take: two round trips over half the globe, with one lost packet.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long the connection of a key that no member has may last. A newcomer's one call is over by then; a member whose
-/// admission comes to be applied here meanwhile keeps its connection.
-pub(super) const STRANGER_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked whether the key of a stranger's connection is a member's by now, which then leaves its place
+/// to others. Consensus ends those of strangers that nobody vouches for, and those of newcomers, after their time; it does
+/// not end one that it knows from elsewhere, such as that of a leader who sends this node the state.
+const STRANGER_LOOK: Duration = Duration::from_secs(10);
 
 /// Connections that wait to be taken by consensus.
 pub(super) const WAITING: usize = 16;
@@ -99,8 +100,8 @@ impl Reception {
                 return "full";
             }
         };
-        let until = (!is_member).then(|| Box::pin(sleep(STRANGER_LIMIT)));
-        let stream = Guarded { stream, permit, until, members: self.members.clone() };
+        let look = (!is_member).then(|| Box::pin(sleep(STRANGER_LOOK)));
+        let stream = Guarded { stream, permit, look, members: self.members.clone() };
         // Consensus may be busy; a client that has waited for so long dials again.
         match timeout(HANDSHAKE_LIMIT, self.taken.send(Connection::new(stream, peer))).await {
             Ok(Ok(())) => "established",
@@ -109,11 +110,11 @@ impl Reception {
     }
 }
 
-/// A connection that is counted, and of limited life as long as its key is no member's.
+/// A connection that is counted: as a stranger's, as long as its key is no member's.
 struct Guarded {
     stream: TlsStream<TcpStream>,
     permit: Permit,
-    until: Option<Pin<Box<Sleep>>>,
+    look: Option<Pin<Box<Sleep>>>,
     members: Members,
 }
 
@@ -124,15 +125,15 @@ impl AsyncRead for Guarded {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(until) = &mut this.until
-            && until.as_mut().poll(context).is_ready()
+        while let Some(look) = &mut this.look
+            && look.as_mut().poll(context).is_ready()
         {
-            if !this.members.have(this.permit.key()) {
-                let message = "the time of a connection whose key no member has is over";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+            if this.members.have(this.permit.key()) {
+                this.permit.was_admitted();
+                this.look = None;
+            } else {
+                look.as_mut().reset(Instant::now() + STRANGER_LOOK);
             }
-            this.permit.was_admitted();
-            this.until = None;
         }
         Pin::new(&mut this.stream).poll_read(context, buffer)
     }

@@ -208,3 +208,62 @@ async fn a_fleet_is_founded_by_one_of_its_nodes_once_all_answer_atk_46() {
     let (code, said) = node.refused_start();
     assert!(code == 1 && said.contains("cluster remove") && said.contains("--join-file"), "{said}");
 }
+
+/// Design section 4, "Peers are pinned": a member tells where it is reached now, under its old key.
+#[tokio::test]
+async fn a_member_that_moved_is_found_at_its_new_address() {
+    let mut cluster = TestCluster::of(3).await;
+    cluster.voting(3).await;
+    let moved = &mut cluster.nodes[2];
+    moved.kill().await;
+    let before = moved.peer.to_string();
+    moved.peer = crate::node::free_port();
+    moved.configure("");
+    let now = moved.peer.to_string();
+    moved.start().await;
+    moved.wait_ready().await;
+    let known = async || {
+        let status = cluster.nodes[0].status().await.unwrap();
+        let member = status.members.iter().find(|member| member.name == "node-3").unwrap();
+        member.addresses.contains(&now) && !member.addresses.contains(&before)
+    };
+    cluster.nodes[0].until("the others know the new address", known).await;
+    cluster.settled().await;
+}
+
+/// Design section 2, property 7; issue 4, acceptance: all nodes stopped, and started again with no manual step.
+#[tokio::test]
+async fn a_cluster_that_was_off_elects_and_serves_when_it_is_switched_on() {
+    let mut cluster = TestCluster::of(3).await;
+    cluster.voting(3).await;
+    cluster.nodes[1].create(entry("/before", &[("unix", "uid:1")])).await.unwrap();
+    for node in &mut cluster.nodes {
+        node.kill().await;
+    }
+    for node in &mut cluster.nodes {
+        node.start().await;
+    }
+    for node in &cluster.nodes {
+        node.wait_ready().await;
+    }
+    assert_eq!(cluster.settled().await.entries_count, 1);
+    cluster.nodes[2].create(entry("/after", &[("unix", "uid:1")])).await.unwrap();
+}
+
+/// ELE-09: leadership is handed over before a planned stop, so that nobody waits for an election.
+#[tokio::test]
+async fn a_leader_that_is_told_to_stop_hands_over_first_ele_09() {
+    let mut cluster = TestCluster::of(3).await;
+    cluster.voting(3).await;
+    let leader = cluster.leader().await;
+    cluster.nodes[leader].signal(nix::sys::signal::Signal::SIGHUP);
+    cluster.nodes[leader].signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = cluster.nodes[leader].wait_end().await;
+    assert!(ended.success(), "{ended}");
+    let log = cluster.nodes[leader].log();
+    assert!(log.contains("SIGHUP changes nothing") && log.contains("stopped"), "{log}");
+    let gone = cluster.nodes.remove(leader);
+    cluster.settled().await;
+    cluster.nodes[0].create(entry("/after", &[("unix", "uid:1")])).await.unwrap();
+    drop(gone);
+}

@@ -349,6 +349,6 @@ fn ended(mut child: Child) -> Output {
 }
 
 /// A port nobody listens on now.
-fn free_port() -> SocketAddr {
+pub(crate) fn free_port() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
