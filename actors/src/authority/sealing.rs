@@ -43,6 +43,15 @@ pub(crate) enum SealTo {
     Recovery,
 }
 
+impl std::fmt::Display for SealTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Member(number) => write!(f, "member {number}"),
+            Self::Recovery => f.write_str("recovery key"),
+        }
+    }
+}
+
 impl SealTo {
     fn is(self, recipient: &Recipient) -> bool {
         match (self, recipient) {
@@ -100,7 +109,7 @@ pub(crate) async fn seal_lacking(
         propose(arguments, operation).await?;
         tracing::info!(
             target: "quorate::security",
-            authority_id = %id, ?to,
+            authority_id = %id, %to,
             "the key of an authority was sealed to further recipients"
         );
     }

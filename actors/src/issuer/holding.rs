@@ -30,7 +30,8 @@ impl IssuerState {
             (_, Some(best)) => self.hold(&best),
             (Some(_), None) => {
                 core.leases.set(None);
-                tracing::error!(target: "quorate::security", "this node's issuing certificate has ended or was revoked");
+                let reason = number.as_ref().err().map(ToString::to_string);
+                tracing::error!(target: "quorate::security", reason, "this node's issuing certificate has ended or was revoked");
             }
             (None, None) => {}
         }

@@ -50,7 +50,11 @@ pub(super) async fn reconcile(arguments: &AuthorityArguments, leads_since: Insta
         let result = take(arguments, step).await;
         metrics::membership_step(name(step), if result.is_ok() { "done" } else { "failed" });
         result?;
-        tracing::info!(target: "quorate::security", step = ?step, "a step of the membership was taken");
+        tracing::info!(
+            target: "quorate::security",
+            step = name(step), member = member(step).map(|member| member.get()),
+            "a step of the membership was taken"
+        );
     }
     Ok(steps.len())
 }
@@ -115,13 +119,30 @@ async fn take(arguments: &AuthorityArguments, step: &Step) -> Result<(), StepErr
         Step::SettleVoters { voters } => {
             handle.change_voters(voters.iter().map(|voter| voter.get()).collect(), deadline).await?;
         }
-        Step::TransferLeadership { .. } => {
-            handle.transfer_leadership(None, deadline).await?;
+        Step::TransferLeadership { from: _, to } => {
+            handle.transfer_leadership(Some(*to), deadline).await?;
         }
         // Operations, proposed above.
         Step::StripRootSeals { .. } | Step::CompleteRemoval { .. } | Step::SetRole { .. } => {}
     }
     Ok(())
+}
+
+/// Whom a step is about.
+fn member(step: &Step) -> Option<MemberNumber> {
+    match step {
+        Step::SealTokens { member }
+        | Step::AddLearner { member }
+        | Step::SealRoots { member }
+        | Step::AddVoter { member }
+        | Step::TransferLeadership { from: member, to: _ }
+        | Step::DemoteVoter { member }
+        | Step::StripRootSeals { member }
+        | Step::DropFromRaft { member }
+        | Step::CompleteRemoval { member }
+        | Step::SetRole { member, role: _ } => Some(*member),
+        Step::SettleVoters { voters: _ } | Step::SealRecovery => None,
+    }
 }
 
 fn members(numbers: &BTreeSet<u64>) -> BTreeSet<MemberNumber> {
