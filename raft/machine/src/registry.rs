@@ -18,7 +18,9 @@ mod filter;
 mod indexes;
 mod interner;
 mod listing;
+mod load;
 mod packed;
+mod parts;
 mod postings;
 mod reach;
 mod scope;
@@ -27,12 +29,14 @@ mod table;
 mod view;
 
 pub use filter::{EntryFilter, MatchMode};
+pub(crate) use load::Loader;
+pub(crate) use parts::EntryParts;
 pub use scope::{Entitled, Entitlement, NODE_SELECTOR_TYPE, NodeScope, node_id};
 pub(crate) use view::RegistryView;
 
 use std::sync::Arc;
 
-use quorate_proto_identity::{EntryId, Selector, SelectorSet, SpiffeId, TrustDomain, UnixSeconds};
+use quorate_proto_identity::{EntryId, SelectorSet, SpiffeId, TrustDomain, UnixSeconds};
 
 use crate::entry::{ALIAS_PARENT_PATH, Entry};
 use crate::hash::StateHash;
@@ -100,16 +104,12 @@ impl Registry {
 
     /// Puts a new entry in. Its ID is not taken, and its creation number is higher than all others'.
     pub(crate) fn insert(&mut self, entry: &Entry) {
-        self.insert_hashed(entry, entry.object_hash());
-    }
-
-    /// As [`Registry::insert`], for an entry whose share of the state hash is known already.
-    pub(crate) fn insert_hashed(&mut self, entry: &Entry, hash: StateHash) {
-        let numbers = self.acquire(entry);
-        let record = pack(entry, &numbers);
+        let parts = EntryParts::of(entry);
+        let numbers = self.acquire(&parts);
+        let record = pack(&parts, &numbers);
         let slot = self.slots.append(entry.creation_number, &record);
         self.index(slot, &record);
-        self.hash = self.hash.plus(hash);
+        self.hash = self.hash.plus(entry.object_hash());
     }
 
     /// Puts the changed form of an entry in place of what it was.
@@ -127,12 +127,13 @@ impl Registry {
             && before.selectors == after.selectors
             && before.expires_at == after.expires_at;
         if same_place {
-            self.slots.replace(slot, &pack(after, &former));
+            self.slots.replace(slot, &pack(&EntryParts::of(after), &former));
             return;
         }
         self.unindex(slot, &old);
-        let numbers = self.acquire(after);
-        let record = pack(after, &numbers);
+        let parts = EntryParts::of(after);
+        let numbers = self.acquire(&parts);
+        let record = pack(&parts, &numbers);
         self.slots.replace(slot, &record);
         self.release(&former);
         self.index(slot, &record);
@@ -200,19 +201,23 @@ impl Registry {
     }
 
     /// Counts a use of each text of an entry, and puts the selector first that the fewest entries have.
-    fn acquire(&mut self, entry: &Entry) -> Numbers {
-        let mut selectors: Vec<u32> =
-            entry.selectors.iter().map(Selector::as_str).map(|selector| self.selectors.acquire(selector)).collect();
+    fn acquire(&mut self, entry: &EntryParts<'_>) -> Numbers {
+        let selectors = entry.selectors.iter().map(|selector| self.selectors.acquire(selector)).collect();
+        Numbers {
+            spiffe_id: self.paths.acquire(entry.spiffe_path),
+            parent: self.paths.acquire(entry.parent_path),
+            selectors: self.rarest_first(selectors),
+        }
+    }
+
+    /// Selectors with the one first that the fewest entries have, of which the use by this entry is counted already.
+    fn rarest_first(&self, mut selectors: Vec<u32>) -> Vec<u32> {
         let rarest = (0..selectors.len())
             .min_by_key(|place| selectors.get(*place).map_or(u32::MAX, |number| self.selectors.uses(*number)));
         if let Some(rarest) = rarest {
             selectors.swap(0, rarest);
         }
-        Numbers {
-            spiffe_id: self.paths.acquire(entry.spiffe_id.path()),
-            parent: self.paths.acquire(entry.parent_id.path()),
-            selectors,
-        }
+        selectors
     }
 
     fn release(&mut self, numbers: &Numbers) {

@@ -9,6 +9,7 @@
 //! | 1 | 2026-11-23 | the first |
 
 pub(crate) mod authority;
+pub(crate) mod canonical;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod entry;

@@ -31,7 +31,68 @@ pub(super) struct Indexes {
     topology: Arc<()>,
 }
 
+/// What indexes of many entries are made of.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Hash of the ID, slot.
+    ids: Vec<(u64, u32)>,
+    /// Hash of the likeness, slot.
+    likenesses: Vec<(u64, u32)>,
+    /// As in [`Indexes::by_spiffe_id`].
+    spiffe_ids: Vec<(u32, u32)>,
+    /// As in [`Indexes::by_parent`].
+    parents: Vec<(u32, u32)>,
+    /// As in [`Indexes::by_end`].
+    ends: Vec<(i64, u64, u32)>,
+    /// Selector, parent, slot.
+    listed: Vec<(u32, u32, u32)>,
+}
+
+impl Notes {
+    /// Notes an entry.
+    pub(super) fn note(&mut self, slot: u32, head: &Head<'_>) {
+        let Numbers { spiffe_id, parent, selectors } = head.numbers();
+        if let Some(id) = head.entry_id() {
+            self.ids.push((hash_of(id), slot));
+        }
+        self.likenesses.push((likeness(parent, spiffe_id, &selectors), slot));
+        self.spiffe_ids.push((spiffe_id, slot));
+        self.parents.push((parent, slot));
+        if let Some(end) = head.expires_at() {
+            self.ends.push((end.0, head.creation_number, slot));
+        }
+        if let Some(listed) = selectors.first() {
+            self.listed.push((*listed, parent, slot));
+        }
+    }
+}
+
 impl Indexes {
+    /// The indexes of the entries in these slots, all of which are noted. `None` says that two have the same ID.
+    pub(super) fn of_notes(notes: Notes, slots: &Slots) -> Option<Self> {
+        let Notes { ids, likenesses, spiffe_ids, mut parents, ends, listed } = notes;
+        let id = |slot| slots.head(slot).and_then(|head| head.entry_id());
+        let by_id = Table::of(ids, |one, other| id(one) == id(other), |slot| id_hash(slots, slot))?;
+        let by_likeness = Table::of(likenesses, |_, _| false, |slot| likeness_hash(slots, slot))?;
+        parents.sort_unstable();
+        let is_parent = |id: u32| parents.binary_search_by_key(&id, |(parent, _)| *parent).is_ok();
+        let inner = spiffe_ids
+            .iter()
+            .filter(|(spiffe_id, _)| is_parent(*spiffe_id))
+            .filter_map(|(spiffe_id, slot)| Some((slots.head(*slot)?.parent, *spiffe_id, *slot)))
+            .collect();
+        Some(Self {
+            by_id,
+            by_likeness,
+            inner,
+            by_spiffe_id: spiffe_ids.into_iter().collect(),
+            by_parent: parents.into_iter().collect(),
+            by_end: ends.into_iter().collect(),
+            postings: Postings::of(listed),
+            topology: Arc::new(()),
+        })
+    }
+
     /// Puts an entry into every index. Its record is in its slot already.
     pub(super) fn insert(&mut self, slot: u32, head: &Head<'_>, is_alias: bool, slots: &Slots) {
         let Numbers { spiffe_id, parent, selectors } = head.numbers();

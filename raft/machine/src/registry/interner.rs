@@ -46,8 +46,33 @@ impl Interner {
     /// Counts one more use of a text, and gives it a number if it has none.
     pub(super) fn acquire(&mut self, text: &str) -> u32 {
         let hash = hash_of(text);
-        let known = self.table.find(hash, |number| record(&self.chunks, number) == Some(text.as_bytes()));
-        let number = known.unwrap_or_else(|| self.add(text, hash));
+        let number = self.known(text, hash).unwrap_or_else(|| self.add(text, hash));
+        self.count(number)
+    }
+
+    /// As [`Interner::acquire`], but a text that has no number yet is taken only if it passes the check.
+    pub(super) fn acquire_checked(&mut self, text: &str, is_valid: impl Fn(&str) -> bool) -> Option<u32> {
+        let hash = hash_of(text);
+        let number = match self.known(text, hash) {
+            Some(number) => number,
+            None if is_valid(text) => self.add(text, hash),
+            None => return None,
+        };
+        Some(self.count(number))
+    }
+
+    /// Makes room for this many texts.
+    pub(super) fn make_room(&mut self, count: usize) {
+        self.table.make_room(count);
+        self.uses.reserve(count);
+    }
+
+    fn known(&self, text: &str, hash: u64) -> Option<u32> {
+        self.table.find(hash, |number| record(&self.chunks, number) == Some(text.as_bytes()))
+    }
+
+    /// Counts a use.
+    fn count(&mut self, number: u32) -> u32 {
         if let Some(uses) = usize::try_from(number).ok().and_then(|number| self.uses.get_mut(number)) {
             *uses = uses.saturating_add(1);
         }

@@ -16,6 +16,7 @@ use quorate_proto_identity::{EntryId, Selector, SelectorSet, SpiffeId, TrustDoma
 
 use super::chunk::Chunk;
 use super::interner::text_in;
+use super::parts::EntryParts;
 use crate::entry::{AdditionalAttributes, Entry};
 
 const ADMIN: u64 = 1;
@@ -175,14 +176,14 @@ impl<'a> IdKey<'a> {
 }
 
 /// Makes the record of an entry.
-pub(super) fn pack(entry: &Entry, numbers: &Numbers) -> Vec<u8> {
+pub(super) fn pack(entry: &EntryParts<'_>, numbers: &Numbers) -> Vec<u8> {
     let mut record = Vec::with_capacity(64);
     let record_ref = &mut record;
     let flags = flags_of(entry);
     put_number(record_ref, entry.creation_number);
     put_number(record_ref, flags);
     if let Some(end) = entry.expires_at {
-        put_signed(record_ref, end.0);
+        put_signed(record_ref, end);
     }
     put_number(record_ref, u64::from(numbers.spiffe_id));
     put_number(record_ref, u64::from(numbers.parent));
@@ -190,8 +191,8 @@ pub(super) fn pack(entry: &Entry, numbers: &Numbers) -> Vec<u8> {
     for selector in &numbers.selectors {
         put_number(record_ref, u64::from(*selector));
     }
-    put_id(record_ref, IdKey::of(entry.id.as_str()));
-    put_signed(record_ref, entry.created_at.0);
+    put_id(record_ref, IdKey::of(entry.id));
+    put_signed(record_ref, entry.created_at);
     put_number(record_ref, entry.revision_number);
     if entry.x509_svid_ttl != 0 {
         put_number(record_ref, u64::from(entry.x509_svid_ttl));
@@ -200,7 +201,7 @@ pub(super) fn pack(entry: &Entry, numbers: &Numbers) -> Vec<u8> {
         put_number(record_ref, u64::from(entry.jwt_svid_ttl));
     }
     if !entry.hint.is_empty() {
-        put_text(record_ref, &entry.hint);
+        put_text(record_ref, entry.hint);
     }
     if !entry.dns_names.is_empty() {
         put_length(record_ref, entry.dns_names.len());
@@ -208,7 +209,7 @@ pub(super) fn pack(entry: &Entry, numbers: &Numbers) -> Vec<u8> {
     }
     if !entry.federates_with.is_empty() {
         put_length(record_ref, entry.federates_with.len());
-        entry.federates_with.iter().for_each(|domain| put_text(record_ref, domain.as_str()));
+        entry.federates_with.iter().for_each(|domain| put_text(record_ref, domain));
     }
     record
 }
@@ -259,7 +260,7 @@ pub(super) fn brief(head: &Head<'_>) -> Option<(EntryId, UnixSeconds, u64)> {
     Some((id, UnixSeconds(take_signed(&mut body)?), take_number(&mut body)?))
 }
 
-fn flags_of(entry: &Entry) -> u64 {
+fn flags_of(entry: &EntryParts<'_>) -> u64 {
     let attributes = entry.additional_attributes.unwrap_or_default();
     [
         (entry.admin, ADMIN),
@@ -361,7 +362,8 @@ fn take_id<'a>(bytes: &mut &'a [u8]) -> Option<IdKey<'a>> {
 /// Where a UUID's text has its hyphens.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
-fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
+/// The bytes of a UUID in lower case with hyphens.
+pub(super) fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
     if text.len() != 36 {
         return None;
     }

@@ -24,6 +24,22 @@ enum Posting {
 }
 
 impl Postings {
+    /// Lists of these entries, each as selector, parent, slot.
+    pub(super) fn of(mut entries: Vec<(u32, u32, u32)>) -> Self {
+        entries.sort_unstable();
+        let mut lists = Vec::new();
+        for group in entries.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let Some((selector, ..)) = group.first() else {
+                continue;
+            };
+            let list = group.iter().map(|(_, parent, slot)| (*parent, *slot));
+            let posting = if group.len() > FEW { Posting::Many(list.collect()) } else { Posting::Few(list.collect()) };
+            lists.resize(usize::try_from(*selector).unwrap_or(usize::MAX), Posting::Few(Vec::new()));
+            lists.push(posting);
+        }
+        Self { lists }
+    }
+
     /// Lists an entry under a selector.
     pub(super) fn insert(&mut self, selector: u32, parent: u32, slot: u32) {
         let index = usize::try_from(selector).unwrap_or(usize::MAX);

@@ -46,6 +46,46 @@ impl Table {
         }
     }
 
+    /// A table of these numbers, each with its hash. `is_same` is asked of numbers with the same hash; `None` says that
+    /// it picked two. `rehash` is asked for nothing, since no part has to grow.
+    pub(super) fn of(
+        mut numbers: Vec<(u64, u32)>,
+        is_same: impl Fn(u32, u32) -> bool,
+        rehash: impl Fn(u32) -> u64,
+    ) -> Option<Self> {
+        // Part by part, so that what is written lies close together.
+        numbers.sort_unstable_by_key(|(hash, number)| (shard_of(*hash), *hash, *number));
+        let same_hash = numbers.chunk_by(|(one, _), (other, _)| one == other).filter(|group| group.len() > 1);
+        for group in same_hash {
+            let repeats = |(place, (_, one)): (usize, &(u64, u32))| {
+                group.iter().skip(place.saturating_add(1)).any(|(_, other)| is_same(*one, *other))
+            };
+            if group.iter().enumerate().any(repeats) {
+                return None;
+            }
+        }
+        let mut table = Self::default();
+        for part in numbers.chunk_by(|(one, _), (other, _)| shard_of(*one) == shard_of(*other)) {
+            let shard = part.first().and_then(|(hash, _)| table.shards.get_mut(shard_of(*hash)));
+            if let Some(shard) = shard {
+                shard.reserve(part.len(), |number| rehash(*number));
+                for (hash, number) in part {
+                    shard.insert_unique(*hash, *number, |number| rehash(*number));
+                }
+            }
+        }
+        Some(table)
+    }
+
+    /// Makes room for this many numbers in an empty table.
+    pub(super) fn make_room(&mut self, count: usize) {
+        for shard in self.shards.iter_mut().filter(|shard| shard.is_empty()) {
+            // Hashes spread numbers evenly, but not to the last one: a sixteenth more keeps parts from growing.
+            let share = count / SHARDS;
+            shard.reserve(share.saturating_add(share / 16), |_| 0);
+        }
+    }
+
     /// Takes a number out.
     pub(super) fn remove(&mut self, hash: u64, number: u32) {
         let shard = self.shards.get_mut(shard_of(hash));

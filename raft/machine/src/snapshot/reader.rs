@@ -10,6 +10,7 @@ use prost::Message;
 use super::{FOOTER, FORMAT, FRAME_HEAD, HEADER, MAGIC, OBJECT_BYTES_LIMIT, StoredHeader};
 use crate::hash::StateHash;
 use crate::objects::{Object, Objects};
+use crate::registry::{EntryParts, Loader};
 use crate::state::State;
 use crate::stored::{self, StoredError, kind};
 
@@ -20,6 +21,10 @@ pub struct SnapshotReader {
     stage: Stage,
     digest: Context,
     state: State,
+    /// Entries, until all of them are there.
+    loader: Option<Loader>,
+    /// How many the header promises.
+    expected_entries: usize,
     objects: u64,
     last_kind: u8,
     last_creation_number: u64,
@@ -58,6 +63,8 @@ impl SnapshotReader {
             stage: Stage::Magic,
             digest: Context::new(&SHA256),
             state: State::new(),
+            loader: None,
+            expected_entries: 0,
             objects: 0,
             last_kind: 0,
             last_creation_number: 0,
@@ -103,6 +110,9 @@ impl SnapshotReader {
         let Stage::Done(header) = self.stage else {
             return Err(SnapshotError::Truncated);
         };
+        if let Some(loader) = self.loader.take() {
+            self.state.registry = loader.finish().ok_or(SnapshotError::Repeated { kind: kind::ENTRY })?;
+        }
         if self.objects != header.objects || self.state.entry_count() as u64 != header.entries {
             return Err(SnapshotError::Count { expected: header.objects, found: self.objects });
         }
@@ -120,7 +130,9 @@ impl SnapshotReader {
             Stage::Magic | Stage::Done(_) => return Err(SnapshotError::TrailingBytes),
             Stage::Header if kind == HEADER => {
                 self.digest.update(frame);
-                Stage::Objects(read_header(body)?)
+                let header = read_header(body)?;
+                self.expected_entries = usize::try_from(header.entries).unwrap_or(usize::MAX);
+                Stage::Objects(header)
             }
             Stage::Header => return Err(SnapshotError::NotASnapshot),
             Stage::Objects(header) if kind == FOOTER => {
@@ -144,6 +156,9 @@ impl SnapshotReader {
         }
         self.last_kind = kind;
         self.objects = self.objects.saturating_add(1);
+        if kind == kind::ENTRY {
+            return self.read_entry(body);
+        }
         let bytes = Bytes::copy_from_slice(body);
         let state = &mut self.state;
         match kind {
@@ -182,7 +197,6 @@ impl SnapshotReader {
                 let outcome = read(kind, stored::origin::decode_outcome(bytes), body)?;
                 state.origins.restore_outcome(outcome).then_some(()).ok_or(SnapshotError::Repeated { kind })
             }
-            kind::ENTRY => self.read_entry(bytes, body),
             kind::INVITATION => {
                 let invitation = read(kind, stored::membership::decode_invitation(bytes), body)?;
                 put(&mut state.invitations, invitation.invitation.name.clone(), invitation)
@@ -195,19 +209,27 @@ impl SnapshotReader {
         }
     }
 
-    fn read_entry(&mut self, bytes: Bytes, body: &[u8]) -> Result<(), SnapshotError> {
+    /// Reads an entry where it lies if it is of the usual kind, and in the slower way if not, which says what is wrong.
+    fn read_entry(&mut self, body: &[u8]) -> Result<(), SnapshotError> {
         let kind = kind::ENTRY;
         let trust_domain = self.state.cluster().map(|cluster| cluster.trust_domain.clone());
         let trust_domain = trust_domain.ok_or(SnapshotError::Order { kind })?;
-        let entry = read(kind, stored::entry::decode(bytes, &trust_domain), body)?;
-        if entry.creation_number <= self.last_creation_number {
+        let expected = self.expected_entries;
+        let loader = self.loader.get_or_insert_with(|| Loader::new(&trust_domain, expected));
+        let hash = StateHash::of(kind, body);
+        let creation_number = match stored::canonical::entry_parts(body) {
+            Some(parts) if loader.add(&parts, hash).is_some() => parts.creation_number,
+            Some(_) | None => {
+                let entry = stored::entry::decode(Bytes::copy_from_slice(body), &trust_domain);
+                let entry = read(kind, entry, body)?;
+                loader.add(&EntryParts::of(&entry), hash).ok_or(SnapshotError::NotCanonical { kind })?;
+                entry.creation_number
+            }
+        };
+        if creation_number <= self.last_creation_number {
             return Err(SnapshotError::Order { kind });
         }
-        if self.state.registry.contains(&entry.id) {
-            return Err(SnapshotError::Repeated { kind });
-        }
-        self.last_creation_number = entry.creation_number;
-        self.state.registry.insert_hashed(&entry, StateHash::of(kind, body));
+        self.last_creation_number = creation_number;
         Ok(())
     }
 }
