@@ -88,11 +88,13 @@ impl Driver {
             let clock_is_fit = *clock.borrow_and_update();
             self.note_office(&seen, &mut memory);
             self.note_settings(&mut memory);
+            telemetry::term(seen.vote.leader_id().term);
             self.announce(self.role_in(&seen, &memory));
             let action = self.decide(&seen, &memory, clock_is_fit);
             let concluded = memory.round.take();
             let goes_on = match action {
                 Action::Ask => {
+                    telemetry::election("asked");
                     self.stands(&mut memory);
                     memory.round = self.ask(&mut books).await;
                     true
@@ -103,11 +105,13 @@ impl Driver {
                     self.take_term_on(term, &mut books, &mut memory).await
                 }
                 Action::Elect => {
+                    telemetry::election("stood");
                     self.stands(&mut memory);
                     tracing::info!(after_term = seen.vote.leader_id().term, "this node stands for election");
                     self.raft.trigger().elect().await.is_ok()
                 }
                 Action::StepDown => {
+                    telemetry::stepped_down();
                     tracing::warn!(
                         clock_is_fit,
                         "this node steps down: its quorum is out of reach, or its clock is off"

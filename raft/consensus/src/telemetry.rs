@@ -6,6 +6,8 @@ use crate::role::Role;
 
 const ROLE: &str = "quorate_consensus_role";
 const TERM: &str = "quorate_consensus_term";
+const ELECTIONS_TOTAL: &str = "quorate_consensus_elections_total";
+const STEP_DOWNS_TOTAL: &str = "quorate_consensus_step_downs_total";
 const APPLIED_INDEX: &str = "quorate_consensus_applied_index";
 const COMMITTED_INDEX: &str = "quorate_consensus_committed_index";
 const LOG_BYTES: &str = "quorate_consensus_log_bytes";
@@ -17,6 +19,9 @@ const BATCHES_TOTAL: &str = "quorate_consensus_batches_total";
 const BATCH_COMMANDS: &str = "quorate_consensus_batch_commands";
 const BATCH_BYTES: &str = "quorate_consensus_batch_bytes";
 const PROPOSALS_REFUSED_TOTAL: &str = "quorate_consensus_proposals_refused_total";
+const CONNECTED: &str = "quorate_consensus_connected";
+const CLOCK_OFFSET_SECONDS: &str = "quorate_consensus_clock_offset_seconds";
+const COMMANDS_FORWARDED_TOTAL: &str = "quorate_consensus_commands_forwarded_total";
 const SNAPSHOTS_TOTAL: &str = "quorate_consensus_snapshots_total";
 const SNAPSHOT_SECONDS: &str = "quorate_consensus_snapshot_seconds";
 const SNAPSHOT_BYTES: &str = "quorate_consensus_snapshot_bytes";
@@ -25,6 +30,8 @@ const SNAPSHOT_BYTES: &str = "quorate_consensus_snapshot_bytes";
 pub(crate) fn describe() {
     describe_gauge!(ROLE, "1 for the role that this node has in consensus, 0 for the others");
     describe_gauge!(TERM, "The term that this node is in");
+    describe_counter!(ELECTIONS_TOTAL, "Times this node asked the others, or stood for election");
+    describe_counter!(STEP_DOWNS_TOTAL, "Times this node left the lead, for want of a quorum or of a good clock");
     describe_gauge!(APPLIED_INDEX, "Log index of the last entry applied on this node");
     describe_gauge!(COMMITTED_INDEX, "Log index of the last entry that this node knows to be committed");
     describe_gauge!(LOG_BYTES, Unit::Bytes, "Bytes of log entries that are not purged");
@@ -36,6 +43,9 @@ pub(crate) fn describe() {
     describe_histogram!(BATCH_COMMANDS, "Commands in a batch");
     describe_histogram!(BATCH_BYTES, Unit::Bytes, "Encoded bytes of a batch");
     describe_counter!(PROPOSALS_REFUSED_TOTAL, "Proposals refused before they reached the log, by reason");
+    describe_gauge!(CONNECTED, "1 while this node is connected to the leader, or leads with its quorum");
+    describe_gauge!(CLOCK_OFFSET_SECONDS, Unit::Seconds, "How far this node's clock is ahead of the median of the members");
+    describe_counter!(COMMANDS_FORWARDED_TOTAL, "Commands sent on to the leader, repeats included");
     describe_counter!(SNAPSHOTS_TOTAL, "Snapshots, by whether they were built here, installed or given up");
     describe_histogram!(SNAPSHOT_SECONDS, Unit::Seconds, "Time to write a snapshot");
     describe_gauge!(SNAPSHOT_BYTES, Unit::Bytes, "Bytes of the newest snapshot");
@@ -46,9 +56,21 @@ pub(crate) fn role(role: &Role) {
     for name in Role::NAMES {
         gauge!(ROLE, "role" => name).set(if name == role.name() { 1.0 } else { 0.0 });
     }
-    if let Role::Leader { term } = role {
-        gauge!(TERM).set(to_f64(*term));
-    }
+}
+
+/// The node is in this term.
+pub(crate) fn term(term: u64) {
+    gauge!(TERM).set(to_f64(term));
+}
+
+/// The node took a step of an election: `asked` the others, or `stood`.
+pub(crate) fn election(step: &'static str) {
+    counter!(ELECTIONS_TOTAL, "step" => step).increment(1);
+}
+
+/// The node left the lead by its own decision.
+pub(crate) fn stepped_down() {
+    counter!(STEP_DOWNS_TOTAL).increment(1);
 }
 
 /// An entry was applied.
@@ -80,6 +102,21 @@ pub(crate) fn batch(commands: usize, bytes: usize) {
 /// A proposal was refused before it reached the log.
 pub(crate) fn refused(reason: &'static str) {
     counter!(PROPOSALS_REFUSED_TOTAL, "reason" => reason).increment(1);
+}
+
+/// Contact began or ended.
+pub(crate) fn connected(is_connected: bool) {
+    gauge!(CONNECTED).set(if is_connected { 1.0 } else { 0.0 });
+}
+
+/// The clock was compared.
+pub(crate) fn clock_offset(millis: i64) {
+    gauge!(CLOCK_OFFSET_SECONDS).set(millis as f64 / 1_000.0);
+}
+
+/// Commands went on to the leader.
+pub(crate) fn forwarded(commands: usize) {
+    counter!(COMMANDS_FORWARDED_TOTAL).increment(commands as u64);
 }
 
 /// A snapshot came to its end: `built`, `installed` or `given_up`.

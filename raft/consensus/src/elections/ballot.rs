@@ -72,7 +72,7 @@ pub(crate) enum TakeOverRefused {
     Clock,
     /// Consensus has ended here.
     #[error("consensus has ended on this node")]
-    Stopped(#[source] Fatal<u64>),
+    Stopped(#[source] Box<Fatal<u64>>),
 }
 
 /// What this node knows about elections, shared by driver, peer service and network. It outlives a Raft that is built
@@ -238,7 +238,7 @@ impl Elections {
         tracing::info!(leader, term, "the leader hands over to this node, which stands for election");
         self.transfer_term.store(term.saturating_add(1), Ordering::Release);
         self.stands(Instant::now());
-        raft.trigger().elect().await.map_err(TakeOverRefused::Stopped)
+        raft.trigger().elect().await.map_err(|fatal| TakeOverRefused::Stopped(Box::new(fatal)))
     }
 
     /// This node asks, or stands for election: it is promised to itself for a while (ELE-05).

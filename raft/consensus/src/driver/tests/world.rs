@@ -373,9 +373,8 @@ impl World {
 
     /// Who says that it leads, in the highest term that anybody says so in.
     pub(super) fn leader_now(&self) -> Option<(u64, u64)> {
-        let leads = |(number, member): (&u64, &Member)| match &*member.role.borrow() {
-            Role::Leader { term } => Some((*term, *number)),
-            _ => None,
+        let leads = |(number, member): (&u64, &Member)| {
+            if let Role::Leader { term } = &*member.role.borrow() { Some((*term, *number)) } else { None }
         };
         self.members.iter().filter_map(leads).max().map(|(term, number)| (number, term))
     }
