@@ -28,7 +28,7 @@ pub use issuing::{
 pub use jwt::JwtAuthority;
 pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, gone_at, prepare_at, root_gone_at};
 pub(crate) use sealed::check_parts;
-pub use sealed::{Recipient, SEALED_BYTES_LIMIT, SEALED_RECIPIENTS_LIMIT, Sealed, SealedFor};
+pub use sealed::{Recipient, SEALED_BYTES_LIMIT, SEALED_RECIPIENTS_LIMIT, SEALED_TOTAL_LIMIT, Sealed, SealedFor};
 pub use x509::X509Authority;
 
 use quorate_proto_identity::UnixSeconds;

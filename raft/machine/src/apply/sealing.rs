@@ -4,7 +4,9 @@ use bytes::Bytes;
 use quorate_proto_identity::{AuthorityId, MemberNumber, UnixSeconds};
 
 use super::authorities::unknown;
-use crate::authority::{AuthorityKind, Recipient, SEALED_RECIPIENTS_LIMIT, Sealed, SealedFor, check_parts};
+use crate::authority::{
+    AuthorityKind, Recipient, SEALED_RECIPIENTS_LIMIT, SEALED_TOTAL_LIMIT, Sealed, SealedFor, check_parts,
+};
 use crate::event::Event;
 use crate::members::{MEMBER_KEY_LIMIT, Member};
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
@@ -232,9 +234,17 @@ fn add_parts(
         )));
     };
     let mut added = 0_u64;
+    let mut bytes = sealed.parts.iter().map(SealedFor::bytes).fold(0, usize::saturating_add);
     for part in parts {
         if sealed.part_for(&part.recipient).is_some() {
             continue;
+        }
+        bytes = bytes.saturating_add(part.bytes());
+        if bytes > SEALED_TOTAL_LIMIT {
+            return Err(Refusal::new(
+                RefusalCode::LimitReached,
+                format!("the seals of {} {id} would have more than {SEALED_TOTAL_LIMIT} bytes", kind.name()),
+            ));
         }
         if sealed.parts.len() >= SEALED_RECIPIENTS_LIMIT {
             return Err(Refusal::new(

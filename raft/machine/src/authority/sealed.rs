@@ -18,6 +18,10 @@ pub const SEALED_RECIPIENTS_LIMIT: usize = MEMBERS_LIMIT + 1;
 /// Most bytes sealed for one recipient: an RSA-4096 key in PKCS#8 has about 2,400, the seal adds 48.
 pub const SEALED_BYTES_LIMIT: usize = 8 * 1024;
 
+/// Most bytes sealed for all recipients of one key together: every member and an RSA-4096 key fit, and what one object of
+/// a snapshot may have (4 MiB) is not reached, however many commands add recipients.
+pub const SEALED_TOTAL_LIMIT: usize = 3 * 1024 * 1024;
+
 /// A private key, sealed to each of those who may open it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed {
@@ -45,6 +49,13 @@ pub enum Recipient {
     Member(MemberNumber),
     /// The holder of an offline recovery key, known by this ID.
     RecoveryKey(String),
+}
+
+impl SealedFor {
+    /// How much it counts towards [`SEALED_TOTAL_LIMIT`].
+    pub(crate) fn bytes(&self) -> usize {
+        self.encapsulated_key.len().saturating_add(self.ciphertext.len())
+    }
 }
 
 impl Sealed {

@@ -1,6 +1,7 @@
 //! Who may open the keys of authorities: recipients that come and go.
 
 use bytes::Bytes;
+use quorate_raft_machine::authority::{SEALED_BYTES_LIMIT, SEALED_TOTAL_LIMIT};
 use quorate_raft_machine::{
     AuthorityKind, Done, Event, MemberDraft, MemberRole, Operation, Recipient, RecoveryKey, RefusalCode, Sealed,
     SealedFor,
@@ -171,4 +172,32 @@ fn existing_keys_can_be_sealed_to_a_recovery_key_and_a_former_one_loses_its_seal
     world.one(set(None)).unwrap();
     assert_eq!(world.state.recovery_key(), None);
     world.refused_with(set(Some(&Bytes::new())), RefusalCode::Invalid);
+}
+
+/// Property 9: what many commands add together has a limit too.
+#[test]
+fn the_seals_of_one_key_have_a_limit_together() {
+    let mut world = World::founded();
+    let count = SEALED_TOTAL_LIMIT / SEALED_BYTES_LIMIT;
+    for n in 0..count {
+        let name = format!("node-{}", n + 2);
+        let learner = MemberDraft { role: MemberRole::Learner, ..member(&name) };
+        let command = world.command(vec![Operation::SetMember { number: None, member: Box::new(learner) }]);
+        world.log_index += 1;
+        assert!(world.state.apply(world.log_index, &command, &mut Vec::new()).results[0].is_ok());
+    }
+    let mut seals = |from: usize, to: usize| {
+        let id = world.state.active_jwt_authority().unwrap().id.clone();
+        let part = |n: usize| SealedFor {
+            recipient: of(u64::try_from(n + 2).unwrap()),
+            encapsulated_key: Bytes::new(),
+            ciphertext: vec![7; SEALED_BYTES_LIMIT].into(),
+        };
+        world.one(Operation::SealJwtAuthority { id, parts: (from..to).map(part).collect() })
+    };
+    // The founder has a small one already.
+    let half = count / 2;
+    assert!(seals(0, half).is_ok());
+    assert!(seals(half, count - 1).is_ok());
+    assert_eq!(seals(count - 1, count).unwrap_err().code, RefusalCode::LimitReached);
 }
