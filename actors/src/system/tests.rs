@@ -6,6 +6,7 @@ mod entitlement;
 mod issuance;
 mod membership;
 mod network;
+mod several_nodes;
 mod supervision;
 mod token_keys;
 mod tokens;

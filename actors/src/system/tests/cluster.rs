@@ -5,12 +5,18 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use quorate_proto_api::workload::X509svidResponse;
-use quorate_proto_identity::{MemberNumber, NodeName, x509::Certificate};
+use quorate_proto_identity::{
+    AuthorityId, Bundle, MemberNumber, NodeName,
+    x509::{Certificate, Purpose, verify_x509_svid},
+};
 use quorate_raft_consensus::{
     JoinRequest, Proposal,
     transport::{Destination, Protocol},
 };
-use quorate_raft_machine::{COMMAND_VERSION, Caller as Asker, MemberRole, NewInvitation, Operation, Policy};
+use quorate_raft_machine::{
+    AuthorityKind, COMMAND_VERSION, Caller as Asker, MemberRole, NewInvitation, Operation, Policy, Recipient, Sealed,
+    State,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -168,4 +174,40 @@ pub(super) fn asker() -> Asker {
 pub(super) async fn propose(node: &World, operation: Operation) {
     let proposal = Proposal::new(asker(), vec![operation]).within(LIMIT);
     node.handle.propose(proposal).await.unwrap().outcome.results.remove(0).unwrap();
+}
+
+/// What a node says that may not sign, and never that a caller has no identity (property 4).
+pub(super) fn unavailable<T: std::fmt::Debug>(result: Result<T, Refusal>) {
+    assert!(matches!(result, Err(Refusal::Unavailable(_))), "{result:?}");
+}
+
+/// Verifies what one node gave out with the bundle that another has (property 3, INV-05).
+pub(super) fn verify(answer: &X509svidResponse, at: &World) {
+    let chain = chain(answer);
+    let mut bundle = Bundle::new(trust_domain());
+    for root in at.handle.state().read(State::bundle).x509_authorities.iter() {
+        bundle.add_x509_authority(Certificate::parse(&root.certificate).unwrap());
+    }
+    let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
+    verify_x509_svid(&ders, &bundle, at.sources.now().seconds(), Purpose::Client).unwrap();
+}
+
+/// Whether any key of a kind is sealed to a member.
+pub(super) fn is_sealed_to(state: &State, kind: AuthorityKind, member: MemberNumber) -> bool {
+    let own = Recipient::Member(member);
+    sealed(state).into_iter().any(|(of, _, sealed)| of == kind && sealed.part_for(&own).is_some())
+}
+
+/// Every sealed key in a state.
+pub(super) fn sealed(state: &State) -> Vec<(AuthorityKind, AuthorityId, Sealed)> {
+    let roots =
+        state.x509_authorities().filter_map(|root| Some((AuthorityKind::X509, root.id.clone(), root.sealed.clone()?)));
+    let keys =
+        state.jwt_authorities().filter_map(|key| Some((AuthorityKind::Jwt, key.id.clone(), key.sealed.clone()?)));
+    roots.chain(keys).collect()
+}
+
+/// Until when these tests wait.
+pub(super) fn deadline() -> Instant {
+    Instant::now() + LIMIT
 }

@@ -1,125 +1,39 @@
-//! A cluster as its workloads and operators see it: nodes that come and go, leaders that change, authorities that move on.
+//! A cluster as its operators see it: members that come, change their role, and go, and authorities that move on meanwhile.
 
 use std::time::Duration;
 
-use quorate_proto_identity::x509::{Purpose, verify_x509_svid};
-use quorate_proto_identity::{Bundle, MemberNumber};
+use quorate_proto_identity::MemberNumber;
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Event, MemberRole, MembershipPlan, Operation, Policy, Recipient, Sealed, State,
+    AuthorityKind, AuthorityState, MemberRole, MembershipPlan, Operation, Policy, Recipient, State,
 };
 use tokio::time::Instant;
 
 use super::{
-    cluster::{Cluster, asker, chain, fetch, fetched, propose, token, until},
-    world::{LIMIT, World, trust_domain, within},
+    cluster::{Cluster, asker, deadline, fetched, is_sealed_to, propose, sealed, until, verify},
+    world::within,
 };
 use crate::{
-    IssuanceStatus, MembershipError, Refusal,
+    MembershipError,
     keys::{FileCustody, KeyCustody, SealContext, SealedPart, WhenMissing},
 };
 
-fn deadline() -> Instant {
-    Instant::now() + LIMIT
-}
-
-fn unavailable<T: std::fmt::Debug>(result: Result<T, Refusal>) {
-    assert!(matches!(result, Err(Refusal::Unavailable(_))), "{result:?}");
-}
-
-/// Verifies what one node gave out with the bundle that another has (property 3, INV-05).
-fn verify(answer: &quorate_proto_api::workload::X509svidResponse, at: &World) {
-    let chain = chain(answer);
-    let mut bundle = Bundle::new(trust_domain());
-    for root in at.handle.state().read(State::bundle).x509_authorities.iter() {
-        bundle.add_x509_authority(quorate_proto_identity::x509::Certificate::parse(&root.certificate).unwrap());
-    }
-    let ders: Vec<&[u8]> = chain.iter().map(quorate_proto_identity::x509::Certificate::der).collect();
-    verify_x509_svid(&ders, &bundle, at.sources.now().seconds(), Purpose::Client).unwrap();
-}
-
+/// Actors that are killed are started again, and a change goes on where it stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_are_one_authority_and_go_on_when_their_leader_is_gone() {
-    let cluster = Cluster::of(3, Policy::default()).await;
-    let mut issuers = std::collections::BTreeSet::new();
-    for node in &cluster.nodes {
-        let answer = fetched(node).await;
-        for other in &cluster.nodes {
-            verify(&answer, other);
-            let token = token(node).await.unwrap();
-            let caller = super::world::caller();
-            other.system.workload_api().validate_jwt_svid(&caller, "x", &token).await.unwrap();
-        }
-        issuers.insert(chain(&answer)[1].serial().to_vec());
-    }
-    assert_eq!(issuers.len(), 3, "each signs with a certificate of its own");
-
-    let leader = cluster.leader(None).await;
-    cluster.network.cut(cluster.nodes[leader].name.as_str());
-    // INV-14: those that are left serve through the election.
-    while cluster
-        .nodes
-        .iter()
-        .enumerate()
-        .all(|(index, node)| index == leader || !node.handle.role().borrow().is_leader())
-    {
-        for node in cluster.nodes.iter() {
-            fetch(node).await.unwrap();
-            token(node).await.unwrap();
-        }
-    }
-    let next = cluster.leader(Some(leader)).await;
-    // The next leader signs for whoever asks, and for itself.
-    let fenced = cluster.number(next);
-    propose(&cluster.nodes[next], Operation::RevokeIssuingCertificate { member: fenced, serial: None }).await;
-    for (index, node) in cluster.nodes.iter().enumerate() {
-        let answer = fetched(node).await;
-        if index == next {
-            assert!(!issuers.contains(chain(&answer)[1].serial()), "the fenced one has a new certificate");
-        }
-    }
-}
-
-/// Design section 3, admission: a node that is ready signs tokens too.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_has_the_token_keys_before_its_first_issuing_certificate() {
+async fn a_node_comes_in_though_the_actors_that_let_it_in_are_killed() {
     let mut cluster = Cluster::of(1, Policy::default()).await;
-    let mut events = cluster.nodes[0].handle.events();
-    cluster.join("node-2", Some(MemberRole::Learner)).await;
-    let (mut sealed_at, mut issued_at) = (None, None);
-    within(async {
-        while issued_at.is_none() {
-            let applied = events.recv().await.unwrap();
-            for event in &applied.events {
-                if matches!(event, Event::JwtAuthorityChanged { .. }) {
-                    sealed_at = sealed_at.or(Some(applied.index));
-                }
-                if matches!(event, Event::IssuingCertificateChanged { member, .. } if member.get() == 2) {
-                    issued_at = Some(applied.index);
-                }
-            }
+    for number in 2..=3 {
+        for child in ["membership", "authority"] {
+            cluster.nodes[0].system.child(child).await.unwrap().kill();
         }
-    })
-    .await;
-    assert!(sealed_at < issued_at && sealed_at.is_some(), "{sealed_at:?} {issued_at:?}");
-    cluster.nodes[1].until_ready().await;
-    token(&cluster.nodes[1]).await.unwrap();
-    let opens_roots = |state: &State| is_sealed_to(state, AuthorityKind::X509, cluster.number(1));
-    assert!(!cluster.nodes[0].handle.state().read(opens_roots), "roots are for voters");
-}
-
-/// Whether any key of a kind is sealed to a member.
-fn is_sealed_to(state: &State, kind: AuthorityKind, member: MemberNumber) -> bool {
-    let own = Recipient::Member(member);
-    sealed(state).into_iter().any(|(of, _, sealed)| of == kind && sealed.part_for(&own).is_some())
-}
-
-/// Every sealed key in a state.
-fn sealed(state: &State) -> Vec<(AuthorityKind, quorate_proto_identity::AuthorityId, Sealed)> {
-    let roots =
-        state.x509_authorities().filter_map(|root| Some((AuthorityKind::X509, root.id.clone(), root.sealed.clone()?)));
-    let keys =
-        state.jwt_authorities().filter_map(|key| Some((AuthorityKind::Jwt, key.id.clone(), key.sealed.clone()?)));
-    roots.chain(keys).collect()
+        cluster.join(&format!("node-{number}"), None).await;
+        let killed = cluster.nodes[0].system.child("membership").await;
+        killed.inspect(ractor::ActorCell::kill);
+        cluster.nodes[number - 1].until_ready().await;
+    }
+    cluster.until_voters(3).await;
+    for node in &cluster.nodes {
+        fetched(node).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,69 +163,6 @@ async fn an_activation_waits_for_a_live_member_that_is_cut_off_until_it_is_fence
     cluster.network.heal(cluster.nodes[absent].name.as_str());
     until(|| cluster.nodes[absent].handle.state().read(roots).len() > 1).await;
     verify(&fetched(&cluster.nodes[absent]).await, asked);
-}
-
-/// Property 4, ATK-13: to the end of its certificate, and then Unavailable; and nothing after a restart.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_cut_off_serves_to_the_end_of_its_lease_and_nothing_when_it_starts_again() {
-    let mut cluster = Cluster::of(3, Policy::default()).await;
-    let absent = (cluster.leader(None).await + 1) % 3;
-    cluster.network.cut(cluster.nodes[absent].name.as_str());
-    let node = &cluster.nodes[absent];
-    cluster.advance(Duration::from_secs(11 * 3600));
-    fetched(node).await;
-    token(node).await.unwrap();
-    cluster.advance(Duration::from_secs(14 * 3600));
-    unavailable(fetch(node).await);
-    unavailable(token(node).await);
-
-    cluster.nodes[absent].restart_node().await;
-    let node = &cluster.nodes[absent];
-    node.until(|status| matches!(status, IssuanceStatus::Waiting { .. })).await;
-    unavailable(fetch(node).await);
-    unavailable(token(node).await);
-    cluster.network.heal(node.name.as_str());
-    verify(&fetched(node).await, &cluster.nodes[(absent + 1) % 3]);
-}
-
-/// Issue 4, acceptance; FLT-28: no manual step after an outage longer than every life.
-#[tokio::test(flavor = "multi_thread")]
-async fn flt_28_a_cluster_that_was_off_longer_than_every_life_serves_again_by_itself() {
-    let mut cluster = Cluster::of(3, Policy::default()).await;
-    let before = fetched(&cluster.nodes[0]).await;
-    for node in &cluster.nodes {
-        node.stop().await;
-    }
-    cluster.advance(Duration::from_secs(90 * 24 * 3600));
-    for node in &mut cluster.nodes {
-        node.start().await;
-    }
-    for node in &cluster.nodes {
-        let answer = fetched(node).await;
-        assert_ne!(answer.svids[0].bundle, before.svids[0].bundle, "the root is another one");
-        for other in &cluster.nodes {
-            let roots = |state: &State| state.bundle().sequence;
-            let sequence = node.handle.state().read(roots);
-            until(|| other.handle.state().read(roots) >= sequence).await;
-            verify(&answer, other);
-        }
-    }
-}
-
-/// Design section 4, clocks: more than 5 s off the median, a node signs nothing, and says why.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_clock_is_off_signs_nothing_until_it_is_right() {
-    let cluster = Cluster::of(3, Policy::default()).await;
-    let off = (cluster.leader(None).await + 1) % 3;
-    let node = &cluster.nodes[off];
-    fetched(node).await;
-    node.clock.advance(Duration::from_secs(60));
-    node.until(|status| matches!(status, IssuanceStatus::Waiting { reason } if reason.contains("clock"))).await;
-    unavailable(fetch(node).await);
-    unavailable(token(node).await);
-    node.clock.set_back(Duration::from_secs(60));
-    node.until_ready().await;
-    fetched(node).await;
 }
 
 /// A voter that is gone for longer than the plan waits is replaced by a learner that is there, root keys first.
