@@ -23,4 +23,5 @@ mod recovery;
 mod snapshots;
 mod support;
 mod syncing;
+mod versions;
 mod withdrawals;
