@@ -200,7 +200,7 @@ impl Opened {
         let batcher = Batcher {
             jobs,
             raft: raft.clone(),
-            forwarder: Forwarder { peers: Arc::clone(&node.peers), reader: node.reader(), queue: node.config.queue },
+            forwarder: Forwarder { node: Arc::clone(node) },
             role: node.role.subscribe(),
             closing: node.closing.subscribe(),
             sources: node.sources.clone(),

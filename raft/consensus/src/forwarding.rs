@@ -29,18 +29,17 @@ use crate::{
     config::QueueLimits,
     limits::{BATCH_COMMANDS_MAX, FORWARD_PAUSE, FORWARD_TIME_LIMIT, PROPOSAL_TIME_LIMIT},
     node::Node,
-    peer::{Lane, Peers},
+    peer::Lane,
     proposal::{Applied, ProposeError, Uncertainty},
     queue::{Answer, Ticket},
     reader::StateReader,
     stop::with_causes,
+    telemetry,
 };
 
 /// Sends batches to the leader.
 pub(crate) struct Forwarder {
-    pub(crate) peers: Arc<Peers>,
-    pub(crate) reader: StateReader,
-    pub(crate) queue: QueueLimits,
+    pub(crate) node: Arc<Node>,
 }
 
 impl Forwarder {
@@ -52,11 +51,12 @@ impl Forwarder {
         slot: OwnedSemaphorePermit,
         again: mpsc::UnboundedSender<Again>,
     ) {
-        let (peers, reader, queue) = (Arc::clone(&self.peers), self.reader.clone(), self.queue);
+        let node = Arc::clone(&self.node);
         tokio::spawn(async move {
+            telemetry::forwarded(offers.len());
             let commands: Vec<Bytes> = offers.iter().map(|offer| offer.encoded.clone()).collect();
             let limit_millis = u64::try_from(FORWARD_TIME_LIMIT.as_millis()).unwrap_or(u64::MAX);
-            let call = peers.call(leader.get(), Lane::Work, FORWARD_TIME_LIMIT, |mut client, sender| async move {
+            let call = node.peers.call(leader.get(), Lane::Work, FORWARD_TIME_LIMIT, |mut client, sender| async move {
                 client.propose(proto::ProposeRequest { sender: Some(sender), commands, limit_millis }).await
             });
             let mut fates = match call.await {
@@ -68,7 +68,7 @@ impl Forwarder {
             };
             let (mut applied, mut repeated) = (Vec::new(), Vec::new());
             for mut offer in offers {
-                match read_fate(fates.next().and_then(|fate| fate.result), queue) {
+                match read_fate(fates.next().and_then(|fate| fate.result), node.config.queue) {
                     Known::Applied(known) => applied.push((known, offer.waiting)),
                     Known::Refused(error) => offer.waiting.refuse(error),
                     Known::NotTaken => repeated.push(offer),
@@ -87,7 +87,7 @@ impl Forwarder {
                 }
             }
             drop(slot);
-            answer_when_applied(&reader, applied).await;
+            answer_when_applied(&node.reader(), applied).await;
         });
     }
 }

@@ -1,35 +1,40 @@
-//! Consensus: openraft joined to the replicated state machine and to the log on disk.
+//! Consensus: openraft joined to the replicated state machine, to the log on disk, and to the other members.
 //!
 //! ```text
-//!   propose ──► queue ──► batcher ──► openraft ──► log storage ──► store: write-ahead log, fdatasync
-//!      ▲        bounded   one entry      │  ▲                              │
-//!      │                  for many       │  └──────────── synced ◄─────────┘
-//!      │                                 ▼ committed
+//!   propose ──► queue ──► batcher ──┬─ leads ──► openraft ──► log storage ──► store: write-ahead log, fdatasync
+//!      ▲        bounded   one entry │               │  ▲  └─► network ──► other members: append, vote, snapshot
+//!      │                  for many  │               │  └── synced here and at a quorum ◄───┘
+//!      │                            └─ else ──► Propose, to the leader; again under its origin when it moves
+//!      │                                            ▼ committed
 //!      └── outcome ◄── events ◄── adapter: apply(state, command) ──► snapshots, by bytes of log
-//!                                        ▲
-//!   read ────────────────────────────────┘
+//!                                       ▲
+//!   read, read_index ───────────────────┘    driver: when to ask, stand, step down; when office is confirmed
+//!
+//!   peer port ──► gate: whose key? ──► service ──► openraft, queue, rounds of reading, reports, questions
 //! ```
 //!
-//! What others see is the [`Handle`]: propose, read, watch. It looks the same on a node that belongs to no cluster yet,
-//! and on one whose consensus has ended; only the [`Role`] tells.
+//! What others see is the [`Handle`]: propose, read, watch, ask, change who takes part. It looks the same on a node that
+//! belongs to no cluster yet, and on one whose consensus has ended; only the [`Role`] tells.
+//!
+//! | Modules | |
+//! |-|-|
+//! | `batcher`, `queue`, `forwarding`, `origin`, `proposal` | a write, from the caller to the log of whoever leads |
+//! | `everywhere`, `reports`, [`contact`], [`clock`] | who has applied what, who is connected, whose clock is off |
+//! | `reads`, `reader` | linearizable and local reads |
+//! | `elections`, `driver`, `transfer` | who leads (ELE-01 to ELE-11) |
+//! | `peer`, `network`, [`transport`], [`ask`] | the wire between members (ATK-25 to ATK-28) |
+//! | `founding`, [`joining`], `recover`, `raft_members`, `announcing` | how a node becomes a member, and what it is then |
+//! | `log_storage`, `unsynced`, `adapter`, `snapshot`, `compaction` | openraft's storage |
 //!
 //! What this crate never does:
 //!
 //! - show a type of openraft in its public interface, so that another version of it changes this crate alone;
-//! - read a clock, draw a random number or block a thread other than through [`Sources`];
-//! - answer a proposal before it is synced by a quorum and applied here (design property 1);
+//! - read a clock, draw a random number, open a socket or block a thread other than through [`Sources`] and
+//!   [`transport::Transport`];
+//! - answer a proposal before it is synced by a quorum and applied here (design property 1), or a withdrawal before the
+//!   connected members have applied it (property 5);
+//! - listen to a key that is no member's (ATK-25), or to a member in another's name (ATK-27);
 //! - go on after a failed sync: consensus ends on this node until a restart, and says why (design, section 4).
-//!
-//! Elections are ours to start, never openraft's:
-//!
-//! ```text
-//!   peer service ──► Elections::{pre_vote, vote, take_over} ──► grant: Granted | Refused   (a voter's side)
-//!   driver ──► decide: Ask | TakeOn | Elect | StepDown | Wait ──► PreVote of all voters ──► elect, once
-//!   transfer ──► writes held, heartbeats off ──► TakeOver ──► the target stands             (a leader's way out)
-//! ```
-//!
-//! `elections` decides, as functions of what is known; `driver` carries out and announces the [`Role`]; `transfer` hands
-//! over; [`settings`] has the times, a row for members on one site and one for members at a distance.
 
 #![forbid(unsafe_code)]
 

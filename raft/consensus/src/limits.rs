@@ -152,6 +152,14 @@ pub const FORWARD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Forwardings of one member that the leader works on at a time.
 pub const FORWARDS_IN_FLIGHT_MAX: usize = 2;
 
+/// Calls of one member that wait for an index to be applied everywhere: those who wait share them, and one that waits for a
+/// member that is just being cut off must not hold the others up.
+pub const AWAITS_IN_FLIGHT_MAX: usize = 4;
+
+/// How long a connection whose key nobody knew takes up its place: a stranger costs the members so many questions a second
+/// and no more.
+pub const VOUCH_PAUSE: Duration = Duration::from_secs(1);
+
 /// The pause before what was not taken is offered again.
 pub const FORWARD_PAUSE: Duration = Duration::from_millis(20);
 

@@ -86,12 +86,12 @@ impl LogStorage {
     /// Whether Raft may be told at once that these entries are durable, because what is committed waits for the sync
     /// (`unsynced`).
     fn may_sync_meanwhile(&self, entries: &[Entry]) -> bool {
-        let memberships = entries.iter().filter_map(|entry| match &entry.payload {
+        let newest = entries.iter().rev().find_map(|entry| match &entry.payload {
             EntryPayload::Membership(membership) => Some(membership),
             EntryPayload::Blank | EntryPayload::Normal(_) => None,
         });
         let mut needs = self.needs_others.lock();
-        if let Some(newest) = memberships.last() {
+        if let Some(newest) = newest {
             *needs = Some(needs_others(newest, self.member));
             return false;
         }

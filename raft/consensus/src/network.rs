@@ -14,7 +14,7 @@ use openraft::{
     network::{Backoff, RPCOption},
     raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     elections::Elections,
@@ -70,7 +70,7 @@ impl PeerNetwork {
     ) -> Result<AppendEntriesResponse<u64>, CallError> {
         let PeerNetworks { peers, elections, unsynced, .. } = &self.networks;
         // A leader whose disk does not answer can commit nothing, and makes room for another.
-        if unsynced.stalled_for() > STALL_LIMIT {
+        if timeout(limit, unsynced.not_stalled(STALL_LIMIT)).await.is_err() {
             return Err(CallError::OwnDiskStalls);
         }
         let sent = Instant::now();
@@ -102,10 +102,8 @@ impl PeerNetwork {
 /// An error as openraft wants it: it waits a little after what could not be reached, and not after what was slow.
 fn to_raft_error<E: std::error::Error>(error: &CallError) -> RPCError<u64, RaftNode, E> {
     match error {
-        CallError::Deadline(_) | CallError::Bad(_) => NetworkError::new(error).into(),
-        CallError::NotAMember | CallError::LostEntries | CallError::OwnDiskStalls | CallError::Failed(_) => {
-            Unreachable::new(error).into()
-        }
+        CallError::Deadline(_) | CallError::OwnDiskStalls | CallError::Bad(_) => NetworkError::new(error).into(),
+        CallError::NotAMember | CallError::LostEntries | CallError::Failed(_) => Unreachable::new(error).into(),
     }
 }
 

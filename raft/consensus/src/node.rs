@@ -26,6 +26,7 @@ use crate::{
     contact::Contact,
     driver::{announce_stop, before_the_driver},
     engine::{Engine, EngineError, LogIs, Opened},
+    everywhere::Everywhere,
     handle::Handle,
     joining::{FirstPeers, FoundingAnswerer},
     limits::{QUESTIONS_IN_FLIGHT_MAX, TRANSFER_BEFORE_STOP_LIMIT},
@@ -102,6 +103,8 @@ pub(crate) struct Node {
     pub(crate) reads: ReadRounds,
     /// What members have reported.
     pub(crate) reports: Reports,
+    /// What is waited for to be applied everywhere.
+    pub(crate) everywhere: Everywhere,
     /// Whether this member is connected.
     pub(crate) contact: watch::Sender<Contact>,
     /// How its clock stands.
@@ -180,9 +183,10 @@ async fn start(
     // The port last of what can fail without a trace, and before anything is served.
     let incoming = transport.listen().await.map_err(|source| StartError::Listen { source })?;
     let node = Arc::new(Node {
-        peers: Peers::new(transport, Arc::clone(&shared.roster)),
+        peers: Peers::new(transport, Arc::clone(&shared.roster), config.runtime.clone()),
         reads: ReadRounds::default(),
         reports: Reports::default(),
+        everywhere: Everywhere::default(),
         contact: watch::Sender::new(Contact::CutOff { since: Instant::now() }),
         clock: watch::Sender::new(ClockStatus::default()),
         answerer: RwLock::new(None),

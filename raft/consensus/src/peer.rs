@@ -27,6 +27,7 @@ use std::{
 use parking_lot::Mutex;
 use quorate_proto_api::peer::{Sender, peer_client::PeerClient};
 use quorate_raft_store::WalIdentity;
+use tokio::runtime;
 use tonic::transport::Channel;
 
 use self::{line::Line, matches::Matches, roster::Roster};
@@ -68,6 +69,7 @@ struct Lines {
 pub(crate) struct Peers {
     transport: Arc<dyn Transport>,
     roster: Arc<Roster>,
+    runtime: runtime::Handle,
     lines: Mutex<BTreeMap<u64, Lines>>,
     identity: OnceLock<WalIdentity>,
     /// What followers have acknowledged.
@@ -75,11 +77,12 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// The members of a roster, none of them dialled yet.
-    pub(crate) fn new(transport: Arc<dyn Transport>, roster: Arc<Roster>) -> Arc<Self> {
+    /// The members of a roster, none of them dialled yet. Connections run on `runtime`, whoever calls.
+    pub(crate) fn new(transport: Arc<dyn Transport>, roster: Arc<Roster>, runtime: runtime::Handle) -> Arc<Self> {
         Arc::new(Self {
             transport,
             roster,
+            runtime,
             lines: Mutex::new(BTreeMap::new()),
             identity: OnceLock::new(),
             matches: Matches::default(),
@@ -120,7 +123,8 @@ impl Peers {
     pub(crate) fn line(&self, member: u64, lane: Lane) -> Arc<Line> {
         let mut lines = self.lines.lock();
         let of_member = lines.entry(member).or_insert_with(|| {
-            let line = || Line::new(member, Arc::clone(&self.transport), Arc::clone(&self.roster));
+            let line =
+                || Line::new(member, Arc::clone(&self.transport), Arc::clone(&self.roster), self.runtime.clone());
             Lines { raft: line(), work: line() }
         });
         Arc::clone(match lane {

@@ -37,6 +37,7 @@ use crate::{
     node::Node,
     peer::{Lane, client},
     role::Role,
+    telemetry,
     transport::PeerKey,
 };
 
@@ -261,6 +262,9 @@ impl Engine {
 impl Node {
     /// Notes how the clock stands, and what follows from it (ELE-11).
     fn set_clock(&self, status: ClockStatus) {
+        if let Some(millis) = status.offset_to_median_millis {
+            telemetry::clock_offset(millis);
+        }
         let before = self.clock.send_replace(status);
         if before.verdict != status.verdict {
             let millis = status.offset_to_median_millis.unwrap_or(0);
@@ -465,6 +469,7 @@ impl Node {
             };
             if longer {
                 if matches!(contact, Contact::CutOff { .. }) {
+                    telemetry::connected(true);
                     tracing::info!("this node is connected to the cluster");
                 }
                 *contact = Contact::Connected { until };
@@ -499,6 +504,7 @@ impl Node {
         self.contact.send_if_modified(|contact| {
             let over = *contact == Contact::Connected { until: since };
             if over {
+                telemetry::connected(false);
                 tracing::warn!("this node is cut off: neither leader nor quorum has answered it in time");
                 *contact = Contact::CutOff { since };
             }

@@ -2,8 +2,7 @@
 //!
 //! The code of a cluster takes these from outside, so that one thread can run a whole cluster from one seed. Monotonic
 //! time needs no seam: it is `tokio::time` everywhere. Two more seams have their own homes: the disk is
-//! [`quorate_raft_store::disk::Disk`], and the transport between members is defined together with the peer service, which is
-//! the only thing that could make it real.
+//! [`quorate_raft_store::disk::Disk`], and the network is [`Transport`](crate::transport::Transport).
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 

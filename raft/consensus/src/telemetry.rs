@@ -44,7 +44,11 @@ pub(crate) fn describe() {
     describe_histogram!(BATCH_BYTES, Unit::Bytes, "Encoded bytes of a batch");
     describe_counter!(PROPOSALS_REFUSED_TOTAL, "Proposals refused before they reached the log, by reason");
     describe_gauge!(CONNECTED, "1 while this node is connected to the leader, or leads with its quorum");
-    describe_gauge!(CLOCK_OFFSET_SECONDS, Unit::Seconds, "How far this node's clock is ahead of the median of the members");
+    describe_gauge!(
+        CLOCK_OFFSET_SECONDS,
+        Unit::Seconds,
+        "How far this node's clock is ahead of the median of the members"
+    );
     describe_counter!(COMMANDS_FORWARDED_TOTAL, "Commands sent on to the leader, repeats included");
     describe_counter!(SNAPSHOTS_TOTAL, "Snapshots, by whether they were built here, installed or given up");
     describe_histogram!(SNAPSHOT_SECONDS, Unit::Seconds, "Time to write a snapshot");

@@ -69,13 +69,21 @@ impl Unsynced {
         drop(self.appends.subscribe().wait_for(|appends| appends.failed).await);
     }
 
-    /// How long the oldest append has been on its way.
-    pub(crate) fn stalled_for(&self) -> Duration {
-        self.appends.borrow().open.front().map_or(Duration::ZERO, |(_, since)| since.elapsed())
+    /// Waits until no append has been on its way for longer than `limit`.
+    pub(crate) async fn not_stalled(&self, limit: Duration) {
+        if self.appends.borrow().is_within(limit) {
+            return;
+        }
+        drop(self.appends.subscribe().wait_for(|appends| appends.is_within(limit)).await);
     }
 }
 
 impl Appends {
+    /// Whether the oldest is younger than `limit`.
+    fn is_within(&self, limit: Duration) -> bool {
+        self.open.front().is_none_or(|(_, since)| since.elapsed() <= limit)
+    }
+
     /// Entries may have been cut off and appended anew, so that a later append can begin at a lower index.
     fn is_durable(&self, index: u64) -> bool {
         self.open.iter().all(|(first, _)| *first > index)
@@ -84,21 +92,17 @@ impl Appends {
 
 #[cfg(test)]
 mod tests {
-    use futures_like::is_ready;
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
 
     use super::*;
 
-    mod futures_like {
-        use std::{
-            future::Future,
-            pin::pin,
-            task::{Context, Waker},
-        };
-
-        /// Whether a future is ready at its first look.
-        pub(super) fn is_ready(future: impl Future<Output = ()>) -> bool {
-            pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
-        }
+    /// Whether a future is ready at its first look.
+    fn is_ready(future: impl Future<Output = ()>) -> bool {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
@@ -114,6 +118,17 @@ mod tests {
         assert!(!is_ready(unsynced.durable(7)));
         unsynced.end(true);
         assert!(is_ready(unsynced.durable(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_long_stalls_until_it_has_answered() {
+        let (unsynced, limit) = (Unsynced::default(), Duration::from_millis(100));
+        unsynced.begin(5);
+        assert!(is_ready(unsynced.not_stalled(limit)));
+        tokio::time::advance(limit * 2).await;
+        assert!(!is_ready(unsynced.not_stalled(limit)));
+        unsynced.end(true);
+        assert!(is_ready(unsynced.not_stalled(limit)));
     }
 
     #[test]

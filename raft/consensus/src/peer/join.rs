@@ -191,15 +191,16 @@ pub(crate) async fn admit_at(
                 return Admitted::try_from(answer.into_inner())
                     .map_err(|problem| JoinError::BadAnswer { reason: problem.into() });
             }
-            Err(status) => match join_error(&status) {
-                refused @ JoinError::Refused { .. } => return Err(refused),
-                // The one who answered knows best why not now.
-                other => {
-                    if !matches!((&last, &other), (JoinError::NotNow { .. }, JoinError::Unreachable { .. })) {
-                        last = other;
-                    }
+            Err(status) => {
+                let error = join_error(&status);
+                if matches!(error, JoinError::Refused { .. }) {
+                    return Err(error);
                 }
-            },
+                // The one who answered knows best why not now.
+                if !matches!((&last, &error), (JoinError::NotNow { .. }, JoinError::Unreachable { .. })) {
+                    last = error;
+                }
+            }
         }
     }
     Err(last)

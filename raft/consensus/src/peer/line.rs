@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use quorate_proto_api::channel::channel_over;
-use tokio::time::Instant;
+use tokio::{runtime, time::Instant};
 use tonic::transport::Channel;
 
 use super::{destination, roster::Roster};
@@ -26,6 +26,7 @@ pub(crate) struct Line {
     member: u64,
     transport: Arc<dyn Transport>,
     roster: Arc<Roster>,
+    runtime: runtime::Handle,
     channel: Mutex<Option<Channel>>,
     missed: AtomicU32,
 }
@@ -38,8 +39,13 @@ impl fmt::Debug for Line {
 
 impl Line {
     /// A line that nobody has dialled yet.
-    pub(super) fn new(member: u64, transport: Arc<dyn Transport>, roster: Arc<Roster>) -> Arc<Self> {
-        Arc::new(Self { member, transport, roster, channel: Mutex::new(None), missed: AtomicU32::new(0) })
+    pub(super) fn new(
+        member: u64,
+        transport: Arc<dyn Transport>,
+        roster: Arc<Roster>,
+        runtime: runtime::Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self { member, transport, roster, runtime, channel: Mutex::new(None), missed: AtomicU32::new(0) })
     }
 
     /// Its channel. Addresses and key are looked up at each dial (design section 4, "Peers are pinned").
@@ -48,6 +54,8 @@ impl Line {
     }
 
     fn make(&self) -> Channel {
+        // Its tasks belong to consensus, and not to whoever happens to call first.
+        let _entered = self.runtime.enter();
         let (member, transport, roster) = (self.member, Arc::clone(&self.transport), Arc::clone(&self.roster));
         channel_over(move || {
             let (transport, roster) = (Arc::clone(&transport), Arc::clone(&roster));
@@ -101,5 +109,54 @@ impl Drop for CallWatch {
         if !self.answered && Instant::now() >= self.counts_from {
             self.line.missed();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::NoTransport;
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    fn line() -> Arc<Line> {
+        let line = Line::new(2, Arc::new(NoTransport), Roster::new(), runtime::Handle::current());
+        line.channel();
+        line
+    }
+
+    fn is_dialled(line: &Line) -> bool {
+        line.channel.lock().is_some()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_row_of_missed_deadlines_has_a_connection_dialled_again_sim_09() {
+        let line = line();
+        for missed in 1..=MISSED_DEADLINES_MAX {
+            let watch = line.watch(LIMIT);
+            tokio::time::advance(LIMIT).await;
+            drop(watch);
+            assert_eq!(is_dialled(&line), missed < MISSED_DEADLINES_MAX, "after {missed}");
+        }
+        line.channel();
+        assert!(is_dialled(&line));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_the_row_and_a_call_that_is_given_up_early_is_no_part_of_it_sim_09() {
+        let line = line();
+        for round in 0..MISSED_DEADLINES_MAX * 3 {
+            let watch = line.watch(LIMIT);
+            if round % 2 == 0 {
+                tokio::time::advance(LIMIT).await;
+                drop(watch);
+            } else {
+                watch.answered();
+            }
+        }
+        for _ in 0..MISSED_DEADLINES_MAX * 3 {
+            drop(line.watch(LIMIT));
+        }
+        assert!(is_dialled(&line));
     }
 }

@@ -252,3 +252,91 @@ impl From<&KnownPeer> for Known {
         Self { key: peer.key.clone(), name: peer.name.clone(), addresses: peer.addresses.clone(), has_gone: false }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_proto_identity::MemberNumber;
+    use quorate_raft_store::WalIdentity;
+
+    use super::*;
+
+    const OWN: WalIdentity = WalIdentity { cluster: [3; 16], member: 1 };
+
+    fn key(number: u64) -> Bytes {
+        Bytes::from(format!("key {number}"))
+    }
+
+    fn sender(member: u64) -> Sender {
+        Sender { cluster: Bytes::from_static(&[3; 16]), epoch: 4, member }
+    }
+
+    fn known(number: u64, has_gone: bool) -> (u64, Known) {
+        (number, Known { key: key(number), name: format!("node-{number}"), addresses: Vec::new(), has_gone })
+    }
+
+    /// Member 2 is admitted, member 3 was removed; member 4 was named by the answer to Join.
+    fn roster() -> Arc<Roster> {
+        let roster = Roster::new();
+        let peer = |number| KnownPeer {
+            member: MemberNumber::new(number).unwrap(),
+            name: format!("node-{number}"),
+            key: key(number),
+            addresses: Vec::new(),
+        };
+        roster.begin_with(4, &[peer(3), peer(4)]);
+        roster.table.send_modify(|table| table.members = BTreeMap::from([known(2, false), known(3, true)]));
+        roster
+    }
+
+    #[test]
+    fn a_member_speaks_in_its_own_name_for_its_cluster_and_epoch_alone_atk_25_atk_27() {
+        let roster = roster();
+        let ask = |own, key: Bytes, sender: Option<Sender>| roster.authenticate(own, &key, sender.as_ref());
+        assert_eq!(ask(Some(OWN), key(2), Some(sender(2))), Ok(2));
+        assert_eq!(ask(Some(OWN), key(2), None), Err(Refusal::NoSender));
+        assert_eq!(ask(None, key(2), Some(sender(2))), Err(Refusal::NoCluster));
+        assert_eq!(ask(Some(OWN), key(2), Some(sender(4))), Err(Refusal::OtherKey { member: 4 }));
+        assert_eq!(ask(Some(OWN), key(9), Some(sender(9))), Err(Refusal::OtherKey { member: 9 }));
+        let other = Sender { cluster: Bytes::from_static(&[4; 16]), ..sender(2) };
+        assert_eq!(ask(Some(OWN), key(2), Some(other)), Err(Refusal::OtherCluster));
+        let other = Sender { epoch: 5, ..sender(2) };
+        assert_eq!(ask(Some(OWN), key(2), Some(other)), Err(Refusal::OtherEpoch { theirs: 5, ours: 4 }));
+    }
+
+    #[test]
+    fn the_state_decides_over_what_was_told_and_who_is_vouched_for_atk_27() {
+        let roster = roster();
+        let ask = |number: u64| roster.authenticate(Some(OWN), &key(number), Some(&sender(number)));
+        assert_eq!(ask(4), Ok(4), "told at joining");
+        assert_eq!(ask(3), Err(Refusal::Gone { member: 3 }), "told at joining, and removed since");
+        roster.vouch(key(3), 3, Instant::now());
+        assert_eq!(ask(3), Err(Refusal::Gone { member: 3 }), "nobody vouches for one that was removed");
+        assert!(!roster.admits(&key(3), Instant::now()));
+        roster.vouch(key(5), 5, Instant::now());
+        assert_eq!(ask(5), Ok(5));
+        assert!(roster.admits(&key(5), Instant::now()));
+        assert!(!roster.admits(&key(5), Instant::now() + VOUCHED_FOR), "a word counts for a while only");
+        assert_eq!(roster.applied_member_with(&key(5)), None, "who was vouched for is not vouched for in turn");
+        assert_eq!(roster.applied_member_with(&key(2)), Some(2));
+        assert_eq!(roster.applied_member_with(&key(3)), None);
+    }
+
+    #[test]
+    fn so_many_keys_can_be_vouched_for_and_no_more() {
+        let roster = roster();
+        for number in 100..100 + VOUCHED_KEYS_MAX as u64 + 5 {
+            roster.vouch(key(number), number, Instant::now());
+        }
+        assert_eq!(roster.table.borrow().vouched.len(), VOUCHED_KEYS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_refused_from_the_moment_its_owner_is_removed_atk_27() {
+        let roster = roster();
+        let refused = tokio::spawn(Arc::clone(&roster).refused(key(2)));
+        tokio::task::yield_now().await;
+        assert!(!refused.is_finished());
+        roster.table.send_modify(|table| table.members = BTreeMap::from([known(2, true)]));
+        tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap().unwrap();
+    }
+}

@@ -26,7 +26,7 @@ use crate::{
     limits::{
         CALLS_PER_CONNECTION_MAX, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TO_VOUCH_MAX, JOIN_ANSWER_BYTES_MAX,
         JOIN_CONNECTION_TIME_LIMIT, JOIN_CONNECTIONS_MAX, JOIN_MESSAGE_BYTES_MAX, PEER_CONNECTIONS_MAX,
-        PEER_MESSAGE_BYTES_MAX,
+        PEER_MESSAGE_BYTES_MAX, VOUCH_PAUSE,
     },
     node::Node,
     transport::{Connection, Incoming, Protocol},
@@ -85,12 +85,18 @@ pub(crate) async fn serve(node: Arc<Node>, mut incoming: Box<dyn Incoming>) {
                     drop(newcomers.try_send(gated));
                 }
             }
+            Protocol::Peer if node.peers.roster().admits(&connection.peer().key, Instant::now()) => {
+                if let Some(gated) = door.member(&node, connection) {
+                    drop(peers.send(gated).await);
+                }
+            }
             Protocol::Peer => {
                 let Ok(permit) = Arc::clone(&door.checking).try_acquire_owned() else { continue };
                 let (node, door, peers) = (Arc::clone(&node), Arc::clone(&door), peers.clone());
                 checks.spawn(async move {
-                    if let Some(gated) = door.member(&node, connection).await {
-                        drop(peers.send(gated).await);
+                    match door.unknown(&node, connection).await {
+                        Some(gated) => drop(peers.send(gated).await),
+                        None => sleep(VOUCH_PAUSE).await,
                     }
                     drop(permit);
                 });
@@ -127,27 +133,28 @@ impl Door {
         Some(Gated::new(connection, sleep(JOIN_CONNECTION_TIME_LIMIT), vec![permit]))
     }
 
-    /// Lets a member in, if it is one.
-    async fn member(&self, node: &Arc<Node>, connection: Connection) -> Option<Gated> {
-        let roster = node.peers.roster();
+    /// Lets somebody in whom this node does not know, if another member vouches for it.
+    async fn unknown(&self, node: &Arc<Node>, connection: Connection) -> Option<Gated> {
+        let peer = Arc::clone(connection.peer());
+        let Some(member) = node.peers.ask_to_vouch(&peer.key).await else {
+            tracing::info!(
+                target: "quorate::security",
+                address = %peer.address,
+                "a peer with a key that no member knows was refused"
+            );
+            return None;
+        };
+        tracing::info!(member, "another member vouches for a peer that this node does not know yet");
+        let (roster, now) = (node.peers.roster(), Instant::now());
+        roster.vouch(peer.key.clone(), member, now);
+        if roster.admits(&peer.key, now) { self.member(node, connection) } else { None }
+    }
+
+    /// Lets a member in, until it is removed, if it has not too many connections open.
+    fn member(&self, node: &Arc<Node>, connection: Connection) -> Option<Gated> {
         let key = connection.peer().key.clone();
-        if !roster.admits(&key, Instant::now()) {
-            let Some(member) = node.peers.ask_to_vouch(&key).await else {
-                tracing::info!(
-                    target: "quorate::security",
-                    address = %connection.peer().address,
-                    "a peer with a key that no member knows was refused"
-                );
-                return None;
-            };
-            tracing::info!(member, "another member vouches for a peer that this node does not know yet");
-            roster.vouch(key.clone(), member, Instant::now());
-            if !roster.admits(&key, Instant::now()) {
-                return None;
-            }
-        }
         let permits = self.room_for(&key)?;
-        let (refused, mut ended) = (Arc::clone(roster).refused(key), node.ended.subscribe());
+        let (refused, mut ended) = (Arc::clone(node.peers.roster()).refused(key), node.ended.subscribe());
         let cut = async move {
             tokio::select! {
                 biased;

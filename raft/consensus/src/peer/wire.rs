@@ -152,3 +152,76 @@ pub(crate) fn to_vote_response(message: &proto::VoteResponse) -> Result<VoteResp
     let vote = to_vote(message.vote.as_ref())?;
     Ok(VoteResponse::new(vote, message.last.as_ref().map(to_log_id), message.granted))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{batch::Batch, type_config::Entry};
+
+    fn at(term: u64, index: u64) -> LogId {
+        to_raft(store::LogId { term, node: 2, index })
+    }
+
+    fn vote(term: u64) -> Vote {
+        Vote::new_committed(term, 2)
+    }
+
+    fn append(entries: Vec<Entry>, previous: Option<LogId>) -> proto::AppendEntriesRequest {
+        let request = AppendEntriesRequest { vote: vote(3), prev_log_id: previous, leader_commit: previous, entries };
+        from_append(&request, proto::Sender::default())
+    }
+
+    fn entry(log_id: LogId) -> Entry {
+        Entry { log_id, payload: openraft::EntryPayload::Normal(Batch::from_encoded(Bytes::from_static(b"batch"))) }
+    }
+
+    #[test]
+    fn an_append_comes_back_as_it_went() {
+        let message = append(vec![entry(at(2, 8)), entry(at(3, 9))], Some(at(2, 7)));
+        let back = to_append(message.clone()).unwrap();
+        assert_eq!(back.vote, vote(3));
+        assert_eq!((back.prev_log_id, back.leader_commit), (Some(at(2, 7)), Some(at(2, 7))));
+        assert_eq!(from_append(&back, proto::Sender::default()), message);
+        assert!(to_append(append(Vec::new(), None)).is_ok(), "a heartbeat before the first entry");
+    }
+
+    #[test]
+    fn what_raft_would_fall_over_is_refused() {
+        let refused = |message| to_append(message).unwrap_err();
+        let good = || append(vec![entry(at(2, 8))], Some(at(2, 7)));
+        assert!(matches!(refused(append(vec![entry(at(2, 9))], Some(at(2, 7)))), WireError::Gap));
+        assert!(matches!(refused(append(vec![entry(at(1, 8))], Some(at(2, 7)))), WireError::Gap));
+        assert!(matches!(refused(append(vec![entry(at(4, 8))], Some(at(2, 7)))), WireError::FromTheFuture));
+        let uncommitted = proto::RaftVote { term: 3, member: 2, committed: false };
+        let message = proto::AppendEntriesRequest { vote: Some(uncommitted), ..good() };
+        assert!(matches!(refused(message), WireError::Uncommitted));
+        let message = proto::AppendEntriesRequest { vote: None, ..good() };
+        assert!(matches!(refused(message), WireError::Missing("vote")));
+        let mut message = good();
+        message.entries[0].kind = 300;
+        assert!(matches!(refused(message), WireError::Entry(_)));
+    }
+
+    #[test]
+    fn every_answer_comes_back_as_it_went() {
+        for answer in [
+            AppendEntriesResponse::Success,
+            AppendEntriesResponse::PartialSuccess(Some(at(2, 5))),
+            AppendEntriesResponse::PartialSuccess(None),
+            AppendEntriesResponse::Conflict,
+            AppendEntriesResponse::HigherVote(vote(9)),
+        ] {
+            let back = to_append_response(&from_append_response(&answer)).unwrap();
+            assert_eq!(format!("{back:?}"), format!("{answer:?}"));
+        }
+        assert!(to_append_response(&proto::AppendEntriesResponse { result: None }).is_err());
+        let request = VoteRequest::new(Vote::new(4, 2), Some(at(3, 9)));
+        let message = from_vote_request(&request, true, proto::Sender::default());
+        assert!(message.transfer);
+        assert_eq!(to_vote_request(&message).unwrap(), request);
+        let response = VoteResponse::new(vote(4), Some(at(3, 9)), true);
+        assert_eq!(to_vote_response(&from_vote_response(&response)).unwrap(), response);
+    }
+}

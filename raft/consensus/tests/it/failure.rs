@@ -7,7 +7,7 @@ use quorate_raft_consensus::{Consensus, ProposeError, Role, Uncertainty};
 use quorate_raft_machine::Operation;
 use quorate_raft_store::{
     LogId, Record, WalIdentity,
-    disk::{Fault, FaultKind},
+    disk::{Fault, FaultKind, Slowness},
     log::{Drive, Wal, WalOptions},
 };
 
@@ -109,4 +109,21 @@ async fn a_node_that_cannot_apply_a_command_stops_instead_of_diverging() {
     let text = with_causes(&refused);
     assert!(text.contains(&format!("log index {}", log_id.index)), "{text}");
     assert!(text.contains("upgrade this node"), "{text}");
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_hangs_still_stops_and_keeps_its_directory_for_itself() {
+    let node = TestNode::founded().await;
+    let before = node.handle.health().last_log_index;
+    node.disk.set_slowness(Some(Slowness::Real(Duration::from_secs(8))));
+    let handle = node.handle.clone();
+    let waiting = tokio::spawn(async move { handle.propose(proposal(vec![create("stuck")])).await });
+    eventually("the log has the write", || node.handle.health().last_log_index > before).await;
+    // In virtual time every limit passes at once, and a wait without one never ends.
+    tokio::time::pause();
+    tokio::time::timeout(Duration::from_secs(60), node.handle.shutdown()).await.unwrap();
+    tokio::time::resume();
+    assert!(node.handle.role().borrow().is_stopped());
+    let outcome = waiting.await.unwrap();
+    assert!(outcome.is_err(), "{outcome:?}");
 }

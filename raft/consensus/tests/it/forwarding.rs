@@ -6,7 +6,11 @@ use quorate_raft_consensus::{ProposeError, Role};
 use quorate_raft_machine::Done;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::support::{PATIENCE, cluster::Cluster, create, eventually, has, proposal};
+use crate::support::{
+    PATIENCE,
+    cluster::{Cluster, name},
+    create, eventually, has, proposal,
+};
 
 fn others(leader: u64) -> Vec<u64> {
     (1..=3).filter(|number| *number != leader).collect()
@@ -103,4 +107,27 @@ async fn without_a_quorum_a_write_ends_at_its_deadline() {
     let outcome = alone.propose(proposal(vec![create("never")]).within(Duration::from_secs(1))).await;
     assert!(matches!(outcome, Err(ProposeError::NoLeader { .. } | ProposeError::OutcomeUnknown { .. })), "{outcome:?}");
     assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_write_at_a_distant_follower_costs_no_more_than_its_calls_take() {
+    const ONE_WAY: Duration = Duration::from_millis(60);
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader_number().await;
+    let distant = others(leader)[0];
+    for other in (1..=3).filter(|other| *other != distant) {
+        cluster.net.delay(&name(distant), &name(other), ONE_WAY);
+        cluster.net.delay(&name(other), &name(distant), ONE_WAY);
+    }
+    // The lines are dialled, and the distance is on them.
+    cluster.create_at(distant, "warm").await;
+    let mut quickest = Duration::MAX;
+    for round in 0..5 {
+        let began = Instant::now();
+        cluster.create_at(distant, &format!("entry-{round}")).await;
+        quickest = quickest.min(began.elapsed());
+    }
+    assert!(quickest >= ONE_WAY * 2, "{quickest:?}: it was answered before anybody could have heard of it");
+    // One round trip to the leader; the entry waits for the answer to the heartbeat before, and travels one way.
+    assert!(quickest < ONE_WAY * 7, "{quickest:?}");
 }
