@@ -10,10 +10,12 @@
 //!    |      |                                                                                 |
 //!    |  service    gRPC: authenticate the caller, convert, call a handle     ops  HTTP, read  |
 //!    |      |                                                                only             |
-//!    |  node       waits unfounded, or holds the running authority   <--- founding            |
+//!    |  node       waits unfounded, or holds the running authority   <--- founding, joining   |
 //!    +------|---------------------------------------------------------------------------------+
 //!           v
 //!    consensus handle (raft)      actors' system (issuer, sessions, attestation)
+//!           |
+//!         peer   TLS with the other nodes: each end proves its identity key
 //! ```
 //!
 //! This crate decides nothing about identities: what a caller may have is decided by the state machine, who a caller

@@ -168,11 +168,13 @@ impl Node {
                 Decision::Found => return self.found_for(list, own).await,
                 Decision::Enter(members) => {
                     let targets = members.iter().filter_map(|name| list.get(name)).map(destination).collect();
-                    return self.enter(targets, Bytes::new()).await.map_err(|source| match source {
-                        JoinFailure::Join(JoinError::Refused { .. }) => {
+                    return self.enter(targets, Bytes::new()).await.map_err(|source| {
+                        // Whether the cluster said no, or something broke off here.
+                        if matches!(source, JoinFailure::Join(JoinError::Refused { .. })) {
                             ListedError::Refused { name: name.clone(), source }
+                        } else {
+                            ListedError::Join(source)
                         }
-                        source => ListedError::Join(source),
                     });
                 }
                 Decision::Wait(reason) => {
