@@ -41,11 +41,17 @@ impl StopCause {
 
 /// An error with its causes, on one line.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+    causes_onto(error.to_string(), error.source())
+}
+
+/// A text with the causes that it does not tell of already: errors of libraries repeat those of others.
+pub(crate) fn causes_onto(mut text: String, mut cause: Option<&(dyn Error + 'static)>) -> String {
     while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
         cause = next.source();
     }
     text
@@ -54,6 +60,14 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let inner = std::io::Error::other("nobody answers");
+        let outer = std::io::Error::other(std::io::Error::other(inner));
+        assert_eq!(with_causes(&outer), "nobody answers");
+        assert_eq!(causes_onto("the call failed".to_owned(), Some(&outer)), "the call failed: nobody answers");
+    }
 
     #[test]
     fn the_first_cause_is_the_one_that_is_kept() {

@@ -21,7 +21,7 @@ use crate::{
     limits::{JOIN_ANSWER_BYTES_MAX, JOIN_MESSAGE_BYTES_MAX, MEMBER_ADDRESSES_MAX},
     node::Node,
     proposal::{Proposal, ProposeError},
-    stop::with_causes,
+    stop::{causes_onto, with_causes},
     transport::{Destination, PeerKey, Protocol},
 };
 
@@ -225,14 +225,9 @@ pub(crate) async fn ask_founding(
 
 /// What an error status means for a newcomer. A decision has one of three codes; everything else may pass.
 fn join_error(status: &Status) -> JoinError {
-    let mut reason = status.message().to_owned();
-    let mut cause = std::error::Error::source(status);
+    let cause = std::error::Error::source(status);
     let was_answered = cause.is_none();
-    while let Some(next) = cause {
-        reason = format!("{reason}: {next}");
-        cause = next.source();
-    }
-    let reason = Arc::from(reason);
+    let reason = Arc::from(causes_onto(status.message().to_owned(), cause));
     let decided = matches!(status.code(), Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument);
     if decided {
         JoinError::Refused { reason }
