@@ -43,6 +43,7 @@ use std::time::Instant;
 use tracing_subscriber::{
     filter::Targets, fmt, layer::Layer as _, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
 };
+use world::Counts;
 
 /// Acknowledged writes under faults below which a run proves nothing.
 const WRITES_FLOOR: u64 = 15;
@@ -56,6 +57,9 @@ const FAULTS_FLOOR: u64 = 6;
 /// How fast the clock goes in the runs that are to give the same trace again. Under the fastest, what waits for a second
 /// of real time waits for a few milliseconds.
 const CLOCK_SPEEDS: [i64; 2] = [20, 300];
+
+/// SVIDs handed out, below which a run proves nothing.
+const SVIDS_FLOOR: u64 = 20;
 
 /// What `simulate` takes.
 #[derive(Debug, Args)]
@@ -136,16 +140,10 @@ fn run_one(seed: u64, trace: Option<&std::path::Path>) -> bool {
     }
     let counts = &outcome.counts;
     let faults: u64 = counts.faults.values().sum();
-    if broken.is_empty() {
-        let floors = [
-            ("writes", counts.writes, WRITES_FLOOR),
-            ("reads", counts.reads, READS_FLOOR),
-            ("faults", faults, FAULTS_FLOOR),
-        ];
-        let too_few = floors.into_iter().filter(|(_, found, floor)| found < floor);
-        broken.extend(
-            too_few.map(|(what, found, floor)| format!("this run proves nothing: {found} {what}, fewer than {floor}")),
-        );
+    if broken.is_empty()
+        && let Some((what, found, floor)) = missing(counts)
+    {
+        broken.push(format!("this run proves nothing: {found} {what}, fewer than {floor}"));
     }
     say(&format!(
         "seed {seed}: {} nodes, {:.1} s in {:.1} s, {faults} faults {:?}, {} terms, {} writes ({} repeated, {} unknown), {} reads, \
@@ -172,6 +170,18 @@ fn run_one(seed: u64, trace: Option<&std::path::Path>) -> bool {
         say(&format!("seed {seed}: BROKEN: {promise}"));
     }
     broken.is_empty()
+}
+
+/// What a run has too little of to prove anything: what it is, how much there was, and how much there should be.
+fn missing(counts: &Counts) -> Option<(&'static str, u64, u64)> {
+    let faults = counts.faults.values().sum();
+    let floors = [
+        ("faults", faults, FAULTS_FLOOR),
+        ("writes", counts.writes, WRITES_FLOOR),
+        ("reads", counts.reads, READS_FLOOR),
+        ("SVIDs", counts.svids, SVIDS_FLOOR),
+    ];
+    floors.into_iter().find(|(_, found, floor)| found < floor)
 }
 
 fn run_many(options: &Options) -> bool {

@@ -8,7 +8,7 @@ use crate::load::workload::Workload;
 use crate::load::{Amount, Load};
 use crate::network::{Delay, Network};
 use crate::run::{Run, lock};
-use crate::scenario::failover::{at_part, kill_leaders, measure};
+use crate::scenario::failover::{at_part, kill_leaders, measure, tell_kills};
 use crate::scenario::healing;
 use crate::trouble::Trouble;
 use crate::{progress, say};
@@ -95,6 +95,7 @@ async fn within(options: &Options, directory: &Path) -> Result<(), Trouble> {
     healing::write_history(&run, &directory.join("history.jsonl"))?;
     let (mut kills, written) = (kills?, written?);
     measure(&run, &mut kills, &written);
+    tell_kills(&kills);
     let mut gaps: Vec<f64> = kills.iter().flat_map(|kill| kill.gaps_ms().map(|(_, gap)| gap)).collect();
     gaps.sort_by(f64::total_cmp);
     healing::check(&run).await?;

@@ -210,12 +210,10 @@ pub(crate) fn at_part(sorted: &[f64], part: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-fn table(report: &Report) {
-    if !report.optimised {
-        say("UNOPTIMISED BUILD: gaps say little");
-    }
+/// A line for each kill.
+pub(crate) fn tell_kills(kills: &[Kill]) {
     say(&format!("{:>5} {:>9} {:>10} {:>10}  gap at each survivor, ms", "kill", "at s", "leader", "successor"));
-    for (number, kill) in report.kills.iter().enumerate() {
+    for (number, kill) in kills.iter().enumerate() {
         let gaps: Vec<String> = kill.gaps_ms.iter().map(|(node, gap)| format!("{node} {gap:.0}")).collect();
         say(&format!(
             "{:>5} {:>9.2} {:>10} {:>10}  {}",
@@ -226,6 +224,13 @@ fn table(report: &Report) {
             gaps.join("  ")
         ));
     }
+}
+
+fn table(report: &Report) {
+    if !report.optimised {
+        say("UNOPTIMISED BUILD: gaps say little");
+    }
+    tell_kills(&report.kills);
     say(&format!(
         "write gap: p50 {:.0} ms (target below {}), p99 {:.0} ms (target below {}), longest {:.0} ms",
         report.gap_p50_ms,

@@ -40,6 +40,9 @@ const LATENCY_MILLIS: (u64, u64) = (15, 60);
 /// How far a node's monotonic clock leaps.
 const LEAP_MILLIS: (u64, u64) = (100, 1_500);
 
+/// How long a candidate whose election is disturbed stays cut off: an election of the others fits into it.
+const DISTURBANCE_MILLIS: (u64, u64) = (900, 1_300);
+
 /// What is left of a token key's life when time has passed: less than a sixth of it, so that the next one is due at once,
 /// and more than a run still takes.
 const TOKEN_KEY_LEFT_SECONDS: i64 = 19;
@@ -53,12 +56,8 @@ pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(8);
 /// The next step after a fault began.
 #[derive(Debug, Clone)]
 enum Then {
-    /// The link of these two works again, in this direction alone where it was cut in one.
+    /// The link of these two is as good as the others again, whatever was done to it.
     Mend(usize, usize),
-    /// Held messages of these two are delivered.
-    Release(usize, usize),
-    /// The link of these two is as quick as the others.
-    Quick(usize, usize),
     /// The power of this node goes, if it has not gone already.
     PowerLoss(usize),
     /// The node is started again.
@@ -123,9 +122,8 @@ impl Faults {
     pub(crate) fn heal(&mut self, sim: &mut Sim<'_>) {
         self.due.clear();
         self.armed = 0;
-        for (a, b) in std::mem::take(&mut self.links).into_keys() {
-            sim.release(name(a), name(b));
-            sim.set_link_max_message_latency(name(a), name(b), LATENCY_MAX);
+        for (a, b) in self.links.clone().into_keys() {
+            self.mend(sim, a, b);
         }
         for node in 0..self.nodes {
             self.set_clock(node, 0);
@@ -152,16 +150,7 @@ impl Faults {
 
     fn carry_out(&mut self, sim: &mut Sim<'_>, now: Duration, then: Then) {
         match then {
-            Then::Mend(a, b) | Then::Release(a, b) => {
-                if self.links.remove(&link(a, b)).is_some() {
-                    sim.release(name(a), name(b));
-                }
-            }
-            Then::Quick(a, b) => {
-                if self.links.remove(&link(a, b)).is_some() {
-                    sim.set_link_max_message_latency(name(a), name(b), LATENCY_MAX);
-                }
-            }
+            Then::Mend(a, b) => self.mend(sim, a, b),
             Then::PowerLoss(node) => {
                 if !self.down.contains_key(&node) {
                     self.lose_power(sim, node);
@@ -204,11 +193,11 @@ impl Faults {
             61..=70 => self.restart(sim, now, victim, true),
             71..=73 => self.power_loss_of_all(sim, now),
             74..=79 => self.power_loss_in_a_write(now, victim),
-            80..=82 => self.sync_fails(now, victim),
-            83..=85 => self.clock_step(now, victim),
-            86..=87 => self.leap(victim),
-            88..=92 => self.time_passes(),
-            93..=95 => self.lying_leader(now),
+            80..=81 => self.sync_fails(now, victim),
+            82..=84 => self.clock_step(now, victim),
+            85..=86 => self.leap(victim),
+            87..=91 => self.time_passes(),
+            92..=93 => self.lying_leader(now),
             _ => self.armed += 1,
         }
     }
@@ -232,6 +221,14 @@ impl Faults {
     /// Takes a link for a fault, unless one has it.
     fn take(&mut self, a: usize, b: usize) -> bool {
         a != b && self.links.insert(link(a, b), ()).is_none()
+    }
+
+    /// Makes a link good again, if something was done to it.
+    fn mend(&mut self, sim: &mut Sim<'_>, a: usize, b: usize) {
+        if self.links.remove(&link(a, b)).is_some() {
+            sim.release(name(a), name(b));
+            sim.set_link_max_message_latency(name(a), name(b), LATENCY_MAX);
+        }
     }
 
     fn cut(&mut self, sim: &mut Sim<'_>, now: Duration, pairs: &[(usize, usize)], limits: (u64, u64)) -> usize {
@@ -296,7 +293,7 @@ impl Faults {
                 if self.random.gen_bool(0.4) && self.take(a, b) {
                     sim.hold(name(a), name(b));
                     let (least, most) = HOLD_MILLIS;
-                    self.due.push((now + chance::millis(&mut self.random, least, most), Then::Release(a, b)));
+                    self.due.push((now + chance::millis(&mut self.random, least, most), Then::Mend(a, b)));
                     held += 1;
                 }
             }
@@ -329,7 +326,7 @@ impl Faults {
             let (least, most) = LATENCY_MILLIS;
             sim.set_link_max_message_latency(name(a), name(b), chance::millis(&mut self.random, least, most));
             let (least, most) = SLOW_MILLIS;
-            self.due.push((now + chance::millis(&mut self.random, least, most), Then::Quick(a, b)));
+            self.due.push((now + chance::millis(&mut self.random, least, most), Then::Mend(a, b)));
             self.world.fault("slow link", &format!("{} {}", name(a), name(b)));
         }
     }
@@ -452,22 +449,37 @@ impl Faults {
         self.next_at = crash + Duration::from_millis(700);
     }
 
-    /// Somebody asks for votes, and elections are to be disturbed: it is cut off with the votes that it has, and one that
-    /// voted loses its power and comes back at once.
+    /// Somebody has just voted, and elections are to be disturbed: the candidate is cut off with the vote, the voter loses
+    /// its power and comes back at once, and whoever was not there to hear of that election stands for its own.
     fn disturb_election(&mut self, sim: &mut Sim<'_>, now: Duration) {
-        let candidates = std::mem::take(&mut self.world.lock().candidates);
-        let Some(candidate) = candidates.into_iter().next().filter(|_| self.armed > 0) else { return };
-        let others = self.others(candidate);
-        let Some(voter) = others.choose(&mut self.random).copied().filter(|voter| !self.down.contains_key(voter))
+        let grants = std::mem::take(&mut self.world.lock().grants);
+        let Some((voter, member)) = grants.into_iter().next().filter(|_| self.armed > 0) else { return };
+        let candidate = self.world.lock().places.iter().position(|place| place.number == Some(member));
+        let Some(candidate) = candidate.filter(|candidate| *candidate != voter && !self.down.contains_key(&voter))
         else {
             return;
         };
         self.armed -= 1;
         self.world.fault("disturbed election", &format!("of {} with {}", name(candidate), name(voter)));
-        let pairs: Vec<_> = others.into_iter().map(|other| (candidate, other)).collect();
-        self.cut(sim, now, &pairs, (300, 1_000));
-        self.lose_power(sim, voter);
+        for other in self.others(voter) {
+            self.mend(sim, voter, other);
+        }
+        let pairs: Vec<_> = self.others(candidate).into_iter().map(|other| (candidate, other)).collect();
+        self.cut(sim, now, &pairs, DISTURBANCE_MILLIS);
+        self.world.fault("power loss", &format!("{} {:?}", name(voter), PowerLoss::Lost));
+        self.crash(sim, voter, Some(PowerLoss::Lost));
+        // The crash has mended the link between the two; it is the candidate's last.
+        self.cut(sim, now, &[(candidate, voter)], DISTURBANCE_MILLIS);
         self.due.push((now + chance::millis(&mut self.random, 2, 30), Then::Start(voter)));
+        for node in std::mem::take(&mut self.down).into_keys() {
+            if node == voter || node == candidate {
+                self.down.insert(node, ());
+            } else {
+                sim.bounce(name(node));
+            }
+        }
+        let (_, most) = DISTURBANCE_MILLIS;
+        self.next_at = now + Duration::from_millis(most);
     }
 
     fn kill(&mut self, sim: &mut Sim<'_>, node: usize) {
@@ -487,10 +499,7 @@ impl Faults {
         let others = self.others(node);
         if power.is_some() {
             for other in &others {
-                if self.links.remove(&link(node, *other)).is_some() {
-                    sim.release(name(node), name(*other));
-                    sim.set_link_max_message_latency(name(node), name(*other), LATENCY_MAX);
-                }
+                self.mend(sim, node, *other);
                 sim.partition(name(node), name(*other));
             }
         }

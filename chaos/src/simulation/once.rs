@@ -4,6 +4,7 @@ use super::{
     chance, checks,
     faults::{Faults, LATENCY_MAX},
     host::{self, Cast},
+    missing,
     world::{Counts, Phase, World},
 };
 use rand::Rng;
@@ -20,6 +21,9 @@ const BEGINNING_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long faults go on.
 const FAULTS: Duration = Duration::from_secs(5);
+
+/// How long they go on where little succeeds under them.
+const FAULTS_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long after the mending each node must write and read again (INV-13): the lease of a leader that is gone, some
 /// elections, and the connections that were lost dialled again.
@@ -108,7 +112,8 @@ impl Run {
         self.enter(Phase::Faults);
         let begin = self.sim.elapsed();
         let mut faults = Faults::new(&self.world, nodes, begin);
-        while self.sim.elapsed() < begin + FAULTS {
+        // A run whose faults let nothing succeed goes on until something has.
+        while self.sim.elapsed() < begin + FAULTS || self.proves_too_little(begin) {
             let now = self.sim.elapsed();
             faults.step(&mut self.sim, now);
             self.step()?;
@@ -133,6 +138,10 @@ impl Run {
         }
         checks::at_the_end(&self.world);
         Ok(recovery)
+    }
+
+    fn proves_too_little(&self, begin: Duration) -> bool {
+        missing(&self.world.lock().counts).is_some() && self.sim.elapsed() < begin + FAULTS_LIMIT
     }
 
     fn enter(&self, phase: Phase) {

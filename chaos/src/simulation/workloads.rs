@@ -130,6 +130,8 @@ struct Begun {
     connected: bool,
     /// Whether it may sign and nothing is wrong with it.
     healthy: bool,
+    /// How much time had passed for everybody at once.
+    passed_millis: i64,
     /// Roots that were active here.
     active: BTreeSet<AuthorityId>,
 }
@@ -166,7 +168,7 @@ impl Workload {
                     };
                     self.stands_under_a_good_root(&begun, &svid.spiffe_id, chain.get(1));
                     let chain: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
-                    self.verifies_everywhere("X509-SVID", &svid.spiffe_id, |bundle, now| {
+                    self.verifies_everywhere("X509-SVID", &svid.spiffe_id, begun.passed_millis, |bundle, now| {
                         verify_x509_svid(&chain, bundle, now, Purpose::Any).map(drop).map_err(|error| error.to_string())
                     });
                 }
@@ -185,7 +187,7 @@ impl Workload {
         for svid in response.svids {
             let is_gone = begun.gone.contains(&svid.spiffe_id);
             self.handed_out(&begun, "a JWT-SVID", &svid.spiffe_id, is_gone);
-            self.verifies_everywhere("JWT-SVID", &svid.spiffe_id, |bundle, now| {
+            self.verifies_everywhere("JWT-SVID", &svid.spiffe_id, begun.passed_millis, |bundle, now| {
                 verify_jwt_svid(&svid.svid, AUDIENCE, bundle, now).map(drop).map_err(|error| error.to_string())
             });
         }
@@ -197,6 +199,7 @@ impl Workload {
             gone,
             connected: self.world.is_connected(self.node, &self.handle),
             healthy: self.is_healthy(),
+            passed_millis: self.world.passed_millis(),
             active: self.handle.state().read(active_roots),
         }
     }
@@ -244,9 +247,14 @@ impl Workload {
         &self,
         what: &str,
         spiffe_id: &str,
+        passed_millis: i64,
         verify: impl Fn(&Bundle, UnixSeconds) -> Result<(), String>,
     ) {
         let now = self.world.true_time().seconds();
+        if self.world.passed_millis() != passed_millis {
+            // Time passed while it was made: it may have ended before it was handed out.
+            return;
+        }
         let live: Vec<MemberNumber> = self.handle.state().read(|state| state.live_members(now));
         for (node, handle) in self.world.serving() {
             if !handle.member().is_some_and(|member| live.contains(&member)) {

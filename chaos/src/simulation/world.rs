@@ -138,8 +138,8 @@ pub(crate) struct Inner {
     passed_millis: i64,
     /// Token keys that signed, by their IDs.
     token_keys: BTreeSet<String>,
-    /// Nodes that asked for votes in this step.
-    pub(crate) candidates: BTreeSet<usize>,
+    /// Votes that were granted in this step: who, and to which member.
+    pub(crate) grants: Vec<(usize, u64)>,
 }
 
 impl World {
@@ -181,7 +181,7 @@ impl World {
                 gone: BTreeSet::new(),
                 passed_millis: 0,
                 token_keys: BTreeSet::new(),
-                candidates: BTreeSet::new(),
+                grants: Vec::new(),
             }),
         }
     }
@@ -273,6 +273,11 @@ impl World {
                 place.leapt_ns.is_some_and(|at| inner.now_ns.saturating_sub(at) < LEAP_IS_FELT.as_nanos() as u64);
             place.clock_millis == 0 && !place.may_stop && !leapt
         })
+    }
+
+    /// How much time has passed for everybody at once, in milliseconds.
+    pub(crate) fn passed_millis(&self) -> i64 {
+        self.lock().passed_millis
     }
 
     /// An entry is gone for ever, by acknowledgement.
@@ -429,16 +434,13 @@ impl World {
                     ));
                 }
             }
-            Role::Candidate => {
-                inner.candidates.insert(node);
-            }
             Role::Stopped { reason } => {
                 let expected = inner.places.get(node).is_some_and(|place| place.may_stop);
                 if !expected {
                     inner.broken_line(format!("node {node}: consensus ended though its disk works: {reason}"));
                 }
             }
-            Role::Unfounded | Role::Learner { .. } | Role::Follower { .. } => {}
+            Role::Unfounded | Role::Learner { .. } | Role::Follower { .. } | Role::Candidate => {}
         }
     }
 
@@ -446,6 +448,7 @@ impl World {
     pub(crate) fn granted_vote(&self, node: usize, term: u64, member: u64) {
         let mut inner = self.lock();
         inner.trace_line(Some(node), &format!("grants {member} its vote of term {term}"));
+        inner.grants.push((node, member));
         let Some(place) = inner.places.get_mut(node) else { return };
         let before = place.granted.replace((term, member));
         let may_forget = place.lied;
