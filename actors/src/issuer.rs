@@ -169,7 +169,7 @@ impl Actor for IssuerActor {
         while state.tasks.try_join_next().is_some() {}
         let (message, _permit) = envelope.open();
         match message {
-            IssuerMessage::News(news) if !state.concerns(&news) => return Ok(()),
+            IssuerMessage::News(news) if !state.heard(&news) => return Ok(()),
             IssuerMessage::News(_) | IssuerMessage::Wake => {}
             IssuerMessage::Role(role) => state.role(&role),
             IssuerMessage::Surroundings(surroundings) => state.surroundings(surroundings),
@@ -196,8 +196,8 @@ impl Actor for IssuerActor {
 }
 
 impl IssuerState {
-    /// Whether what was applied can change anything here.
-    fn concerns(&self, news: &News) -> bool {
+    /// Takes note of what was applied, and says whether it can change anything here.
+    fn heard(&mut self, news: &News) -> bool {
         let News::Applied(applied) = news else { return true };
         let mut concerned = false;
         for event in &applied.events {
@@ -212,9 +212,12 @@ impl IssuerState {
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }
                 | Event::TimeReset { .. } => {}
-                Event::Founded
-                | Event::PolicyChanged
-                | Event::X509AuthorityChanged { .. }
+                Event::Founded | Event::X509AuthorityChanged { .. } => {
+                    // A root that signs may be what was missing: what failed for want of it is asked for at once.
+                    self.asking.failed_at = None;
+                    concerned = true;
+                }
+                Event::PolicyChanged
                 | Event::JwtAuthorityChanged { .. }
                 | Event::IssuingCertificateChanged { .. }
                 | Event::MemberChanged { .. } => concerned = true,
