@@ -37,7 +37,7 @@ use activity::Activity;
 use assembly::Assembly;
 pub use child::ChildError;
 pub use layout::LayoutError;
-use layout::{Base, NodeFiles};
+use layout::{Base, NodeFiles, Ports};
 use screen::Screen;
 pub use tour::TourError;
 pub use verify::VerifyError;
@@ -118,9 +118,11 @@ async fn demonstrate(args: &DemoArgs) -> Result<(), DemoError> {
     let nodes = (1..=args.nodes).map(|number| NodeFiles::new(base.path(), number)).collect::<Result<Vec<_>, _>>()?;
     // Held until the process ends, however it does.
     let _turns = nodes.iter().map(NodeFiles::lock).collect::<Result<Vec<_>, _>>()?;
+    let mut ports = Ports::default();
     for files in &nodes {
-        files.prepare()?;
+        files.prepare(&mut ports)?;
     }
+    drop(ports);
     let terminal = io::stdout().is_terminal();
     let screen = Screen::new(terminal);
     let mut assembly = Assembly::new(nodes, screen.clone());

@@ -11,10 +11,7 @@ pub(crate) const START_TIME: &str = "quorate_node_start_time_seconds";
 /// Whether the node may sign now: 1 or 0.
 pub(crate) const READY: &str = "quorate_node_ready";
 
-/// Whether the node is in contact with the cluster: 1 or 0.
-pub(crate) const CONNECTED: &str = "quorate_node_connected";
-
-/// For how long it has not been.
+/// For how long the node has been cut off from the cluster.
 pub(crate) const CUT_OFF: &str = "quorate_node_cut_off_seconds";
 
 /// For how long it may sign without another word from the cluster.
@@ -41,11 +38,6 @@ pub(crate) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
     (CONNECTIONS, "listener", "Connections held at present."),
     (START_TIME, "version", "When the process started, in seconds since 1970."),
     (READY, "", "1 while the node may sign and holds the token keys, as /ready says; 0 otherwise."),
-    (
-        CONNECTED,
-        "",
-        "1 while the leader answered this node within the last second, or this node leads and a majority did; 0 otherwise.",
-    ),
     (CUT_OFF, "", "For how long this node has been cut off from the cluster; 0 while it is not."),
     (LEASE_LEFT, "", "For how long this node may sign without another word from the cluster; 0 when it may not."),
     (

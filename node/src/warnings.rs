@@ -6,7 +6,7 @@ use quorate_raft_consensus::{ClockVerdict, Contact};
 use tokio::time::Instant;
 
 use crate::duration::Seconds;
-use crate::metrics::{CONNECTED, CUT_OFF, LEASE_LEFT};
+use crate::metrics::{CUT_OFF, LEASE_LEFT};
 use crate::node::Node;
 
 /// What threatens this node now.
@@ -69,7 +69,6 @@ pub(crate) fn cut_off_millis(node: &Node) -> Option<u64> {
 /// Sets the gauges of what moves by itself: called before they are read.
 pub(crate) fn set_gauges(node: &Node) {
     let cut_off = cut_off_millis(node).filter(|_| node.is_founded());
-    metrics::gauge!(CONNECTED).set(if cut_off.is_none() && node.is_founded() { 1.0 } else { 0.0 });
     // Milliseconds of a process's life fit into a float exactly.
     metrics::gauge!(CUT_OFF).set(cut_off.map_or(0.0, |millis| millis as f64 / 1_000.0));
     let left = match node.system().map(|system| system.issuance().borrow().clone()) {

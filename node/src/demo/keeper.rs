@@ -50,7 +50,7 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Keeper {
     pub(super) files: NodeFiles,
-    /// Its process while it answers.
+    /// Its process: while it answers, or, when it was started again, since it serves.
     pub(super) process: watch::Receiver<Option<u32>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<Option<ExitStatus>>,
@@ -141,7 +141,6 @@ async fn live(
     if let Some(status) = answering(node).await? {
         return Ok(status);
     }
-    running.send_replace(Some(node.id()));
     if again {
         let files = node.files().clone();
         tokio::select! {
@@ -154,6 +153,7 @@ async fn live(
             }
         }
     }
+    running.send_replace(Some(node.id()));
     Ok(node.ended().await?)
 }
 

@@ -138,7 +138,7 @@ impl NodeFiles {
 
     /// Makes the directory, and the configuration if there is none yet: a second demonstration in the same directory
     /// goes on with the authority that the first one founded.
-    pub(super) fn prepare(&self) -> Result<(), LayoutError> {
+    pub(super) fn prepare(&self, ports: &mut Ports) -> Result<(), LayoutError> {
         make_directory(&self.directory)?;
         let path = self.log();
         if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
@@ -148,8 +148,7 @@ impl NodeFiles {
         if path.exists() {
             return Ok(());
         }
-        let [peer, operations] = free_ports()?;
-        let text = self.configuration_text(peer, operations);
+        let text = self.configuration_text(ports.take()?, ports.take()?);
         fs::write(&path, text).map_err(|cause| LayoutError::File { deed: "write", path, cause })
     }
 
@@ -249,11 +248,40 @@ fn make_directory(path: &Path) -> Result<(), LayoutError> {
     })
 }
 
-/// Two ports that nobody listens on now. Both are held until both are known, so they differ.
-fn free_ports() -> Result<[SocketAddr; 2], LayoutError> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(LayoutError::Port);
-    let (first, second) = (listen()?, listen()?);
-    Ok([first.local_addr().map_err(LayoutError::Port)?, second.local_addr().map_err(LayoutError::Port)?])
+/// Free TCP ports of loopback, held until all are known, so that no two nodes are given the same.
+///
+/// They are taken below the range from which the system gives ports to outgoing connections: nodes dial each other all the
+/// time, and one that is down for a moment must find its own port free again.
+#[derive(Debug, Default)]
+pub(super) struct Ports {
+    held: Vec<TcpListener>,
+}
+
+/// The lowest port that is tried: below are those that services of the host have, or will.
+const LOWEST_PORT: u16 = 16_384;
+
+/// Where the ports of outgoing connections begin if the system does not say (`ip_local_port_range`).
+const OUTGOING_PORTS: u16 = 32_768;
+
+impl Ports {
+    /// Holds one more.
+    fn take(&mut self) -> Result<SocketAddr, LayoutError> {
+        let end = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+            .ok()
+            .and_then(|range| range.split_whitespace().next()?.parse().ok())
+            .unwrap_or(OUTGOING_PORTS);
+        let count = end.saturating_sub(LOWEST_PORT);
+        // Demonstrations beside each other begin at different places; 7,919 is a prime that scatters their numbers.
+        let own = u16::try_from(std::process::id() % 65_521).unwrap_or_default().wrapping_mul(7_919);
+        let begin = own.checked_rem(count).unwrap_or_default();
+        let below = (begin..count).chain(0..begin).map(|offset| LOWEST_PORT.saturating_add(offset));
+        // Whatever the system has, should the range be used up or begin lower.
+        let found = below.chain([0]).find_map(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok());
+        let listener = found.ok_or_else(|| LayoutError::Port(io::ErrorKind::AddrInUse.into()))?;
+        let address = listener.local_addr().map_err(LayoutError::Port)?;
+        self.held.push(listener);
+        Ok(address)
+    }
 }
 
 #[cfg(test)]
@@ -265,7 +293,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let files = NodeFiles::new(base.path(), 1).unwrap();
 
-        files.prepare().unwrap();
+        files.prepare(&mut Ports::default()).unwrap();
 
         let config = crate::config::Config::load(&files.configuration()).unwrap();
         assert_eq!(config.name.as_str(), "node-1");
@@ -280,7 +308,7 @@ mod tests {
         let regions: std::collections::BTreeSet<&str> = files.iter().map(|files| files.region).collect();
         assert_eq!((regions.len(), files[3].region), (3, files[0].region));
 
-        files[1].prepare().unwrap();
+        files[1].prepare(&mut Ports::default()).unwrap();
         files[1].invite("secret").unwrap();
 
         assert_eq!(fs::metadata(files[1].invitation()).unwrap().permissions().mode() & 0o777, 0o600);
@@ -292,12 +320,20 @@ mod tests {
     fn a_second_demonstration_keeps_the_configuration_of_the_first() {
         let base = tempfile::tempdir().unwrap();
         let files = NodeFiles::new(base.path(), 1).unwrap();
-        files.prepare().unwrap();
+        files.prepare(&mut Ports::default()).unwrap();
         let first = fs::read_to_string(files.configuration()).unwrap();
 
-        files.prepare().unwrap();
+        files.prepare(&mut Ports::default()).unwrap();
 
         assert_eq!(fs::read_to_string(files.configuration()).unwrap(), first);
+    }
+
+    #[test]
+    fn no_two_nodes_get_the_same_port_and_none_that_an_outgoing_connection_could_take() {
+        let mut ports = Ports::default();
+        let taken: std::collections::BTreeSet<u16> = (0..20).map(|_| ports.take().unwrap().port()).collect();
+        assert_eq!(taken.len(), 20);
+        assert!(taken.iter().all(|port| *port >= LOWEST_PORT), "{taken:?}");
     }
 
     #[test]
@@ -320,7 +356,7 @@ mod tests {
         fs::create_dir_all(base.path().join(&files.name)).unwrap();
         std::os::unix::fs::symlink("/dev/null", files.log()).unwrap();
 
-        let error = files.prepare().unwrap_err();
+        let error = files.prepare(&mut Ports::default()).unwrap_err();
 
         assert!(error.to_string().ends_with("so that the node's log can be written there"), "{error}");
         assert!(!files.configuration().exists());

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -348,7 +349,16 @@ fn ended(mut child: Child) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// A port nobody listens on now.
+/// A port nobody listens on now, below those that the system gives to outgoing connections: a node of a cluster that is
+/// down for a moment must find its own port free again.
 pub(crate) fn free_port() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let scatter = u16::try_from(std::process::id() % 16_000).unwrap();
+    loop {
+        let offset = (u32::from(scatter) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % 16_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 16_384 + u16::try_from(offset).unwrap()));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
