@@ -241,7 +241,7 @@ impl Opened {
                 tokio::spawn(policy),
                 tokio::spawn(tell_the_membership(raft.clone(), node.role.subscribe(), storage.clone())),
                 tokio::spawn(end_with_the_disk(raft.clone(), storage.unsynced())),
-                tokio::spawn(crate::reports::report(Arc::clone(node))),
+                tokio::spawn(crate::reporting::report(Arc::clone(node))),
                 tokio::spawn(Arc::clone(node).mind_the_contact()),
                 tokio::spawn(Arc::clone(&node.peers).forget_the_gone()),
                 tokio::spawn(crate::announcing::announce(Arc::clone(node), member)),

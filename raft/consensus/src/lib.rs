@@ -19,7 +19,7 @@
 //! | Modules | |
 //! |-|-|
 //! | `batcher`, `queue`, `forwarding`, `origin`, `proposal` | a write, from the caller to the log of whoever leads |
-//! | `everywhere`, `reports`, [`contact`], [`clock`] | who has applied what, who is connected, whose clock is off |
+//! | `everywhere`, `reports`, `reporting`, [`contact`], [`clock`] | who has applied what, who is connected, whose clock is off |
 //! | `reads`, `reader` | linearizable and local reads |
 //! | `elections`, `driver`, `transfer` | who leads (ELE-01 to ELE-11) |
 //! | `peer`, `network`, [`transport`], [`ask`] | the wire between members (ATK-25 to ATK-28) |
@@ -78,6 +78,7 @@ mod raft_members;
 mod reader;
 mod reads;
 mod recover;
+mod reporting;
 mod reports;
 mod runtime;
 mod snapshot;

@@ -48,7 +48,8 @@ const HANDOVER: usize = 16;
 /// Serves the peer port until the task is cut off.
 pub(crate) async fn serve(node: Arc<Node>, mut incoming: Box<dyn Incoming>) {
     let (peers, to_peers) = mpsc::channel(HANDOVER);
-    let (newcomers, to_newcomers) = mpsc::channel(HANDOVER);
+    // Room for all that may be in, so that the port never waits for their server.
+    let (newcomers, to_newcomers) = mpsc::channel(JOIN_CONNECTIONS_MAX);
     let mut tasks = JoinSet::new();
     let service = PeerServer::new(PeerService::new(Arc::clone(&node)))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)

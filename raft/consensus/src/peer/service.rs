@@ -47,7 +47,7 @@ struct Refusals {
 
 impl Refusals {
     /// How many were passed over since the log told of one; nothing when it is not to tell of this one.
-    fn to_tell(&mut self, now: Instant) -> Option<u64> {
+    fn count_and_tell(&mut self, now: Instant) -> Option<u64> {
         if self.told.is_some_and(|told| now < told + REFUSALS_TOLD_EVERY) {
             self.untold = self.untold.saturating_add(1);
             return None;
@@ -69,7 +69,7 @@ impl PeerService {
         let peer = peer.ok_or_else(|| Status::permission_denied("this connection proved no key"))?;
         let peers = &self.node.peers;
         peers.roster().authenticate(peers.identity(), &peer.key, sender).map_err(|refusal| {
-            if let Some(untold) = self.refusals.lock().to_tell(Instant::now()) {
+            if let Some(untold) = self.refusals.lock().count_and_tell(Instant::now()) {
                 tracing::info!(
                     target: "quorate::security",
                     address = %peer.address, member = sender.map(|sender| sender.member), reason = %refusal, untold,

@@ -1,11 +1,21 @@
 //! How a node becomes a member, and how it does not (FLT-18, INV-10).
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
 use quorate_proto_identity::UnixMillis;
-use quorate_raft_consensus::{FoundError, JoinError, Role};
+use quorate_raft_consensus::{
+    FoundError, FoundingAnswerer, FoundingStatus, JoinError, Role, limits::JOIN_CONNECTIONS_MAX,
+};
 use quorate_raft_store::disk::SimulatedDisk;
 
-use crate::support::{NOW, ROOT, cluster::Cluster, create, eventually, has, member_node, proposal};
+use crate::support::{
+    NOW, PATIENCE, ROOT,
+    cluster::{Cluster, at},
+    create, eventually, has, member_node,
+    net::new_key,
+    proposal,
+};
 
 #[tokio::test]
 async fn an_invitation_admits_once_and_the_same_node_gets_the_same_answer_again() {
@@ -51,7 +61,7 @@ async fn a_newcomer_that_was_killed_before_its_first_entry_still_finds_its_peers
     assert_eq!(cluster.handle(2).member().unwrap().get(), 2);
     let leader = cluster.leader().await;
     let number = cluster.handle(2).member().unwrap();
-    leader.add_learner(number, tokio::time::Instant::now() + crate::support::PATIENCE).await.unwrap();
+    leader.add_learner(number, tokio::time::Instant::now() + PATIENCE).await.unwrap();
     cluster.create_at(1, "entry").await;
     cluster.until_all_have("entry").await;
 }
@@ -96,7 +106,7 @@ async fn a_learner_takes_writes_and_never_votes() {
     })
     .await;
     assert!(matches!(*learner.role().borrow(), Role::Learner { .. }), "{:?}", learner.role().borrow());
-    let outcome = learner.propose(proposal(vec![create("never")]).within(std::time::Duration::from_millis(300))).await;
+    let outcome = learner.propose(proposal(vec![create("never")]).within(Duration::from_millis(300))).await;
     assert!(outcome.is_err());
 }
 
@@ -121,4 +131,56 @@ async fn members_whose_clocks_differ_know_by_how_much_and_who_is_wrong_alone_doe
         deposed.clock().offset_to_median_millis.is_some_and(|offset| offset.abs() < 1_000)
     })
     .await;
+}
+
+struct Listed;
+
+impl FoundingAnswerer for Listed {
+    fn founding(&self, trust_domain: &str, list: &[u8]) -> FoundingStatus {
+        FoundingStatus {
+            empty: true,
+            same_list: trust_domain == "example.org" && list == b"the list",
+            name: "node-1".to_owned(),
+            member: false,
+        }
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_are_founded_together_ask_each_other_how_far_they_are() {
+    let cluster = Cluster::of(2).await;
+    let target = at(&cluster.members[&1]);
+    let ask = async |list: &'static [u8]| {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        cluster.handle(2).ask_founding(&target, "example.org", Bytes::from_static(list), deadline).await
+    };
+    let early = ask(b"the list").await.unwrap_err();
+    assert!(matches!(early, JoinError::NotNow { .. }), "{early:?}");
+    cluster.handle(1).answer_founding_with(Arc::new(Listed));
+    assert!(ask(b"the list").await.unwrap().same_list);
+    assert!(!ask(b"another list").await.unwrap().same_list);
+}
+
+#[tokio::test]
+async fn so_many_newcomers_are_heard_at_a_time_and_members_never_wait_for_them_atk_26() {
+    let cluster = Cluster::of(2).await;
+    cluster.handle(1).answer_founding_with(Arc::new(Listed));
+    let target = at(&cluster.members[&1]);
+    let transport = cluster.net.transport_with_key("stranger", new_key());
+    let mut held = Vec::new();
+    for _ in 0..JOIN_CONNECTIONS_MAX {
+        held.push(transport.dial(&target).await.unwrap());
+    }
+    let ask = async || {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(2);
+        cluster.handle(2).ask_founding(&target, "example.org", Bytes::new(), deadline).await
+    };
+    let full = ask().await;
+    assert!(full.is_err(), "{full:?}");
+    cluster.create_at(2, "members-are-served").await;
+    drop(held);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while ask().await.is_err() {
+        assert!(tokio::time::Instant::now() < deadline, "room is made again when newcomers go");
+    }
 }

@@ -16,6 +16,7 @@ mod failure;
 mod forwarding;
 mod founding;
 mod joining;
+mod membership;
 mod peers;
 mod proposals;
 mod reads;
