@@ -205,6 +205,7 @@ async fn serve(config: Config, options: &RunOptions, consensus: &Runtime) -> Res
                 end = node.keep_actors() => Err(RunError::Actors(end)),
             };
             let orderly = async {
+                node.hand_over().await;
                 stop.ask();
                 serving.begin_stop();
                 node.stop_actors().await;

@@ -1,7 +1,8 @@
 //! Telling many tasks that it is time to stop, and the order in which a node stops.
 //!
 //! ```text
-//!   signal ──> sockets take nobody new ──> actors: streams end (Unavailable), ledger flushed
+//!   signal ──> leadership handed over, if it is here
+//!          ──> sockets take nobody new ──> actors: streams end (Unavailable), ledger flushed
 //!          ──> answers under way finish, at most DRAIN ──> consensus: last sync, log closed, directory unlocked
 //!   a second signal ends the process at once
 //! ```

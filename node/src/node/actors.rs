@@ -1,14 +1,19 @@
 //! From a directory that may be empty to running actors: entering a cluster, waiting for its state, starting.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quorate_actors::sources::FreshKeys;
 use quorate_actors::{Dependencies, Settings, System, SystemStatus};
+use tokio::time::Instant;
 
 use super::{Inner, Node, StartError, identity};
 use crate::answers::NodeAnswers;
 use crate::founding::listed::ListedError;
 use crate::joining::JoinFailure;
+
+/// How long a hand-over before a stop may take: two elections on one site. Whoever sent the signal waits.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Name of the ledger of issued SVIDs in the data directory.
 const LEDGER_DIRECTORY: &str = "ledger";
@@ -89,6 +94,21 @@ impl Node {
         let system = self.inner.system.get_or_init(|| system);
         self.inner.serving.send_replace(true);
         Ok(system)
+    }
+
+    /// Hands leadership to another voter, if this node leads and there is one: before the actors that do a leader's work
+    /// end here, so that no member waits for its certificate meanwhile (ELE-09).
+    pub(crate) async fn hand_over(&self) {
+        let consensus = &self.inner.consensus;
+        let has_others = consensus.raft_members().voters.last().is_some_and(|voters| voters.len() > 1);
+        let leads = consensus.role().borrow().is_leader();
+        if leads && has_others {
+            let handing = consensus.transfer_leadership(None, Instant::now() + HAND_OVER_LIMIT);
+            match handing.await {
+                Ok(_) => tracing::info!("leadership was handed over"),
+                Err(error) => tracing::warn!(%error, "leadership was not handed over before the stop"),
+            }
+        }
     }
 
     /// Ends the actors: open streams end with `Unavailable`.

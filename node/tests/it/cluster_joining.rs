@@ -261,7 +261,7 @@ async fn a_leader_that_is_told_to_stop_hands_over_first_ele_09() {
     let ended = cluster.nodes[leader].wait_end().await;
     assert!(ended.success(), "{ended}");
     let log = cluster.nodes[leader].log();
-    assert!(log.contains("SIGHUP changes nothing") && log.contains("stopped"), "{log}");
+    assert!(log.contains("SIGHUP changes nothing") && log.contains("leadership was handed over"), "{log}");
     let gone = cluster.nodes.remove(leader);
     cluster.settled().await;
     cluster.nodes[0].create(entry("/after", &[("unix", "uid:1")])).await.unwrap();
