@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use quorate_raft_store::WalIdentity;
-use quorate_raft_store::directory::{DirectoryError, NodeDirectory, Stage};
+use quorate_raft_store::directory::{DirectoryError, FIRST_PEERS_BYTES_MAX, NodeDirectory, Stage};
 use quorate_raft_store::disk::{Disk, PowerLoss, RealDisk, SimulatedDisk};
 use quorate_raft_store::free_space::FreeSpace;
 use quorate_raft_store::log::{OpenError, Wal};
@@ -39,6 +39,40 @@ fn wal_18_a_new_directory_is_empty_then_founding_then_a_member_for_good() {
     }
     drop(directory);
     assert_eq!(open(&disk.after_power_loss(PowerLoss::Lost, 0)).unwrap().stage(), Stage::Member(IDENTITY));
+}
+
+#[test]
+fn wal_18_a_directory_that_joins_keeps_its_number_and_becomes_whichever_member_it_is_told() {
+    let disk = SimulatedDisk::new(ROOT);
+    let mut directory = open(&disk).unwrap();
+    directory.advance(Stage::Joining([1; 16])).unwrap();
+    assert_eq!(directory.identity(), None);
+    for stage in [Stage::Empty, Stage::Founding(IDENTITY), Stage::Joining([2; 16])] {
+        assert!(directory.advance(stage).is_err(), "{stage}");
+    }
+    drop(directory);
+    let mut directory = open(&disk.after_power_loss(PowerLoss::Lost, 0)).unwrap();
+    assert_eq!(directory.stage(), Stage::Joining([1; 16]));
+    directory.advance(Stage::Member(IDENTITY)).unwrap();
+    assert!(directory.advance(Stage::Joining([1; 16])).is_err());
+    assert_eq!(directory.identity(), Some(IDENTITY));
+}
+
+#[test]
+fn what_a_newcomer_was_told_of_its_peers_survives_a_crash_and_is_checked() {
+    let disk = SimulatedDisk::new(ROOT);
+    let mut directory = open(&disk).unwrap();
+    assert_eq!(directory.first_peers().unwrap(), None);
+    directory.save_first_peers(b"these").unwrap();
+    directory.save_first_peers(b"those").unwrap();
+    assert!(directory.save_first_peers(&vec![0; FIRST_PEERS_BYTES_MAX + 1]).is_err());
+    drop(directory);
+    let after = disk.after_power_loss(PowerLoss::Lost, 0);
+    let directory = open(&after).unwrap();
+    assert_eq!(directory.first_peers().unwrap().as_deref(), Some(b"those".as_slice()));
+    after.flip_bit(path().join("first-peers"), 70).unwrap();
+    let refused = directory.first_peers().unwrap_err();
+    assert!(matches!(refused, DirectoryError::FirstPeersDamaged { .. }), "{refused}");
 }
 
 #[test]
