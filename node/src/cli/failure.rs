@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use quorate_proto_api::LOG_INDEX_HEADER;
 use quorate_proto_api::channel::Address;
 use tonic::{Code, Status};
 
@@ -115,6 +116,10 @@ impl Failure {
     pub(crate) fn call(surface: Surface, deed: &'static str, address: &Address, status: &Status) -> Self {
         match dial_error(status) {
             Some(cause) => Self::Unreachable { surface, address: address.clone(), cause },
+            // It is made, and says where: only that it holds everywhere is not known yet.
+            None if status.metadata().contains_key(LOG_INDEX_HEADER) => {
+                Self::NotYet { deed, what: status.message().to_owned() }
+            }
             // The connection was there, so the call may have been carried out: it is no different from a deadline.
             None if is_silence(status) => {
                 let message = "nobody answered in time".to_owned();
@@ -308,6 +313,16 @@ mod tests {
             story,
             "cannot count the entries: not now (Unavailable)\n  `quorate cluster status` says how the node stands."
         );
+    }
+
+    /// Property 5: the advice to look whether it was made would be wrong.
+    #[test]
+    fn a_change_that_is_made_and_may_not_hold_everywhere_is_told_as_the_node_told_it() {
+        let mut status = Status::deadline_exceeded("the change is made, at log index 41, and ...");
+        status.metadata_mut().insert(LOG_INDEX_HEADER, 41.into());
+        let failure = Failure::call(Surface::Admin, "delete entries", &Address::Unix("/x".into()), &status);
+        assert_eq!(failure.story(), "cannot delete entries: the change is made, at log index 41, and ...");
+        assert_eq!(failure.exit(), Exit::Unavailable);
     }
 
     #[test]

@@ -110,7 +110,8 @@ fn make(args: &NewArgs) -> Result<(), Failure> {
     let file = args.write.join(FILE);
     if file.exists() {
         return Err(Failure::Usage(format!(
-            "{}: there is a recovery key already, and what is sealed to it opens with nothing else: name another directory",
+            "{}: there is a recovery key already, and what is sealed to it opens with nothing else: name another \
+             directory",
             file.display()
         )));
     }

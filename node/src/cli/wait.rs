@@ -17,7 +17,7 @@ use crate::duration::Seconds;
 
 /// What follows the options.
 const EXAMPLES: &str = "\
-The answer to every write carries the log index that it has in the metadata `quorate-log-index`. A node that has applied
+The answer to every write carries the log index that it has in the metadata `quorate-log-index`. A node that has applied \
 that index knows of the write. Without --index: everything that was acknowledged, at any node, before this command began.
 
 Examples:

@@ -165,7 +165,8 @@ fn tell(event: Event, files: &[NodeFiles], screen: &Screen) -> Result<(), DemoEr
             }
         }
         Event::Back { name, process, applied_index, after } => screen.say(&format!(
-            "{name} serves again, process {process}; it has caught up to log index {applied_index}, {} ms after its start\n",
+            "{name} serves again, process {process}; it has caught up to log index {applied_index}, {} ms after its \
+             start\n",
             after.as_millis()
         )),
     }

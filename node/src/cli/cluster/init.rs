@@ -18,7 +18,7 @@ use crate::cli::text::Facts;
 
 /// What follows the options.
 const EXAMPLES: &str = "\
-Do this on one node, once. The others join by `quorate cluster invite`, or are founded together with it from the same
+Do this on one node, once. The others join by `quorate cluster invite`, or are founded together with it from the same \
 `[cluster.initial]` in their configurations, and then nobody runs this command.
 
 Examples:

@@ -23,7 +23,7 @@ use crate::duration::Seconds;
 
 /// What follows the options.
 const EXAMPLES: &str = "\
-The invitation is one line on standard output, and a secret: whoever has it can join under that name, once, until it
+The invitation is one line on standard output, and a secret: whoever has it can join under that name, once, until it \
 expires. Give it to the newcomer through a file that others cannot read, or a pipe:
 
   (umask 077; quorate cluster invite --name node-2 --region eu > node-2.invitation)

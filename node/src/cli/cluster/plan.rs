@@ -16,7 +16,7 @@ use crate::duration::Seconds;
 
 /// What follows the options.
 const EXAMPLES: &str = "\
-Without options the plan is shown. An odd number of voters is right: four bear the loss of one, as three do, and need one
+Without options the plan is shown. An odd number of voters is right: four bear the loss of one, as three do, and need one \
 more for every write. Voters are spread over as many regions as there are members in.
 
 Examples:

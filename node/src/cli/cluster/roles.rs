@@ -17,7 +17,7 @@ use crate::cli::output::{Format, say, say_json};
 
 /// What follows the options of `promote`.
 const PROMOTE: &str = "\
-The root keys are sealed to it first; then it is given a vote. A voter is worth what its disk and its network are worth:
+The root keys are sealed to it first; then it is given a vote. A voter is worth what its disk and its network are worth: \
 every write waits for a majority of them. With an automatic plan (`quorate cluster plan`) the leader does this by itself.";
 
 /// What `quorate cluster promote` takes.
@@ -50,10 +50,10 @@ pub(crate) struct DemoteArgs {
 
 /// What follows the options of `fence`.
 const FENCE: &str = "\
-For a member that cannot be reached and must not sign any more, or that holds up the activation of an authority. A member
-that is cut off learns of it only when it is back: until the end of its issuing certificate it may sign, which this
-command prints. One that is in contact stops within a second, and asks for a new issuing certificate: `quorate cluster
-remove` is what keeps a member out.";
+For a member that cannot be reached and must not sign any more, or that holds up the activation of an authority. A member \
+that is cut off learns of it only when it is back: until the end of its issuing certificate it may sign, which this \
+command prints. One that is in contact has stopped when this command returns, and asks for a new issuing certificate: it \
+is `quorate cluster remove` that keeps a member out.";
 
 /// What `quorate cluster fence` takes.
 #[derive(Debug, Args)]
@@ -69,11 +69,11 @@ pub(crate) struct FenceArgs {
 
 /// What follows the options of `remove`.
 const REMOVE: &str = "\
-Its issuing certificates are revoked, it loses its vote and its place in the group, and what is sealed to it is erased.
+Its issuing certificates are revoked, it loses its vote and its place in the group, and what is sealed to it is erased. \
 Its number is never given again; a node of that name can join again with an empty data directory and a new invitation.
 
-Without --compromised the keys that it could open stay in use: the command prints what that machine could still sign, and
-until when. With --compromised new roots and token keys are made that it never held, and the command answers once they
+Without --compromised the keys that it could open stay in use: the command prints what that machine could still sign, and \
+until when. With --compromised new roots and token keys are made that it never held, and the command answers once they \
 sign.
 
 Examples:

@@ -17,8 +17,8 @@ use crate::duration::Seconds;
 
 /// What follows the options.
 const HELP: &str = "\
-Every node answers this, a node that waits for its founding and one that is cut off from the others too. The exit code is 0
-when there was an answer, whatever it says: `/ready` of the operations address is for probes. Equal state hashes at equal
+Every node answers this, a node that waits for its founding and one that is cut off from the others too. The exit code is 0 \
+when there was an answer, whatever it says: `/ready` of the operations address is for probes. Equal state hashes at equal \
 applied indexes say that two nodes hold the same state.";
 
 /// What `quorate cluster status` takes.

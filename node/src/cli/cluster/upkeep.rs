@@ -10,7 +10,7 @@ use crate::cli::failure::Failure;
 
 /// What follows the options of `raise-version`.
 const RAISE: &str = "\
-Members of different versions work together as the oldest of them would. Once all run the newer program, this switches on
+Members of different versions work together as the oldest of them would. Once all run the newer program, this switches on \
 what it adds. It cannot be taken back: a program that is older than the version cannot be a member any more.";
 
 /// What `quorate cluster raise-version` takes.
@@ -27,8 +27,8 @@ pub(crate) struct RaiseVersionArgs {
 
 /// What follows the options of `reset-time`.
 const RESET: &str = "\
-The time of the log is the greatest that a leader ever stamped. After a leader's clock ran ahead, everything in the state
-that counts by it (expiry of entries, invitations and certificates) is early until real time has caught up. This sets it
+The time of the log is the greatest that a leader ever stamped. After a leader's clock ran ahead, everything in the state \
+that counts by it (expiry of entries, invitations and certificates) is early until real time has caught up. This sets it \
 back, for all members together. Set the clocks right first: a leader whose clock still runs ahead undoes it.";
 
 /// What `quorate cluster reset-time` takes.

@@ -207,7 +207,8 @@ pub(super) async fn follow(
         tokio::select! {
             biased;
             () = stopping.asked() => {
-                let text = "this node is stopping; the work goes on, and `quorate cluster members` at another one shows how far it is";
+                let text = "this node is stopping; the work goes on, and `quorate cluster members` at another one shows how \
+                            far it is";
                 steps.failed(Status::unavailable(text)).await;
                 return None;
             }
