@@ -33,9 +33,7 @@ pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Vec<u8>>,
     let bytes = match disk.open(&file, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(IoFailure::new(Action::Read, &file, source).into()),
-        Ok(open) => {
-            read_file(open.as_ref(), limit).map_err(|source| IoFailure::new(Action::Read, &file, source))?
-        }
+        Ok(open) => read_file(open.as_ref(), limit).map_err(|source| IoFailure::new(Action::Read, &file, source))?,
     };
     let peers = bytes
         .split_last_chunk::<CHECKSUM_BYTES>()
