@@ -84,7 +84,8 @@ pub(crate) fn run(
 }
 
 fn start(seed: u64, speed: i64) -> io::Result<Running> {
-    let child = Command::new(std::env::current_exe()?)
+    // This very program, also when another was built in its place meanwhile.
+    let child = Command::new("/proc/self/exe")
         .args(["simulate", "--seed", &seed.to_string(), "--clock-speed", &speed.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -7,7 +7,7 @@
 //!                                 └─> citations     (every rule of a standard that is kept has a test that cites it)
 //! ```
 //!
-//! Nothing here starts a process or asks the network: the files are read as they are.
+//! But for one seed of the simulation, which is run three times, nothing here starts a process; nothing asks the network.
 
 #![expect(
     clippy::expect_used,
@@ -21,4 +21,5 @@ mod directions;
 mod hygiene;
 mod inheritance;
 mod manifests;
+mod simulation;
 mod tree;
