@@ -21,6 +21,9 @@ const CONTACT_MARGIN: Duration = Duration::from_millis(10);
 /// How long after a leap a node's calls may still fail of it.
 const LEAP_IS_FELT: Duration = Duration::from_secs(1);
 
+/// How long after a leap nobody's contact is judged: the longest leap, and the limit of contact.
+const CLOCKS_ARE_APART: Duration = Duration::from_millis(2_600);
+
 /// When runs take place, in milliseconds since 1970.
 const EPOCH_MILLIS: i64 = 1_800_000_000_000;
 
@@ -312,6 +315,14 @@ impl World {
     pub(crate) fn is_connected(&self, node: usize, handle: &Handle) -> bool {
         let Contact::Connected { until } = *handle.contact().borrow() else { return false };
         let inner = self.lock();
+        // Contact is measured by two monotonic clocks, which do not run apart like that: a process that was stopped finds
+        // that time has passed for the others too.
+        let apart = |place: &Place| {
+            place.leapt_ns.is_some_and(|at| Duration::from_nanos(inner.now_ns.saturating_sub(at)) < CLOCKS_ARE_APART)
+        };
+        if inner.places.iter().any(apart) {
+            return false;
+        }
         let anchor = inner.places.get(node).and_then(|place| place.anchor);
         anchor.is_some_and(|(instant, then_ns)| {
             let since = Duration::from_nanos(inner.now_ns.saturating_sub(then_ns));
