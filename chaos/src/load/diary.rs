@@ -34,6 +34,9 @@ pub(crate) struct Habit {
     pub(crate) batch: u32,
     /// How long it waits between two writes.
     pub(crate) pace: Duration,
+    /// Of ten writes so many create; of the others half change an entry and half delete one. Those are acknowledged when
+    /// every connected member has applied them, and who has just died counts as connected for a second.
+    pub(crate) creates_of_ten: u32,
 }
 
 /// When the writes of one writer were acknowledged, since the run began.
@@ -57,7 +60,7 @@ pub(crate) async fn write(run: Arc<Run>, node: usize, seed: u64, habit: Habit) -
         if calls.is_multiple_of(CALLS_PER_CONNECTION) {
             writer.registrar = member.registrar();
         }
-        let done = run.unless_stopped(writer.step(habit.batch)).await;
+        let done = run.unless_stopped(writer.step(habit)).await;
         let wait = if done == Some(true) { habit.pace } else { AFTER_FAILURE };
         if !wait.is_zero() && !run.pause(wait).await {
             break;
@@ -77,15 +80,15 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Six of ten writes create, two change, two remove.
-    async fn step(&mut self, batch: u32) -> bool {
+    /// One write, of the kind that the dice choose.
+    async fn step(&mut self, habit: Habit) -> bool {
         let dice = self.random.gen_range(0..10);
-        let done = if dice < 6 || self.entries.is_empty() {
-            self.create(batch).await
+        let done = if dice < habit.creates_of_ten || self.entries.is_empty() {
+            self.create(habit.batch).await
         } else {
             let chosen = self.random.gen_range(0..self.entries.len());
             let (path, before) = self.entries.swap_remove(chosen);
-            if dice < 8 { self.update(path, before).await } else { self.delete(&path, before).await }
+            if dice % 2 == 0 { self.update(path, before).await } else { self.delete(&path, before).await }
         };
         match done {
             true => {

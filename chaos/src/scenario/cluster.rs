@@ -18,7 +18,7 @@ const AMOUNT: Amount = Amount {
     callers: 1,
     call_pace: Duration::from_millis(15),
     writers: 2,
-    habit: Habit { batch: 4, pace: Duration::from_millis(10) },
+    habit: Habit { batch: 4, pace: Duration::from_millis(10), creates_of_ten: 6 },
     clients: 2,
     deletions: true,
 };

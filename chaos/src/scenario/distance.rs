@@ -26,7 +26,7 @@ const AMOUNT: Amount = Amount {
     callers: 1,
     call_pace: Duration::from_millis(100),
     writers: 1,
-    habit: Habit { batch: 2, pace: Duration::from_millis(20) },
+    habit: Habit { batch: 2, pace: Duration::from_millis(20), creates_of_ten: 10 },
     clients: 1,
     deletions: false,
 };

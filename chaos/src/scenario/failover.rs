@@ -30,12 +30,13 @@ const WHOLE: Duration = Duration::from_millis(1_000);
 /// How long the others may take to have a leader before the run gives up.
 const LEADER_LIMIT: Duration = Duration::from_secs(30);
 
-/// What is done on each node.
+/// What is done on each node. The writers whose gaps are measured create: what takes away waits for every connected
+/// member (design, property 5), and who has just died counts as one for a second. The registers have both.
 const AMOUNT: Amount = Amount {
     callers: 2,
     call_pace: Duration::from_millis(8),
     writers: 1,
-    habit: Habit { batch: 1, pace: Duration::from_millis(2) },
+    habit: Habit { batch: 1, pace: Duration::from_millis(2), creates_of_ten: 10 },
     clients: 1,
     deletions: false,
 };
