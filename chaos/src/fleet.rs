@@ -282,6 +282,11 @@ impl Member {
         self.lives.load(Ordering::Acquire)
     }
 
+    /// Processor time that its process has used so far.
+    pub(crate) async fn cpu(&self) -> Option<Duration> {
+        self.process.lock().await.as_ref().and_then(Running::cpu)
+    }
+
     /// Whether its process ended without being told to.
     pub(crate) async fn ended(&self) -> Result<Option<std::process::ExitStatus>, Trouble> {
         self.process.lock().await.as_mut().map_or(Ok(None), Running::ended)

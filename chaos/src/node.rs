@@ -290,6 +290,16 @@ impl Running {
         text.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next())
     }
 
+    /// Processor time that its threads have used so far, to the nanosecond.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        let mut used = Duration::ZERO;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()?)).ok()? {
+            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            used += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
+        }
+        Some(used)
+    }
+
     /// Kills it with SIGKILL, and tells whether that is what it died of. It need not be running: one that stands still
     /// dies of it too.
     pub(crate) async fn kill(mut self) -> Result<bool, Trouble> {
