@@ -194,15 +194,15 @@ pub(crate) fn measure(run: &Run, kills: &mut [Kill], written: &[(usize, Acknowle
     }
 }
 
-/// The longest time between two acknowledgements that reaches into the time from a kill to the next one.
+/// The longest time between two acknowledgements, the second of which came after a kill and before the next one, whose
+/// victim this very writer's node may be. Without any, nothing was acknowledged until then.
 fn gap(acknowledged: &[Duration], from: Duration, to: Duration) -> Duration {
     let pairs = acknowledged.windows(2).filter_map(|pair| match pair {
-        [before, after] if *after > from && *before < to => Some(*after - *before),
+        [before, after] if *after > from && *after <= to => Some(*after - *before),
         _ => None,
     });
-    // A writer that was never answered again has a gap without an end.
-    let last = acknowledged.last().copied().unwrap_or_default();
-    if last <= from { Duration::MAX } else { pairs.max().unwrap_or(Duration::MAX) }
+    let last = acknowledged.iter().copied().take_while(|instant| *instant <= from).last().unwrap_or_default();
+    pairs.max().unwrap_or_else(|| to.saturating_sub(last))
 }
 
 /// The value that this part of them does not exceed (nearest rank).
@@ -274,13 +274,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_the_longest_time_without_an_acknowledgement_that_reaches_behind_the_kill() {
+    fn a_gap_is_the_longest_time_without_an_acknowledgement_between_one_kill_and_the_next() {
         let at = Duration::from_millis;
         let acknowledged = millis(&[0, 10, 900, 1_000, 1_400, 1_410, 3_000]);
-        assert_eq!(gap(&acknowledged, at(1_005), at(2_000)), at(1_590));
-        assert_eq!(gap(&acknowledged, at(1_005), at(1_405)), at(400));
-        assert_eq!(gap(&acknowledged, at(5), at(100)), at(890));
-        assert_eq!(gap(&acknowledged, at(3_000), Duration::MAX), Duration::MAX);
+        assert_eq!(gap(&acknowledged, at(1_005), at(4_000)), at(1_590));
+        assert_eq!(gap(&acknowledged, at(1_005), at(2_000)), at(400));
+        assert_eq!(gap(&acknowledged, at(5), at(950)), at(890));
+        assert_eq!(gap(&acknowledged, at(1_415), at(2_900)), at(1_490));
     }
 
     #[test]
