@@ -121,8 +121,7 @@ impl History {
             }
         }
         for operations in keys.values_mut() {
-            operations
-                .retain(|operation| !operation.failed && (operation.op != Op::Read || operation.end.is_some()));
+            operations.retain(|operation| !operation.failed && (operation.op != Op::Read || operation.end.is_some()));
         }
         keys
     }

@@ -93,12 +93,10 @@ fn main() -> ExitCode {
     match Arguments::parse().scenario {
         // It has runtimes of its own: one for each simulated node.
         Scenario::Simulate(options) => simulation::run(&options),
-        Scenario::Crash { rounds, seed, writes } => {
-            finish("crash", async {
-                let rounds = rounds.map_or_else(rounds_of_environment, Ok)?;
-                crash::run(rounds, seed.unwrap_or_else(rand::random), writes).await
-            })
-        }
+        Scenario::Crash { rounds, seed, writes } => finish("crash", async {
+            let rounds = rounds.map_or_else(rounds_of_environment, Ok)?;
+            crash::run(rounds, seed.unwrap_or_else(rand::random), writes).await
+        }),
         Scenario::Cluster(options) => finish("cluster", scenario::cluster::run(&options)),
         Scenario::Failover(options) => finish("failover", scenario::failover::run(&options)),
         Scenario::Outage(options) => finish("outage", scenario::outage::run(&options)),

@@ -16,7 +16,10 @@ fn trace(seed: u64, clock_speed: u64) -> String {
 #[test]
 fn sim_08_a_seed_gives_one_trace_however_fast_the_clock_goes() {
     let first = trace(3, 1);
-    assert!(first.split_once('/').is_some_and(|(_, lines)| lines.parse::<u64>().is_ok_and(|lines| lines > 500)), "{first}");
+    assert!(
+        first.split_once('/').is_some_and(|(_, lines)| lines.parse::<u64>().is_ok_and(|lines| lines > 500)),
+        "{first}"
+    );
     assert_eq!(first, trace(3, 50));
     assert_eq!(first, trace(3, 1_000));
 }
