@@ -117,13 +117,13 @@ fn live_members(state: &State, now: UnixSeconds) -> BTreeMap<MemberNumber, UnixS
 fn not_applied(
     state: &State,
     live: &BTreeMap<MemberNumber, UnixSeconds>,
-    own: MemberNumber,
+    own: Option<MemberNumber>,
     contacts: &[MemberContact],
     index: u64,
 ) -> Vec<WaitsFor> {
     let lacks = |(member, until): (&MemberNumber, &UnixSeconds)| {
         let contact = contacts.iter().find(|contact| contact.number == *member);
-        let applied = *member == own || contact.is_some_and(|contact| contact.applied_index >= index);
+        let applied = Some(*member) == own || contact.is_some_and(|contact| contact.applied_index >= index);
         (!applied).then(|| WaitsFor {
             member: *member,
             name: state.member(*member).map(|member| member.record.name.to_string()).unwrap_or_default(),
@@ -160,9 +160,8 @@ async fn until_applied(arguments: &AuthorityArguments, id: &AuthorityId) -> Resu
         let now = sources.now().seconds();
         let (live, waits_for) = state.read(|state| {
             let live = live_members(state, now);
-            // Without a record of its own this node is no member, and nothing that it proposes is carried out.
-            let own = arguments.own.member(state).map(|own| own.number).ok();
-            let waits_for = own.map_or_else(Vec::new, |own| not_applied(state, &live, own, &contacts, index));
+            // The leader itself has applied it, whatever its record says meanwhile; all others are waited for.
+            let waits_for = not_applied(state, &live, handle.member(), &contacts, index);
             (live, waits_for)
         });
         if waits_for.is_empty() {
@@ -245,17 +244,25 @@ mod tests {
             (1..=5).map(|member| (number(member), UnixSeconds(9))).collect();
         // The leader itself, one that has applied it, one that was cut off after that, one that has not, one unheard of.
         let contacts = [contact(2, 7, true), contact(3, 8, false), contact(4, 6, true)];
-        let waits_for = not_applied(&State::new(), &live, number(1), &contacts, 7);
+        let waits_for = not_applied(&State::new(), &live, Some(number(1)), &contacts, 7);
         let found: Vec<_> = waits_for.iter().map(|member| (member.member.get(), member.connected)).collect();
         assert_eq!(found, [(4, true), (5, false)]);
         let shut = GateShut { authority: AuthorityId::new("0a").unwrap(), waits_for };
         assert!(shut.to_string().contains("(member 5) is cut off"), "{shut}");
     }
 
+    /// Property 3: no state of the leader's own record opens the gate.
+    #[test]
+    fn a_leader_that_does_not_know_who_it_is_waits_for_all_who_are_live() {
+        let live = BTreeMap::from([(number(1), UnixSeconds(9)), (number(2), UnixSeconds(9))]);
+        let waits_for = not_applied(&State::new(), &live, None, &[contact(1, 7, true)], 7);
+        assert_eq!(waits_for.iter().map(|member| member.member.get()).collect::<Vec<_>>(), [2]);
+    }
+
     #[test]
     fn nobody_is_waited_for_who_is_not_live() {
         let contacts = [contact(2, 0, true)];
         let live = BTreeMap::from([(number(1), UnixSeconds(9))]);
-        assert_eq!(not_applied(&State::new(), &live, number(1), &contacts, 7), []);
+        assert_eq!(not_applied(&State::new(), &live, Some(number(1)), &contacts, 7), []);
     }
 }

@@ -5,7 +5,7 @@ use quorate_raft_machine::{AuthorityKind, AuthorityState, Done, Due, NewIssuingC
 
 use super::{
     AuthorityArguments,
-    documents::DocumentError,
+    documents::{DocumentError, SealingRecipient},
     gate::{self, GateShut},
     issuing::{IssuingError, Snapshot, confirm_office, open_root, propose, sign, snapshot, wanted_by_live_members},
     sealing::recipients,
@@ -29,7 +29,8 @@ pub(crate) enum RotationError {
     Lost,
 }
 
-/// Does everything that is due now, in order.
+/// Does everything that is due now, in order. A leader that is on its way out does none of it: what it makes it would know,
+/// compromised as it may be, and its successor comes at once (design section 2, property 6).
 pub(crate) async fn do_what_is_due(arguments: &AuthorityArguments) -> Result<(), RotationError> {
     let state = arguments.handle.state();
     let now = arguments.workshop.sources.now().seconds();
@@ -37,6 +38,7 @@ pub(crate) async fn do_what_is_due(arguments: &AuthorityArguments) -> Result<(),
         return Ok(());
     }
     confirm_office(arguments).await?;
+    state.read(|state| arguments.own.member(state)).map_err(IssuingError::from)?;
     let steps = state.read(|state| due(state, now));
     let mut failed = None;
     // One kind of authority does not wait for the gate of the other.
@@ -106,8 +108,20 @@ fn state_name(state: AuthorityState) -> &'static str {
     }
 }
 
+/// To whom a new key is sealed, this node among them. Should it be removed before the key is recorded, `apply` refuses the
+/// key for that.
+fn recipients_with_own(
+    arguments: &AuthorityArguments,
+    kind: AuthorityKind,
+) -> Result<Vec<SealingRecipient>, IssuingError> {
+    arguments.handle.state().read(|state| {
+        arguments.own.member(state)?;
+        Ok(recipients(state, kind))
+    })
+}
+
 async fn prepare_root(arguments: &AuthorityArguments, read: &Snapshot) -> Result<Done, RotationError> {
-    let recipients = arguments.handle.state().read(|state| recipients(state, AuthorityKind::X509));
+    let recipients = recipients_with_own(arguments, AuthorityKind::X509)?;
     let (cluster, policy) = (&read.cluster, &read.policy);
     let made = arguments
         .workshop
@@ -117,7 +131,7 @@ async fn prepare_root(arguments: &AuthorityArguments, read: &Snapshot) -> Result
 }
 
 async fn prepare_token_key(arguments: &AuthorityArguments, read: &Snapshot) -> Result<Done, RotationError> {
-    let recipients = arguments.handle.state().read(|state| recipients(state, AuthorityKind::Jwt));
+    let recipients = recipients_with_own(arguments, AuthorityKind::Jwt)?;
     let policy = &read.policy;
     let made = arguments
         .workshop

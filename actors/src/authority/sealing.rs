@@ -12,7 +12,10 @@ use super::{
     documents::{SealingRecipient, own_context},
     issuing::{IssuingError, propose, snapshot},
 };
-use crate::keys::{SealContext, open_key, seal_key};
+use crate::{
+    keys::{SealContext, open_key, seal_key},
+    own::NotAMember,
+};
 
 /// Who may open the keys of this kind of authority.
 pub(crate) fn recipients(state: &State, kind: AuthorityKind) -> Vec<SealingRecipient> {
@@ -88,16 +91,17 @@ fn unsealed(state: &State, kind: AuthorityKind, to: SealTo, own: MemberNumber) -
 }
 
 /// Seals all keys of a kind to one that may open them and has no part yet. Gives how many keys it sealed.
+///
+/// A leader that is on its way out does this too: the others may need what only it can open before it can hand over.
 pub(crate) async fn seal_lacking(
     arguments: &AuthorityArguments,
     kind: AuthorityKind,
     to: SealTo,
 ) -> Result<usize, IssuingError> {
     let state = arguments.handle.state();
-    let (read, own, lacking) = state.read(|state| {
-        let own = arguments.own.member(state)?.number;
-        Ok::<_, IssuingError>((snapshot(state)?, own, unsealed(state, kind, to, own)))
-    })?;
+    let own = arguments.handle.member().ok_or(NotAMember::NotFounded)?;
+    let (read, lacking) =
+        state.read(|state| Ok::<_, IssuingError>((snapshot(state)?, unsealed(state, kind, to, own))))?;
     let count = lacking.len();
     for key in lacking {
         let id = key.id.clone();

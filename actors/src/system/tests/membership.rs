@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quorate_proto_identity::MemberNumber;
+use quorate_proto_identity::{AuthorityId, MemberNumber};
+use quorate_raft_consensus::Proposal;
 use quorate_raft_machine::{
     AuthorityKind, AuthorityState, MemberRole, MembershipPlan, Operation, Policy, Recipient, State,
 };
@@ -107,6 +108,56 @@ async fn inv_11_a_compromised_member_opens_nothing_that_signs_when_its_removal_i
         .await;
     }
     assert!(!asked.handle.raft_members().contains(number.get()));
+}
+
+/// INV-11, property 6: a leader that is removed as compromised makes none of the keys that take the place of those it knew,
+/// because it would know them too. Its actor that hands over is killed, so that it leads for a while longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_11_a_compromised_leader_makes_none_of_the_keys_that_follow() {
+    let cluster = Cluster::of(4, Policy::default()).await;
+    let thief = cluster.leader(None).await;
+    let asked = &cluster.nodes[(thief + 1) % 4];
+    let mut killed = std::collections::BTreeSet::new();
+    within(async {
+        // Each time it takes longer until there is another.
+        while killed.len() < 5 {
+            let child = cluster.nodes[thief].system.child("membership").await;
+            if let Some(child) = child.filter(|child| killed.insert(child.get_id().pid())) {
+                child.kill();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let removed = asked.system.membership().remove(&asker(), cluster.number(thief), true, deadline()).await.unwrap();
+    assert!(removed.steps.iter().any(|step| step.contains("A new token key signs")), "{removed:?}");
+    let (root, token_key) = asked.handle.state().read(|state| {
+        (state.active_x509_authority().unwrap().id.clone(), state.active_jwt_authority().unwrap().public_key.clone())
+    });
+    for made in cluster.nodes[thief].keys.made.lock().iter() {
+        let id = AuthorityId::from_subject_key_id(&made.public_key().subject_key_id());
+        assert_ne!(id, root, "the compromised leader made the root that signs now");
+        assert_ne!(made.public_key().spki_der(), token_key.as_ref(), "it made the token key that signs now");
+    }
+}
+
+/// A leader that is to go seals what only it can open to the one that takes its place, and only then hands over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_removed_seals_the_roots_to_its_only_successor_first() {
+    let mut cluster = Cluster::of(1, Policy::default()).await;
+    cluster.join("node-2", Some(MemberRole::Learner)).await;
+    cluster.nodes[1].until_ready().await;
+    let (first, second) = (&cluster.nodes[0], cluster.number(1));
+    assert!(!first.handle.state().read(|state| is_sealed_to(state, AuthorityKind::X509, second)));
+    let role = Operation::SetMemberRole { number: second, role: MemberRole::Voter, pinned: true };
+    let remove = Operation::RemoveMember { number: cluster.number(0), compromised: false };
+    let both = Proposal::new(asker(), vec![role, remove]);
+    let done = first.handle.propose(both).await.unwrap().outcome.results;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    until(|| cluster.nodes[1].handle.role().borrow().is_leader()).await;
+    let gone = |state: &State| state.member(cluster.number(0)).is_none_or(|member| member.record.status.has_gone());
+    until(|| cluster.nodes[1].handle.state().read(gone)).await;
+    fetched(&cluster.nodes[1]).await;
 }
 
 /// Design section 3, sealing: what one leader began, the next ones complete.
