@@ -47,18 +47,19 @@ impl Surroundings {
     }
 }
 
-/// Looks, and tells the issuer of what changed, until it is gone.
+/// Looks, and tells the issuer of what it finds first and of what changes then, until it is gone. The first look is told in
+/// any case: an issuer that was there before may have stopped all signing, and the cause may be over.
 pub(crate) async fn watch(handle: Handle, issuer: ActorRef<Envelope<IssuerMessage>>) {
-    let mut told = Surroundings::default();
+    let mut told: Option<Surroundings> = None;
     let contact = handle.contact();
     loop {
         let clock = handle.clock();
         let offset = clock.offset_to_median_millis.unwrap_or(0);
         metrics::clock(offset as f64 / 1000.0, clock.verdict != ClockVerdict::Refuse);
         let found = Surroundings::of(&clock, &contact.borrow(), Instant::now());
-        if found != told {
-            tell(&told, &found, offset);
-            told = found.clone();
+        if told.as_ref() != Some(&found) {
+            tell(&told.unwrap_or_default(), &found, offset);
+            told = Some(found.clone());
             if issuer.send_message(Envelope::own(IssuerMessage::Surroundings(found))).is_err() {
                 return;
             }
