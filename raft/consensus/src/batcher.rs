@@ -29,7 +29,7 @@ use crate::{
     batch::Batch,
     config::BatchLimits,
     forwarding::Forwarder,
-    limits::{BATCHES_IN_FLIGHT_MAX, FORWARD_BYTES_MAX, FORWARD_PAUSE},
+    limits::{BATCHES_IN_FLIGHT_MAX, FORWARD_BYTES_MAX, FORWARD_PAUSE, FORWARD_TIME_LIMIT},
     origin::Sequences,
     proposal::{Applied, ProposeError, Uncertainty},
     queue::{Answer, Job, Ticket, origin},
@@ -316,11 +316,17 @@ impl Batcher {
         let mut role = self.role.clone();
         // The batch goes on by itself, so that the next one can be filled; the slot bounds how many do.
         tokio::spawn(async move {
-            match receiver.await {
-                Ok(Ok(response)) => tell_each(waiting, response.log_id.index, response.data.outcomes),
-                // Either the entry never was in the log or another leader's took its place. Raft does not say which.
-                Ok(Err(_not_leader)) => offer_again(&batch, waiting, &again).await,
-                Err(_raft_is_gone) => {
+            let answered = tokio::select! {
+                biased;
+                answered = receiver => Some(answered),
+                () = out_of_office(role.clone()) => None,
+            };
+            match answered {
+                Some(Ok(Ok(response))) => tell_each(waiting, response.log_id.index, response.data.outcomes),
+                // Either the entry never was in the log or another leader's took its place. Raft does not say which; and
+                // nothing at all, when its own log was behind and the new leader sent a snapshot.
+                Some(Ok(Err(_))) | None => offer_again(&batch, waiting, &again).await,
+                Some(Err(_raft_is_gone)) => {
                     let reason = stop_reason(&mut role).await;
                     tell_all(waiting, || Answer::Unknown(Uncertainty::Stopped { reason: Arc::clone(&reason) }));
                 }
@@ -386,6 +392,16 @@ async fn offer_again(batch: &Batch, waiting: Vec<Waiting>, again: &mpsc::Unbound
             None => waiting.tell(Answer::Unknown(Uncertainty::LeadershipMoved)),
         }
     }
+}
+
+/// Waits until this node has not led and had time to learn what became of its entries. Raft answers for an entry that is
+/// applied or cut off; one that a snapshot has overtaken it never answers for (openraft 0.9), and the slot must not go
+/// with it.
+async fn out_of_office(mut role: watch::Receiver<Role>) {
+    if role.wait_for(|role| !role.is_leader() && !role.is_stopped()).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    sleep(FORWARD_TIME_LIMIT).await;
 }
 
 /// Why consensus ended, which the driver says when it has found out.

@@ -10,10 +10,12 @@ use quorate_proto_api::channel::channel_over;
 use quorate_proto_api::peer as proto;
 use quorate_proto_api::peer::{Sender, install_snapshot_request::Part, peer_client::PeerClient};
 use quorate_raft_consensus::{
-    Config, SnapshotLimits,
+    Config, ProposeError, SnapshotLimits,
+    limits::{BATCHES_IN_FLIGHT_MAX, CONTACT_LIMIT},
     transport::{Destination, Protocol},
 };
 use quorate_raft_store::disk::{PowerLoss, SimulatedDisk};
+use tokio::task::JoinSet;
 use tokio_stream::iter;
 use tonic::{Code, Status};
 
@@ -78,6 +80,37 @@ async fn a_follower_behind_the_purged_log_catches_up_by_a_streamed_snapshot_whil
     cluster.until_all_have(&format!("meanwhile-{}", written - 1)).await;
     let hash = |number| cluster.handle(number).state().read(|state| state.state_hash());
     eventually("states are equal", || hash(1) == hash(2) && hash(2) == hash(3)).await;
+}
+
+/// Raft answers nobody whose entry was overtaken by a snapshot. The slots of such batches must come back all the same, or
+/// the member takes no write until it is restarted.
+#[tokio::test]
+async fn a_leader_that_was_overtaken_by_a_snapshot_takes_writes_again() {
+    let cluster = Cluster::configured(3, often).await;
+    let overtaken = cluster.leader_number().await;
+    let handle = cluster.handle(overtaken);
+    cluster.isolate(overtaken);
+    // As many batches as may be in flight, none of which comes through.
+    let mut lost = JoinSet::new();
+    for round in 0..BATCHES_IN_FLIGHT_MAX {
+        let (writer, last) = (handle.clone(), handle.health().last_log_index);
+        let lose = proposal(vec![create_with_hint(&format!("lost-{round}"), String::new())]).within(CONTACT_LIMIT);
+        lost.spawn(async move { writer.propose(lose).await });
+        eventually("the entry is in the log", || handle.health().last_log_index > last).await;
+    }
+    let reached = handle.health().last_log_index.unwrap();
+    eventually("it leads no more", || !handle.role().borrow().is_leader()).await;
+    while let Some(outcome) = lost.join_next().await {
+        assert!(matches!(outcome.unwrap(), Err(ProposeError::OutcomeUnknown { .. })));
+    }
+    let leader = cluster.leader_number().await;
+    let last = write_until_purged(&cluster, leader, reached, "while-away").await;
+    cluster.rejoin(overtaken);
+    eventually("it has what it missed", || has(&handle, &last)).await;
+    assert!(handle.health().snapshot_index.is_some_and(|index| index > reached), "it came by snapshot");
+    for round in 0..=BATCHES_IN_FLIGHT_MAX {
+        cluster.create_at(overtaken, &format!("again-{round}")).await;
+    }
 }
 
 /// A cluster of three with one member down that is behind the purged log: its number, its disk, and the last entry that it
