@@ -34,7 +34,16 @@ use crate::{
 /// The pause before a leader is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-type Reached = Result<u64, LinearizeError>;
+/// What a round has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ReadPoint {
+    /// What a reader must have applied.
+    index: u64,
+    /// The term that this node led in all through the round; none when another member leads and has confirmed it.
+    led_in: Option<u64>,
+}
+
+type Reached = Result<ReadPoint, LinearizeError>;
 
 /// Who waits for a round.
 #[derive(Debug, Default)]
@@ -51,10 +60,10 @@ struct Waiting {
 
 impl ReadRounds {
     /// Reads, whoever leads: tries again while the lead moves, until the deadline. What was reached is applied here.
-    pub(crate) async fn read(&self, node: &Arc<Node>, deadline: Instant) -> Reached {
+    pub(crate) async fn read(&self, node: &Arc<Node>, deadline: Instant) -> Result<u64, LinearizeError> {
         loop {
             match self.round(node).await {
-                Ok(index) => {
+                Ok(ReadPoint { index, led_in: _ }) => {
                     let applied = node.reader().wait_applied(index, deadline).await;
                     return applied.map(|()| index).map_err(|_late| LinearizeError::Deadline);
                 }
@@ -65,12 +74,28 @@ impl ReadRounds {
         }
     }
 
-    /// Confirms that this node leads, for itself or for a member that asked it: a shared round. Gives the index.
-    pub(crate) async fn confirm(&self, node: &Arc<Node>, deadline: Instant) -> Reached {
+    /// A read index for a member that takes this node for the leader: a shared round. When the lead moves meanwhile, the
+    /// new leader's index is as good.
+    pub(crate) async fn index(&self, node: &Arc<Node>, deadline: Instant) -> Result<u64, LinearizeError> {
         if !node.role.borrow().is_leader() {
             return Err(LinearizeError::NotLeader { leader: node.leader() });
         }
-        timeout_at(deadline, self.round(node)).await.unwrap_or(Err(LinearizeError::Deadline))
+        let reached = timeout_at(deadline, self.round(node)).await.unwrap_or(Err(LinearizeError::Deadline))?;
+        Ok(reached.index)
+    }
+
+    /// Confirms that this node itself still leads, and in this term: nobody else has led since it won the election.
+    pub(crate) async fn confirm_term(
+        &self,
+        node: &Arc<Node>,
+        term: u64,
+        deadline: Instant,
+    ) -> Result<(), LinearizeError> {
+        let reached = timeout_at(deadline, self.round(node)).await.unwrap_or(Err(LinearizeError::Deadline))?;
+        if reached.led_in == Some(term) {
+            return Ok(());
+        }
+        Err(LinearizeError::NotLeader { leader: node.leader() })
     }
 
     /// Takes part in the next round.
@@ -135,7 +160,10 @@ async fn as_leader(node: &Arc<Node>) -> Reached {
         engine.raft().get_read_log_id().await
     };
     match timeout(READ_ROUND_TIME_LIMIT, round).await {
-        Ok(Ok((index, _applied))) => Ok(index.index().unwrap_or(0)),
+        // A leader's first entry is part of what it makes readers wait for, so that its term is that of the log ID.
+        Ok(Ok((read, _applied))) => {
+            Ok(ReadPoint { index: read.index().unwrap_or(0), led_in: read.map(|id| id.leader_id.term) })
+        }
         Ok(Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward)))) => {
             Err(LinearizeError::NotLeader { leader: forward.leader_id.and_then(MemberNumber::new) })
         }
@@ -151,7 +179,7 @@ async fn from_leader(node: &Arc<Node>, leader: MemberNumber) -> Reached {
         client.read_index(proto::ReadIndexRequest { sender: Some(sender) }).await
     });
     match call.await {
-        Ok(answer) => Ok(answer.index),
+        Ok(answer) => Ok(ReadPoint { index: answer.index, led_in: None }),
         Err(error) => {
             tracing::debug!(leader = leader.get(), error = %with_causes(&error), "the leader confirmed no read index");
             Err(LinearizeError::NotLeader { leader: Some(leader) })

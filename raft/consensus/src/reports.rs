@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The last question matters: a leader that was replaced would wait for nobody, because its members report elsewhere.
-//! A read-index round after the wait says that nobody could have been elected before it ended.
+//! A read-index round of this node after the wait, in the same term, says that nobody was elected before it ended.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -145,7 +145,7 @@ impl Node {
         let engine = self.engine.get().ok_or_else(not_leader)?;
         let mut changed = self.reports.changed.subscribe();
         self.reader().wait_applied(index, deadline).await.map_err(|_late| LinearizeError::Deadline)?;
-        let applied_by = loop {
+        let (term, applied_by) = loop {
             changed.mark_unchanged();
             let term = match &*self.role.borrow() {
                 Role::Leader { term } => *term,
@@ -167,14 +167,14 @@ impl Node {
                     wait_until = Some(wait_until.map_or(until, |earliest: Instant| earliest.min(until)));
                 }
             }
-            let Some(wait_until) = wait_until else { break applied_by };
+            let Some(wait_until) = wait_until else { break (term, applied_by) };
             if now >= deadline {
                 return Err(LinearizeError::Deadline);
             }
             // A report, or the end of somebody's contact, whichever comes first.
             drop(timeout_at(wait_until.min(deadline), changed.changed()).await);
         };
-        self.reads.confirm(self, deadline).await?;
+        self.reads.confirm_term(self, term, deadline).await?;
         Ok(applied_by)
     }
 }

@@ -40,14 +40,14 @@ pub(crate) struct PeerService {
 
 /// Refused calls that the log has not told of.
 #[derive(Default)]
-struct Refusals {
+pub(super) struct Refusals {
     told: Option<Instant>,
     untold: u64,
 }
 
 impl Refusals {
     /// How many were passed over since the log told of one; nothing when it is not to tell of this one.
-    fn count_and_tell(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn count_and_tell(&mut self, now: Instant) -> Option<u64> {
         if self.told.is_some_and(|told| now < told + REFUSALS_TOLD_EVERY) {
             self.untold = self.untold.saturating_add(1);
             return None;
@@ -213,7 +213,7 @@ impl Peer for PeerService {
         self.caller(&request, request.get_ref().sender.as_ref())?;
         let node = Arc::clone(&self.node);
         detached(async move {
-            let index = node.reads.confirm(&node, Instant::now() + READ_ROUND_TIME_LIMIT).await;
+            let index = node.reads.index(&node, Instant::now() + READ_ROUND_TIME_LIMIT).await;
             index
                 .map(|index| proto::ReadIndexResponse { index })
                 .map_err(|error| Status::unavailable(error.to_string()))
