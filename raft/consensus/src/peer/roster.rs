@@ -15,7 +15,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use quorate_proto_api::peer::Sender;
 use quorate_raft_machine::State;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use crate::{joining::KnownPeer, limits::VOUCHED_KEYS_MAX, membership::RaftNode};
 
@@ -157,11 +160,31 @@ impl Roster {
         self.table.borrow().admits(key, now)
     }
 
-    /// Waits until a key may not stay any more.
+    /// Waits until a key may not stay any more: its owner was removed, or nobody's word counts for it any longer. The
+    /// peer dials again then, and is asked about anew.
     pub(crate) async fn refused(self: Arc<Self>, key: Bytes) {
         let mut table = self.table.subscribe();
-        // The sender lives as long as `self`.
-        drop(table.wait_for(|table| !table.admits(&key, Instant::now())).await);
+        loop {
+            let word_ends = {
+                let table = table.borrow_and_update();
+                if !table.admits(&key, Instant::now()) {
+                    return;
+                }
+                table.word_ends(&key)
+            };
+            let expired = async {
+                match word_ends {
+                    Some(until) => sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                // The sender lives as long as `self`.
+                _changed = table.changed() => {}
+                () = expired => {}
+            }
+        }
     }
 
     /// Waits until the table changes.
@@ -238,6 +261,14 @@ impl Table {
             known.iter().find(|(_, known)| known.key == key && !known.has_gone).map(|(number, _)| *number)
         };
         of(&self.members).or_else(|| of(&self.first).filter(|number| !self.members.contains_key(number)))
+    }
+
+    /// Until when a key may stay that is admitted on another member's word alone.
+    fn word_ends(&self, key: &[u8]) -> Option<Instant> {
+        if self.settled(key).is_some() {
+            return None;
+        }
+        self.vouched.get(key).map(|(_, until)| *until)
     }
 
     fn admits(&self, key: &[u8], now: Instant) -> bool {
@@ -328,6 +359,22 @@ mod tests {
             roster.vouch(key(number), number, Instant::now());
         }
         assert_eq!(roster.table.borrow().vouched.len(), VOUCHED_KEYS_MAX);
+    }
+
+    /// Otherwise it would stay open with every call on it refused, and its owner would never be asked about again.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_refused_when_the_word_for_its_key_counts_no_more_atk_25() {
+        let roster = roster();
+        let began = Instant::now();
+        roster.vouch(key(5), 5, began);
+        let refused = tokio::spawn(Arc::clone(&roster).refused(key(5)));
+        tokio::time::timeout(VOUCHED_FOR * 2, refused).await.unwrap().unwrap();
+        assert!(began.elapsed() >= VOUCHED_FOR);
+        // Once the state knows the member, nobody's word matters.
+        roster.vouch(key(6), 6, Instant::now());
+        let refused = tokio::spawn(Arc::clone(&roster).refused(key(6)));
+        roster.table.send_modify(|table| drop(table.members.insert(6, known(6, false).1)));
+        assert!(tokio::time::timeout(VOUCHED_FOR * 2, refused).await.is_err());
     }
 
     #[tokio::test]
