@@ -11,14 +11,15 @@ use quorate_proto_api::channel::channel_over;
 use quorate_proto_api::peer as proto;
 use quorate_proto_api::peer::{join_client::JoinClient, join_server::Join};
 use quorate_proto_identity::{MemberNumber, NodeName, UnixMillis};
-use quorate_raft_machine::{Admission, COMMAND_VERSION, Caller, Done, Operation};
+use quorate_raft_machine::{Admission, COMMAND_VERSION, Caller, Done, Operation, Refusal};
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use crate::{
     clock::ClockVerdict,
     handle::Handle,
     joining::{Admitted, FoundingStatus, JoinError, JoinRequest, KnownPeer, clock_is_off},
-    limits::{JOIN_ANSWER_BYTES_MAX, JOIN_MESSAGE_BYTES_MAX, MEMBER_ADDRESSES_MAX},
+    limits::{JOIN_ANSWER_BYTES_MAX, JOIN_MESSAGE_BYTES_MAX, MEMBER_ADDRESSES_MAX, PROPOSAL_TIME_LIMIT},
     node::Node,
     proposal::{Proposal, ProposeError},
     stop::{causes_onto, with_causes},
@@ -87,19 +88,35 @@ async fn admit(node: &Arc<Node>, key: Bytes, message: proto::AdmitRequest) -> Re
         )));
     }
     let name = message.name.clone();
-    let operation = Operation::AdmitMember(Box::new(admission(key, message)?));
+    let admission = admission(key, message)?;
+    refuse_strangers(node, &admission).await?;
+    let operation = Operation::AdmitMember(Box::new(admission));
     let proposal = Proposal::new(Caller::node(), vec![operation]);
     let applied = Handle::new(Arc::clone(node)).propose(proposal).await.map_err(|error| not_now(&error))?;
     let number = match applied.outcome.results.into_iter().next() {
         Some(Ok(Done::MemberAdmitted { number })) => number,
         Some(Ok(_)) | None => return Err(Status::internal("the state answered something else")),
-        Some(Err(refusal)) => {
-            tracing::warn!(target: "quorate::security", %name, reason = %refusal.message, "a newcomer was refused");
-            return Err(Status::permission_denied(refusal.message));
-        }
+        Some(Err(refusal)) => return Err(refused(&name, refusal)),
     };
     tracing::info!(target: "quorate::security", %name, member = number.get(), "a newcomer was admitted");
     answer(node, number, applied.log_index)
+}
+
+/// Refuses a newcomer that shows nothing that the cluster knows before anything of it gets into the log (ATK-26). What
+/// this member does not know may only be new: then it counts what is committed.
+async fn refuse_strangers(node: &Arc<Node>, admission: &Admission) -> Result<(), Status> {
+    let is_known = || node.reader().read(|state| state.check_newcomer(admission));
+    if is_known().is_ok() {
+        return Ok(());
+    }
+    let read = node.reads.read(node, Instant::now() + PROPOSAL_TIME_LIMIT).await;
+    read.map_err(|error| Status::unavailable(with_causes(&error)))?;
+    is_known().map_err(|refusal| refused(admission.name.as_str(), refusal))
+}
+
+fn refused(name: &str, refusal: Refusal) -> Status {
+    tracing::warn!(target: "quorate::security", %name, reason = %refusal.message, "a newcomer was refused");
+    Status::permission_denied(refusal.message)
 }
 
 /// The admission that the state is asked for.

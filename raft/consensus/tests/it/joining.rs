@@ -51,6 +51,23 @@ async fn a_wrong_secret_a_wrong_trust_domain_and_a_wrong_clock_are_each_refused_
 }
 
 #[tokio::test]
+async fn a_stranger_puts_nothing_into_the_log_atk_26() {
+    const GUESSES: u8 = 30;
+    let mut cluster = Cluster::of(1).await;
+    cluster.start(2, SimulatedDisk::new(ROOT)).await;
+    let leader = cluster.leader().await;
+    let before = leader.health().last_log_index.unwrap();
+    for guess in 0..GUESSES {
+        // The first brings no secret at all.
+        let refused = cluster.admit(2, Bytes::from(vec![guess; usize::from(guess)])).await.unwrap_err();
+        assert!(matches!(refused, JoinError::Refused { .. }), "{refused:?}");
+    }
+    // The member may have announced itself meanwhile.
+    let grown = leader.health().last_log_index.unwrap() - before;
+    assert!(grown < u64::from(GUESSES) / 2, "{grown} entries came of {GUESSES} guesses");
+}
+
+#[tokio::test]
 async fn a_newcomer_that_was_killed_before_its_first_entry_still_finds_its_peers() {
     let mut cluster = Cluster::of(1).await;
     cluster.start(2, SimulatedDisk::new(ROOT)).await;

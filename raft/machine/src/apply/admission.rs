@@ -83,6 +83,22 @@ impl State {
         }
     }
 
+    /// Whether a newcomer shows anything that this state knows: the key of a member, or the secret of an invitation, used
+    /// or not. Asked before its admission is proposed, so that strangers put nothing into the log (ATK-26).
+    ///
+    /// # Errors
+    /// With what [`Operation::AdmitMember`](crate::Operation::AdmitMember) would be refused with, when it shows nothing.
+    pub fn check_newcomer(&self, admission: &Admission) -> Result<(), Refusal> {
+        if self.member_by_key(&admission.identity_key).is_some() {
+            return Ok(());
+        }
+        let secret_hash = admission.secret_hash.ok_or_else(|| no_invitation(admission))?;
+        if self.invited_with(&secret_hash).is_some() || self.admitted_with(&secret_hash).is_some() {
+            return Ok(());
+        }
+        Err(unknown_invitation())
+    }
+
     /// Lets a newcomer in, or tells it again that it is in.
     pub(super) fn admit_member(
         &mut self,
@@ -96,10 +112,7 @@ impl State {
             return self.admit_known(member.clone(), admission, events);
         }
         let Some(secret_hash) = admission.secret_hash else {
-            return Err(Refusal::not_found(format!(
-                "no member has the key of this node, and {} brings no invitation: make one with `quorate cluster invite`",
-                admission.name
-            )));
+            return Err(no_invitation(admission));
         };
         if let Some(member) = self.admitted_with(&secret_hash) {
             return Err(Refusal::wrong_state(format!(
@@ -174,12 +187,7 @@ impl State {
         admission: &Admission,
         now: UnixSeconds,
     ) -> Result<&NewInvitation, Refusal> {
-        let known = self.invited_with(secret_hash).ok_or_else(|| {
-            Refusal::not_found(
-                "no such invitation is known: it was deleted, it expired, it was used by a member that has gone, or it is \
-                 another cluster's. Make a new one with `quorate cluster invite`",
-            )
-        })?;
+        let known = self.invited_with(secret_hash).ok_or_else(unknown_invitation)?;
         let invitation = &known.invitation;
         if invitation.name != admission.name {
             return Err(Refusal::invalid(format!(
@@ -203,6 +211,22 @@ impl State {
     fn admitted_with(&self, secret_hash: &SecretHash) -> Option<&Member> {
         self.members().find(|member| member.invitation.as_ref() == Some(secret_hash))
     }
+}
+
+/// The refusal of a newcomer that nobody knows and that brings nothing.
+fn no_invitation(admission: &Admission) -> Refusal {
+    Refusal::not_found(format!(
+        "no member has the key of this node, and {} brings no invitation: make one with `quorate cluster invite`",
+        admission.name
+    ))
+}
+
+/// The refusal of a newcomer whose secret is nobody's.
+fn unknown_invitation() -> Refusal {
+    Refusal::not_found(
+        "no such invitation is known: it was deleted, it expired, it was used by a member that has gone, or it is \
+         another cluster's. Make a new one with `quorate cluster invite`",
+    )
 }
 
 /// A member's own node asks again, and not one that has its key and another directory (FLT-18), or another secret than
