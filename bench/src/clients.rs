@@ -187,13 +187,14 @@ pub(crate) fn own_entry(path: impl Into<String>) -> types::Entry {
 
 /// Entries on the same host that are for others: no user has these numbers.
 pub(crate) fn entries_of_others(count: usize) -> Vec<types::Entry> {
-    (0..count)
-        .map(|number| {
-            let user = 1_000_000_000 + number;
-            entry(
-                format!("/others/{number}"),
-                &[("unix", format!("uid:{user}")), ("unix", format!("path:/usr/bin/other-{}", number % 100))],
-            )
-        })
-        .collect()
+    (0..count).map(entry_of_another).collect()
+}
+
+/// One of them, by its number.
+pub(crate) fn entry_of_another(number: usize) -> types::Entry {
+    let user = 1_000_000_000 + number;
+    entry(
+        format!("/others/{number}"),
+        &[("unix", format!("uid:{user}")), ("unix", format!("path:/usr/bin/other-{}", number % 100))],
+    )
 }

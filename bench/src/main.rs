@@ -17,6 +17,7 @@ mod bare;
 mod clients;
 mod floors;
 mod load;
+mod nodes;
 mod process;
 mod product;
 mod report;
@@ -86,6 +87,8 @@ enum Scenario {
     Entries,
     /// From an entry's creation or deletion on one node to an open stream on another.
     Propagate,
+    /// Snapshots under writes, kill -9 and start, and a follower that the log has left behind.
+    Restart,
     /// Memory of idle streams.
     Streams,
     /// The bare server; the other scenarios start it.
@@ -128,6 +131,7 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
         Scenario::Mint => scenario::calls::mint(&options).await.map(Some),
         Scenario::Entries => scenario::entries::run(&options).await.map(Some),
         Scenario::Propagate => scenario::propagate::run(&options).await.map(Some),
+        Scenario::Restart => scenario::restart::run(&options).await.map(Some),
         Scenario::Streams => scenario::streams::run(&options).await.map(Some),
         Scenario::Bare { socket, sizes } => bare::serve(socket, sizes).await.map(|()| None),
     }

@@ -40,7 +40,21 @@ pub(crate) struct Product {
 /// What has to be ended again.
 struct Started {
     demo: Child,
-    _directory: TempDir,
+    directory: TempDir,
+}
+
+impl Started {
+    /// Ends it, as Ctrl-C does; tells the directory.
+    async fn end(mut self) -> Result<TempDir, Trouble> {
+        if let Some(pid) = self.demo.id().and_then(|pid| i32::try_from(pid).ok()) {
+            kill(Pid::from_raw(pid), Signal::SIGINT).map_err(Trouble::errno("interrupt the demo"))?;
+        }
+        match timeout(STOP_LIMIT, self.demo.wait()).await {
+            Ok(ended) => ended.map(drop).map_err(Trouble::system("wait for the demo"))?,
+            Err(_) => self.demo.kill().await.map_err(Trouble::system("kill the demo"))?,
+        }
+        Ok(self.directory)
+    }
 }
 
 impl Product {
@@ -100,7 +114,19 @@ impl Product {
         // What it says later is read and forgotten, or a full pipe would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let found = Self::running(directory.path())?;
-        Ok(Self { started: Some(Started { demo, _directory: directory }), ..found })
+        Ok(Self { started: Some(Started { demo, directory }), ..found })
+    }
+
+    /// The same nodes without those that keep them up: their processes have ended, their directory goes with what is
+    /// answered beside them.
+    pub(crate) async fn taken_over(mut self) -> Result<(Self, TempDir), Trouble> {
+        let Some(started) = self.started.take() else {
+            return Err(Trouble::Unexpected(
+                "nodes that somebody else started are not killed; leave out --dir".to_owned(),
+            ));
+        };
+        let directory = started.end().await?;
+        Ok((self, directory))
     }
 
     /// The nodes given, or new ones.
@@ -119,6 +145,11 @@ impl Product {
     /// How many nodes there are.
     pub(crate) fn nodes(&self) -> usize {
         self.directories.len()
+    }
+
+    /// A node's configuration, counted from 0.
+    pub(crate) fn configuration_of(&self, node: usize) -> PathBuf {
+        self.directories.get(node).cloned().unwrap_or_default().join("node.toml")
     }
 
     /// The first node's directory: its files are on the same disk as the log.
@@ -183,13 +214,9 @@ impl Product {
 
     /// Ends what was started here, as Ctrl-C does.
     pub(crate) async fn stop(self) -> Result<(), Trouble> {
-        let Some(mut started) = self.started else { return Ok(()) };
-        if let Some(pid) = started.demo.id().and_then(|pid| i32::try_from(pid).ok()) {
-            kill(Pid::from_raw(pid), Signal::SIGINT).map_err(Trouble::errno("interrupt the demo"))?;
-        }
-        match timeout(STOP_LIMIT, started.demo.wait()).await {
-            Ok(ended) => ended.map(drop).map_err(Trouble::system("wait for the demo")),
-            Err(_) => started.demo.kill().await.map_err(Trouble::system("kill the demo")),
+        match self.started {
+            Some(started) => started.end().await.map(drop),
+            None => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::load::Window;
 use crate::trouble::Trouble;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs;
@@ -93,6 +94,19 @@ impl Row {
             server_cpu_us: Some(server_cost(windows)),
             client_cpu_us: Some(median(windows.iter().map(|window| each_us(window.client, window.operations)))),
             percentiles: Some(percentiles(windows)),
+        }
+    }
+
+    /// Operations of callers beside whom others used the server too, so that its processor time says nothing of them.
+    pub(crate) fn beside_others(name: impl Into<String>, elapsed: Duration, latencies: &Histogram<u64>) -> Self {
+        let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1e3;
+        Self {
+            name: name.into(),
+            operations: latencies.len(),
+            per_second: latencies.len() as f64 / elapsed.as_secs_f64(),
+            server_cpu_us: None,
+            client_cpu_us: None,
+            percentiles: Some(Percentiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999) }),
         }
     }
 

@@ -5,9 +5,11 @@ pub(crate) mod entries;
 pub(crate) mod first;
 pub(crate) mod issue;
 pub(crate) mod propagate;
+pub(crate) mod restart;
 pub(crate) mod streams;
 
 use crate::clients::entries_of_others;
+use crate::nodes::OwnNodes;
 use crate::product::Product;
 use crate::trouble::Trouble;
 use std::path::PathBuf;
@@ -58,6 +60,14 @@ impl Options {
     /// A cluster.
     pub(crate) async fn cluster(&self) -> Result<Product, Trouble> {
         self.product_of(Self::CLUSTER).await
+    }
+
+    /// A cluster of this process's own, whose nodes it can kill and start.
+    pub(crate) async fn own_nodes(&self) -> Result<OwnNodes, Trouble> {
+        if self.directory.is_some() {
+            return Err(Trouble::Unexpected("the nodes are killed here, so they are not those of --dir".to_owned()));
+        }
+        OwnNodes::found(self.nodes.unwrap_or(Self::CLUSTER)).await
     }
 
     async fn product_of(&self, nodes: usize) -> Result<Product, Trouble> {
