@@ -100,10 +100,14 @@ impl Node {
         if let Some(reason) = self.enters_by_other_means() {
             return Err(FoundingError::ByOtherMeans { reason });
         }
-        self.found_with(founding, Vec::new()).await
+        let founded = self.found_with(founding, Vec::new()).await?;
+        // Whoever founded it finds it served, if it comes to that in time.
+        let _ = tokio::time::timeout(STEP_LIMIT, self.serving()).await;
+        Ok(founded)
     }
 
-    /// The same, with further operations in the command that founds.
+    /// The same, with further operations in the command that founds, and without a wait for the serving: a node that is
+    /// founded from a list serves only after it.
     pub(crate) async fn found_with(
         &self,
         founding: Founding,
@@ -143,8 +147,6 @@ impl Node {
             trust_domain = %founded.trust_domain, cluster = %founded.cluster, log_index = founded.log_index,
             "an authority was founded"
         );
-        // Whoever founded it finds it served, if it comes to that in time.
-        let _ = tokio::time::timeout(STEP_LIMIT, self.serving()).await;
         Ok(founded)
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use tonic::Code;
 
@@ -182,10 +183,13 @@ async fn a_fleet_is_founded_by_one_of_its_nodes_once_all_answer_atk_46() {
     assert!(!nodes[0].status().await.unwrap().founded);
     let refused = nodes[0].found(Default::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    let begun = Instant::now();
     nodes[2].start().await;
     for node in &nodes {
         node.wait_ready().await;
     }
+    // The founder serves as soon as it has founded, and waits for nothing that comes after (a step may take 10 s).
+    assert!(begun.elapsed() < Duration::from_secs(9), "ready after {:?}", begun.elapsed());
     let mut cluster = TestCluster { nodes };
     cluster.voting(3).await;
     let status = cluster.settled().await;
