@@ -21,7 +21,11 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
-use super::{gate::Gated, join::JoinService, service::PeerService};
+use super::{
+    gate::Gated,
+    join::JoinService,
+    service::{PeerService, Refusals},
+};
 use crate::{
     limits::{
         CALLS_PER_CONNECTION_MAX, CONNECTIONS_PER_PEER_MAX, CONNECTIONS_TO_VOUCH_MAX, JOIN_ANSWER_BYTES_MAX,
@@ -116,6 +120,7 @@ struct Door {
     newcomers: Arc<Semaphore>,
     all: Arc<Semaphore>,
     by_key: Mutex<BTreeMap<Bytes, Arc<Semaphore>>>,
+    strangers: Mutex<Refusals>,
 }
 
 impl Door {
@@ -125,6 +130,7 @@ impl Door {
             newcomers: Arc::new(Semaphore::new(JOIN_CONNECTIONS_MAX)),
             all: Arc::new(Semaphore::new(PEER_CONNECTIONS_MAX)),
             by_key: Mutex::new(BTreeMap::new()),
+            strangers: Mutex::default(),
         }
     }
 
@@ -138,11 +144,13 @@ impl Door {
     async fn unknown(&self, node: &Arc<Node>, connection: Connection) -> Option<Gated> {
         let peer = Arc::clone(connection.peer());
         let Some(member) = node.peers.ask_to_vouch(&peer.key).await else {
-            tracing::info!(
-                target: "quorate::security",
-                address = %peer.address,
-                "a peer with a key that no member knows was refused"
-            );
+            if let Some(untold) = self.strangers.lock().count_and_tell(Instant::now()) {
+                tracing::info!(
+                    target: "quorate::security",
+                    address = %peer.address, untold,
+                    "a peer with a key that no member knows was refused"
+                );
+            }
             return None;
         };
         tracing::info!(member, "another member vouches for a peer that this node does not know yet");
