@@ -34,6 +34,9 @@ use crate::{
     sources::is_slow,
 };
 
+/// From how many certificates of one member that have not ended on it gets shorter ones. One that is well has two or three.
+const MANY: u64 = 24;
+
 /// What a node sends for an issuing certificate: a request that proves that it holds the key, and that key's first CRL
 /// (CRL-03). Both are public.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +144,7 @@ pub(crate) async fn sign_and_record(
     let key_id = AuthorityId::from_subject_key_id(&csr.public_key.subject_key_id());
     let state = arguments.handle.state();
     let now = arguments.workshop.sources.now().seconds();
-    let (read, root, recorded_at) = state.read_at(|applied_index, state| {
+    let (mut read, root, recorded_at, kept) = state.read_at(|applied_index, state| {
         let admitted = state.member(member).is_some_and(|member| member.record.status.is_admitted());
         if !admitted {
             return Err(IssuingError::NotAdmitted { member });
@@ -150,12 +153,23 @@ pub(crate) async fn sign_and_record(
         let recorded = state.issuing_certificates().any(|issuing| {
             issuing.member == member && issuing.key_id == key_id && issuing.issuer == root.id && issuing.is_live(now)
         });
-        Ok((snapshot(state)?, root, recorded.then_some(applied_index)))
+        let ended = |issuing: &&IssuingCertificate| issuing.validity.not_after() < now;
+        let kept = state.issuing_certificates().filter(|issuing| issuing.member == member && !ended(issuing)).count();
+        Ok((snapshot(state)?, root, recorded.then_some(applied_index), kept))
     })?;
     if let Some(applied_index) = recorded_at {
         return Ok(applied_index);
     }
     seal_lacking(arguments, AuthorityKind::Jwt, SealTo::Member(member)).await?;
+    let lifetime = lifetime_beside(read.policy.issuing_lifetime, kept);
+    if lifetime < read.policy.issuing_lifetime {
+        tracing::warn!(
+            %member, kept, lifetime,
+            "a member has many issuing certificates that have not ended, and gets a shorter one: does its process start again \
+             and again?"
+        );
+        read.policy.issuing_lifetime = lifetime;
+    }
     let signer = open_root(arguments, &read, &root).await?;
     let wanted =
         Wanted { member, public_key: csr.public_key, crl_end: parse_crl(&request.crl)?.next_update, crl: request.crl };
@@ -167,6 +181,16 @@ pub(crate) async fn sign_and_record(
         "an issuing certificate was signed and recorded"
     );
     Ok(log_index)
+}
+
+/// The life of a certificate, in seconds, of a member that has so many which have not ended: the policy's, and less and less
+/// once there are [`MANY`]. Each process makes a key of its own, and what a former one had stays until it ends, because what
+/// it signed is still out; a process that starts again and again would otherwise come to the most certificates that a member
+/// may have, and have to wait for their end. By the cube of their number it stays below, however often it starts.
+fn lifetime_beside(lifetime: u32, kept: usize) -> u32 {
+    let kept = u64::try_from(kept).unwrap_or(u64::MAX).max(MANY);
+    let cut = u64::from(lifetime).saturating_mul(MANY.pow(3)).checked_div(kept.saturating_pow(3));
+    u32::try_from(cut.unwrap_or(1).max(1)).unwrap_or(lifetime)
 }
 
 /// Makes sure that this node leads, has applied all that was committed, and may sign by its clock.
@@ -264,4 +288,46 @@ pub(crate) async fn propose(arguments: &AuthorityArguments, operation: Operation
     };
     let result = applied.outcome.results.into_iter().next();
     Ok((result.ok_or(IssuingError::NoResult)??, applied.log_index))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cmp::Reverse, collections::BinaryHeap};
+
+    use proptest::prelude::*;
+    use quorate_raft_machine::authority::{EXPIRY_GRACE, ISSUING_CERTIFICATES_PER_MEMBER};
+
+    use super::*;
+
+    #[test]
+    fn a_member_that_is_well_gets_the_life_of_the_policy() {
+        for kept in 0..=24 {
+            assert_eq!(lifetime_beside(86_400, kept), 86_400);
+        }
+        assert_eq!(lifetime_beside(86_400, 48), 10_800);
+        assert_eq!(lifetime_beside(6, usize::MAX), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
+        /// A crash loop bricks no member: it never comes to the limit at which it would get no certificate any more.
+        #[test]
+        fn however_often_a_process_starts_its_member_never_comes_to_the_limit(
+            lifetime in 5_u32..7 * 86_400,
+            pause in 1_i64..100,
+        ) {
+            let mut ends = BinaryHeap::new();
+            for start in 0..4_000_i64 {
+                let now = start * pause;
+                let gone = now - EXPIRY_GRACE;
+                while ends.peek().is_some_and(|Reverse(end)| *end < gone) {
+                    ends.pop();
+                }
+                prop_assert!(ends.len() < ISSUING_CERTIFICATES_PER_MEMBER, "after {start} starts");
+                let kept = ends.iter().filter(|Reverse(end)| *end >= now).count();
+                ends.push(Reverse(now + i64::from(lifetime_beside(lifetime, kept))));
+            }
+        }
+    }
 }

@@ -147,3 +147,22 @@ async fn a_task_of_the_issuer_that_panics_is_not_waited_for() {
     assert!(faults.load(Ordering::SeqCst) > 1);
     assert_eq!(*world.system.status().borrow(), SystemStatus::Running);
 }
+
+/// A crash loop must not use up what certificates a member may have: what a former process had stays until it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_starts_again_and_again_gets_shorter_certificates_and_serves() {
+    let mut world = World::ready().await;
+    world.register("a", "/a").await;
+    for _ in 0..26 {
+        world.restart_actors().await;
+        world.until_ready().await;
+    }
+    until_served(&world).await;
+    let (lives, wanted) = world.handle.state().read(|state| {
+        let lives: Vec<i64> = state.issuing_certificates().map(|issuing| issuing.validity.seconds() - 30).collect();
+        (lives, i64::from(state.policy().unwrap().issuing_lifetime))
+    });
+    assert!(lives.len() > 26 && lives.iter().all(|life| *life <= wanted), "{lives:?}");
+    let shorter = lives.iter().filter(|life| **life < wanted).count();
+    assert!((1..=lives.len() - 24).contains(&shorter), "{lives:?}");
+}
