@@ -209,6 +209,11 @@ impl Member {
         self.begin(self.place.start()?).await
     }
 
+    /// Starts another program in its place, and waits until its socket answers.
+    pub(crate) async fn start_with(&self, program: &Path) -> Result<(), Trouble> {
+        self.begin(self.place.start_with(program)?).await
+    }
+
     async fn begin(&self, mut running: Running) -> Result<(), Trouble> {
         self.lives.fetch_add(1, Ordering::AcqRel);
         running.wait(async |mut registrar| registrar.status().await.is_ok()).await?;

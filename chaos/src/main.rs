@@ -10,7 +10,7 @@
 //!        an acknowledged write is there; one without an answer is there whole or not at all;
 //!        nothing else is there
 //!
-//!   quorate-chaos cluster, failover, outage, distance
+//!   quorate-chaos cluster, failover, outage, distance, versions
 //!
 //!     load ── writes, linearizable reads, Workload API ──> fleet of nodes <── SIGKILL, SIGSTOP ── nemesis
 //!        |                                                    |                                    |
@@ -85,6 +85,8 @@ enum Scenario {
     Outage(scenario::outage::Options),
     /// Five voters in three regions far from each other: who leads, for how long, and what an SVID costs.
     Distance(scenario::distance::Options),
+    /// Upgrades a cluster node by node, takes one back, switches the newer version on, and then starts what is too old.
+    Versions(scenario::versions::Options),
     /// Runs a whole cluster in one thread and virtual time, from a seed, under faults.
     Simulate(simulation::Options),
 }
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Scenario::Failover(options) => finish("failover", scenario::failover::run(&options)),
         Scenario::Outage(options) => finish("outage", scenario::outage::run(&options)),
         Scenario::Distance(options) => finish("distance", scenario::distance::run(&options)),
+        Scenario::Versions(options) => finish("versions", scenario::versions::run(&options)),
     }
 }
 

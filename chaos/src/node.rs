@@ -122,7 +122,12 @@ impl Place {
 
     /// Starts the node; it need not serve yet.
     pub(crate) fn start(&self) -> Result<Running, Trouble> {
-        self.run(&[])
+        self.run(&self.program, &[])
+    }
+
+    /// Starts the node with another program than it had before.
+    pub(crate) fn start_with(&self, program: &Path) -> Result<Running, Trouble> {
+        self.run(program, &[])
     }
 
     /// Starts the node for the first time, by an invitation.
@@ -132,17 +137,17 @@ impl Place {
         let opened = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path);
         let written = opened.and_then(|mut file| file.write_all(invitation.as_bytes()));
         written.map_err(Trouble::system("write the invitation"))?;
-        self.run(&["--join-file", &path.display().to_string()])
+        self.run(&self.program, &["--join-file", &path.display().to_string()])
     }
 
-    fn run(&self, further: &[&str]) -> Result<Running, Trouble> {
+    fn run(&self, program: &Path, further: &[&str]) -> Result<Running, Trouble> {
         let log = self.open_log()?;
         let errors = log.try_clone().map_err(Trouble::system("open the log twice"))?;
         let mut command = match &self.namespace {
-            None => Command::new(&self.program),
+            None => Command::new(program),
             Some(namespace) => {
                 let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(&self.program);
+                command.args(["netns", "exec", namespace]).arg(program);
                 command
             }
         };
@@ -156,7 +161,7 @@ impl Place {
             .stderr(errors)
             .kill_on_drop(true)
             .spawn()
-            .map_err(Trouble::system(self.program.display().to_string()))?;
+            .map_err(Trouble::system(program.display().to_string()))?;
         Ok(Running { place: self.clone(), child })
     }
 
@@ -188,7 +193,7 @@ impl Place {
 }
 
 /// The program under test: it lies beside this one.
-fn program() -> Result<PathBuf, Trouble> {
+pub(crate) fn program() -> Result<PathBuf, Trouble> {
     let this = std::env::current_exe().map_err(Trouble::system("path of this program"))?;
     let program = this.with_file_name("quorate");
     if program.exists() { Ok(program) } else { Err(Trouble::NotBuilt(program)) }

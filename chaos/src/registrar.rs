@@ -129,6 +129,12 @@ impl Registrar {
         settled(result.status, result.entry.map(|entry| entry.id)).map_err(Status::aborted)
     }
 
+    /// The hint of one entry, as this node has it.
+    pub(crate) async fn hint(&mut self, id: &str) -> Result<String, Status> {
+        let request = GetEntryRequest { id: id.to_owned(), output_mask: None };
+        self.entries.get_entry(request).await.map(|entry| entry.into_inner().hint)
+    }
+
     /// Deletes one entry.
     pub(crate) async fn delete_entry(&mut self, id: &str) -> Result<(), Status> {
         let request = BatchDeleteEntryRequest { ids: vec![id.to_owned()] };
@@ -166,6 +172,11 @@ fn entry(path: &str, mark: i32) -> types::Entry {
         jwt_svid_ttl: mark,
         ..types::Entry::default()
     }
+}
+
+/// The entry of a path that no workload matches, with a hint.
+pub(crate) fn hinted_entry(path: &str, hint: &str) -> types::Entry {
+    types::Entry { hint: hint.to_owned(), ..entry(path, 0) }
 }
 
 /// A change of the mark.

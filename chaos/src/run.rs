@@ -106,6 +106,11 @@ impl Run {
         !*self.stop.borrow()
     }
 
+    /// A further load may begin, after one was told to end.
+    pub(crate) fn resume_load(&self) {
+        self.stop.send_replace(false);
+    }
+
     /// Has the load end.
     pub(crate) fn stop_load(&self) {
         self.stop.send_replace(true);

@@ -5,6 +5,7 @@ pub(crate) mod distance;
 pub(crate) mod failover;
 mod healing;
 pub(crate) mod outage;
+pub(crate) mod versions;
 
 use crate::progress;
 use crate::trouble::Trouble;

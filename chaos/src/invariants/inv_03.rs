@@ -39,6 +39,11 @@ impl Hashes {
         Ok(())
     }
 
+    /// What the state hashes to at an index, if a member told.
+    pub(crate) fn at(&self, index: u64) -> Option<&str> {
+        self.told.get(&index).map(|(_, hash)| hash.as_str())
+    }
+
     /// How often two members were at the same index.
     pub(crate) fn compared(&self) -> u64 {
         self.compared
