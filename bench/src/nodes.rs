@@ -107,6 +107,14 @@ impl OwnNodes {
         child.kill().await.map_err(Trouble::system(format!("kill node-{}", node + 1)))
     }
 
+    /// Kills all of them and waits for their ends, so that nothing is written in their directory while it goes.
+    pub(crate) async fn stop(mut self) -> Result<(), Trouble> {
+        for node in 0..self.count() {
+            self.kill(node).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until a node serves this process on its Workload API.
     pub(crate) async fn serves(&self, node: usize) -> Result<(), Trouble> {
         let clients = self.clients_of(node);

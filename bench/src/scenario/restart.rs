@@ -111,6 +111,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Trouble> {
          does to it anyway"
             .to_owned(),
     );
+    nodes.stop().await?;
     Ok(report)
 }
 
@@ -158,6 +159,10 @@ async fn beside_snapshots(nodes: &OwnNodes, wanted: usize, report: &mut Report) 
     report.figures.push(Figure::new("snapshots written on all nodes while the writer wrote", seen, ""));
     report.figures.push(Figure::new("longest snapshot", watched.longest, "s"));
     report.figures.push(Figure::new("longest commit outside of snapshots", longest_ms(&outside), "ms"));
+    for (what, commits) in [("outside of snapshots", &outside), ("beside a snapshot", &within)] {
+        let what = format!("commits above {COMMIT_MS} ms {what}, of {}", commits.len());
+        report.figures.push(Figure::new(what, above(commits), ""));
+    }
     let what = "longest commit beside a snapshot, ms";
     report.verdicts.push(Verdict::at_most(what, longest_of_some_ms(&within), COMMIT_MS));
     report.verdicts.push(Verdict::at_most("writes refused beside snapshots", watched.refused as f64, 0.0));
@@ -380,6 +385,11 @@ fn longest_ms(commits: &[Span]) -> f64 {
 /// The same, and no number where there was none: no target is reached by what was not seen.
 fn longest_of_some_ms(commits: &[Span]) -> f64 {
     if commits.is_empty() { f64::NAN } else { longest_ms(commits) }
+}
+
+/// How many waited for longer than the target.
+fn above(commits: &[Span]) -> f64 {
+    commits.iter().filter(|commit| commit.length().as_secs_f64() * 1e3 > COMMIT_MS).count() as f64
 }
 
 #[cfg(test)]
