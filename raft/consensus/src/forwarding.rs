@@ -33,7 +33,6 @@ use crate::{
     proposal::{Applied, ProposeError, Uncertainty},
     queue::{Answer, Ticket},
     reader::StateReader,
-    role::Role,
     stop::with_causes,
     telemetry,
 };
@@ -60,15 +59,10 @@ impl Forwarder {
             let call = node.peers.call(leader.get(), Lane::Work, FORWARD_TIME_LIMIT, |mut client, sender| async move {
                 client.propose(proto::ProposeRequest { sender: Some(sender), commands, limit_millis }).await
             });
-            let answer = tokio::select! {
-                biased;
-                answer = call => answer.map_err(|error| with_causes(&error)),
-                () = another_leads(&node, leader) => Err("another member leads now".to_owned()),
-            };
-            let mut fates = match answer {
+            let mut fates = match call.await {
                 Ok(answer) => answer.results.into_iter(),
                 Err(error) => {
-                    tracing::debug!(leader = leader.get(), error, "the leader took no proposals");
+                    tracing::debug!(leader = leader.get(), error = %with_causes(&error), "the leader took no proposals");
                     Vec::new().into_iter()
                 }
             };
@@ -96,19 +90,6 @@ impl Forwarder {
             answer_when_applied(&node.reader(), applied).await;
         });
     }
-}
-
-/// Waits until this node knows that another member leads. One that is frozen or cut off answers nothing until the time
-/// limit, while its successor could have taken the commands long before; their origin keeps them from being done twice.
-async fn another_leads(node: &Node, asked: MemberNumber) {
-    let mut role = node.role.subscribe();
-    let moved = role.wait_for(|role| match role {
-        Role::Follower { leader: Some(leader) } | Role::Learner { leader: Some(leader) } => *leader != asked,
-        Role::Leader { .. } | Role::Stopped { .. } => true,
-        Role::Unfounded | Role::Candidate | Role::Follower { leader: None } | Role::Learner { leader: None } => false,
-    });
-    // The sender lives in the node that is held here.
-    drop(moved.await);
 }
 
 /// Who writes here reads it here: answers wait until this node has applied what the leader has (design property 1).

@@ -13,7 +13,7 @@
 //! - `roster`: which key belongs to which member, and whether it may speak (ATK-25, ATK-27)
 //! - `line`: a channel that is dialled again when it falls silent (SIM-01, SIM-09)
 //! - `matches`: what followers have acknowledged, so that a disk put back to an older state is noticed (FLT-18)
-//! - `calls`: the client's side of every call; `warm`: connections that are open before they are needed
+//! - `calls`: the client's side of every call
 //! - `server`, `gate`: who is let in, and how many (ATK-26)
 //! - `service`: the answers; `receiving`, `sending`: snapshots (ATK-28)
 //! - `join`: the two questions that a newcomer may ask
@@ -46,7 +46,6 @@ pub(crate) mod roster;
 mod sending;
 pub(crate) mod server;
 pub(crate) mod service;
-pub(crate) mod warm;
 pub(crate) mod wire;
 
 /// What a call is about, which decides the connection that it takes: a snapshot or a slow answer must not keep heartbeats
