@@ -215,6 +215,7 @@ impl Base {
             return Ok(Self { path, temporary: false });
         }
         let parent = std::env::temp_dir();
+        // mkdtemp(3) puts a name that nobody can foresee in the place of the six letters, which it asks for.
         let template = parent.join("quorate-demo-XXXXXX");
         let path = nix::unistd::mkdtemp(&template)
             .map_err(|errno| LayoutError::Temporary { path: parent, cause: errno.into() })?;
