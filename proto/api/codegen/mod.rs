@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 
 /// Every file that is compiled; what they import is found through them.
-const SOURCES: [&str; 8] = [
+const SOURCES: &[&str] = &[
     "workload.proto",
     "spire/api/server/entry/v1/entry.proto",
     "spire/api/server/bundle/v1/bundle.proto",
     "spire/api/server/svid/v1/svid.proto",
     "spire/api/server/debug/v1/debug.proto",
+    "spire/api/server/localauthority/v1/localauthority.proto",
     "grpc/health/v1/health.proto",
     "quorate/cluster/v1/cluster.proto",
+    "quorate/cluster/v1/authority.proto",
     "quorate/peer/v1/peer.proto",
 ];
 

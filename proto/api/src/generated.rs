@@ -41,6 +41,14 @@ pub(crate) mod spire {
                     include!("generated/spire.api.server.entry.v1.rs");
                 }
             }
+            /// `spire.api.server.localauthority`
+            pub(crate) mod localauthority {
+                /// `spire.api.server.localauthority.v1`
+                #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
+                pub mod v1 {
+                    include!("generated/spire.api.server.localauthority.v1.rs");
+                }
+            }
             /// `spire.api.server.svid`
             pub(crate) mod svid {
                 /// `spire.api.server.svid.v1`

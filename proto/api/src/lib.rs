@@ -3,7 +3,7 @@
 //! ```text
 //!   proto/*.proto ── codegen (protox, prost, tonic) ──► src/generated   committed; a test finds it stale
 //!                                                           |
-//!            workload   spire::{types, entry, bundle, svid, debug}   health   cluster   peer
+//!            workload   spire::{types, entry, ...}   health   cluster   peer
 //!                                                           |
 //!          convert   wire message <──► identity type, errors name the field
 //!          redacted  Debug of what bears secrets: neither keys nor tokens are printed
@@ -35,6 +35,7 @@ pub mod spire {
     pub use crate::generated::spire::api::server::bundle::v1 as bundle;
     pub use crate::generated::spire::api::server::debug::v1 as debug;
     pub use crate::generated::spire::api::server::entry::v1 as entry;
+    pub use crate::generated::spire::api::server::localauthority::v1 as localauthority;
     pub use crate::generated::spire::api::server::svid::v1 as svid;
     pub use crate::generated::spire::api::types;
 }

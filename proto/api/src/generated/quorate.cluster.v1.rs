@@ -2363,3 +2363,1180 @@ pub mod cluster_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// An authority. Times are Unix seconds of the log's time; what has not come about is unset.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authority {
+    /// A root's subject key ID in lower-case hexadecimal, or a token key's `kid`.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Where it stands.
+    #[prost(enumeration = "AuthorityState", tag = "2")]
+    pub state: i32,
+    /// The beginning of its validity.
+    #[prost(int64, tag = "3")]
+    pub not_before: i64,
+    /// The end of its validity.
+    #[prost(int64, tag = "4")]
+    pub not_after: i64,
+    /// When it entered the bundle.
+    #[prost(int64, tag = "5")]
+    pub prepared_at: i64,
+    /// When it began to sign.
+    #[prost(int64, optional, tag = "6")]
+    pub activated_at: ::core::option::Option<i64>,
+    /// When it ceased to sign.
+    #[prost(int64, optional, tag = "7")]
+    pub retired_at: ::core::option::Option<i64>,
+    /// When it was tainted.
+    #[prost(int64, optional, tag = "8")]
+    pub tainted_at: ::core::option::Option<i64>,
+    /// When it left the bundle by revocation.
+    #[prost(int64, optional, tag = "9")]
+    pub revoked_at: ::core::option::Option<i64>,
+    /// When its replacement was ordered.
+    #[prost(int64, optional, tag = "10")]
+    pub replace_at: ::core::option::Option<i64>,
+    /// When it was found that somebody may have its key.
+    #[prost(int64, optional, tag = "11")]
+    pub suspected_at: ::core::option::Option<i64>,
+}
+/// The authorities of one kind.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuthoritySet {
+    /// The one that signs.
+    #[prost(message, optional, tag = "1")]
+    pub active: ::core::option::Option<Authority>,
+    /// The one that signs next, if it is prepared.
+    #[prost(message, optional, tag = "2")]
+    pub prepared: ::core::option::Option<Authority>,
+    /// Those that sign no more and are in the bundle, old or tainted, the newest first.
+    #[prost(message, repeated, tag = "3")]
+    pub old: ::prost::alloc::vec::Vec<Authority>,
+    /// Those that were revoked and are still remembered, the newest first.
+    #[prost(message, repeated, tag = "4")]
+    pub revoked: ::prost::alloc::vec::Vec<Authority>,
+}
+/// Asks for the authorities.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowAuthoritiesRequest {}
+/// The authorities.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShowAuthoritiesResponse {
+    /// Roots.
+    #[prost(message, optional, tag = "1")]
+    pub x509: ::core::option::Option<AuthoritySet>,
+    /// Token keys.
+    #[prost(message, optional, tag = "2")]
+    pub jwt: ::core::option::Option<AuthoritySet>,
+    /// The bundle's sequence number.
+    #[prost(uint64, tag = "3")]
+    pub bundle_sequence: u64,
+}
+/// Asks for the timeline.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowTimelineRequest {}
+/// The timeline.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShowTimelineResponse {
+    /// In the order of their times.
+    #[prost(message, repeated, tag = "1")]
+    pub steps: ::prost::alloc::vec::Vec<TimelineStep>,
+    /// The answering node's clock, Unix seconds: what lies before it is past.
+    #[prost(int64, tag = "2")]
+    pub now: i64,
+}
+/// A step in the life of an authority.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TimelineStep {
+    /// When, Unix seconds. What is to come may be later, when its gate is not open by then.
+    #[prost(int64, tag = "1")]
+    pub at: i64,
+    /// Root or token key.
+    #[prost(enumeration = "AuthorityKind", tag = "2")]
+    pub kind: i32,
+    /// What happens.
+    #[prost(enumeration = "TimelineEvent", tag = "3")]
+    pub event: i32,
+    /// To which; empty for one that is not made yet.
+    #[prost(string, tag = "4")]
+    pub authority_id: ::prost::alloc::string::String,
+    /// Whether it has happened. What has not and whose time has come waits for something.
+    #[prost(bool, tag = "5")]
+    pub done: bool,
+}
+/// Which kind to make one of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PrepareAuthorityRequest {
+    /// Root or token key.
+    #[prost(enumeration = "AuthorityKind", tag = "1")]
+    pub kind: i32,
+}
+/// What became of a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityChange {
+    /// The authority that was changed, as it is now.
+    #[prost(message, optional, tag = "1")]
+    pub authority: ::core::option::Option<Authority>,
+    /// What was done; one sentence each.
+    #[prost(string, repeated, tag = "2")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What somebody has to know or do; one sentence each.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where in the log it stands; 0 when nothing was written.
+    #[prost(uint64, tag = "4")]
+    pub log_index: u64,
+}
+/// Which authority is to sign.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateAuthorityRequest {
+    /// Root or token key.
+    #[prost(enumeration = "AuthorityKind", tag = "1")]
+    pub kind: i32,
+    /// Its ID; empty for the only one that is prepared.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Wait for nobody. The workloads of members that do not have it yet refuse what it signs, and are told of in `will`.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+    /// How long to wait for the gate, in milliseconds; 0 takes the default of a minute, an hour is the most.
+    #[prost(uint64, tag = "4")]
+    pub timeout_millis: u64,
+    /// Say what would be done, and for whom it would wait, and do nothing.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+/// Which authority to taint.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaintAuthorityRequest {
+    /// Root or token key.
+    #[prost(enumeration = "AuthorityKind", tag = "1")]
+    pub kind: i32,
+    /// Its ID; empty for the only one that is old.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "3")]
+    pub dry_run: bool,
+}
+/// Which authority to revoke.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeAuthorityRequest {
+    /// Root or token key.
+    #[prost(enumeration = "AuthorityKind", tag = "1")]
+    pub kind: i32,
+    /// Its ID; empty for the only one that is tainted.
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    /// Revoke it even while streams depend on it; whose is told in `will`.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+    /// How long to wait until no stream depends on it, in milliseconds; 0 takes the default of a minute, an hour is the most.
+    #[prost(uint64, tag = "4")]
+    pub timeout_millis: u64,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+/// Which kind to replace the active one of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceAuthorityRequest {
+    /// Root or token key.
+    #[prost(enumeration = "AuthorityKind", tag = "1")]
+    pub kind: i32,
+    /// Somebody may have its key: taint and revoke it, too.
+    #[prost(bool, tag = "2")]
+    pub compromised: bool,
+    /// Wait for no gate. The workloads of members that are behind are told of in `will`.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+    /// How long to follow the work, in milliseconds; 0 takes the default of a minute, an hour is the most. What is not done
+    /// by then goes on by itself.
+    #[prost(uint64, tag = "4")]
+    pub timeout_millis: u64,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+/// How work on an authority goes on. The first message tells what will be done, the last one what was done.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityProgress {
+    /// What is told.
+    #[prost(oneof = "authority_progress::Told", tags = "1, 2, 3")]
+    pub told: ::core::option::Option<authority_progress::Told>,
+}
+/// Nested message and enum types in `AuthorityProgress`.
+pub mod authority_progress {
+    /// What is told.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Told {
+        /// What will be done; one sentence each. On a dry run this is all.
+        #[prost(message, tag = "1")]
+        Will(super::Sentences),
+        /// How far it is.
+        #[prost(message, tag = "2")]
+        Stand(super::RotationStand),
+        /// It is done.
+        #[prost(message, tag = "3")]
+        Done(super::AuthorityChange),
+    }
+}
+/// How far the trust domain is with an authority.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotationStand {
+    /// What is being done, in words.
+    #[prost(string, tag = "1")]
+    pub step: ::prost::alloc::string::String,
+    /// Live members that are on the new authority, and how many there are.
+    #[prost(uint64, tag = "2")]
+    pub members_on: u64,
+    /// Live members.
+    #[prost(uint64, tag = "3")]
+    pub members_all: u64,
+    /// Open streams of connected members that are on the new authority.
+    #[prost(uint64, tag = "4")]
+    pub streams_on: u64,
+    /// Open streams of connected members.
+    #[prost(uint64, tag = "5")]
+    pub streams_all: u64,
+    /// Who or what is waited for, in words.
+    #[prost(string, repeated, tag = "6")]
+    pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What an authority signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuthorityKind {
+    /// Not said; an error in a request for a change.
+    Unspecified = 0,
+    /// Issuing certificates: a root.
+    X509 = 1,
+    /// JWT-SVIDs: a token key.
+    Jwt = 2,
+}
+impl AuthorityKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTHORITY_KIND_UNSPECIFIED",
+            Self::X509 => "AUTHORITY_KIND_X509",
+            Self::Jwt => "AUTHORITY_KIND_JWT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTHORITY_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTHORITY_KIND_X509" => Some(Self::X509),
+            "AUTHORITY_KIND_JWT" => Some(Self::Jwt),
+            _ => None,
+        }
+    }
+}
+/// Where an authority stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuthorityState {
+    /// Not known.
+    Unspecified = 0,
+    /// In the bundle, not signing yet.
+    Prepared = 1,
+    /// Signing.
+    Active = 2,
+    /// In the bundle until its own end, signing no more.
+    Old = 3,
+    /// As old, and what it signed is being replaced.
+    Tainted = 4,
+    /// Out of the bundle.
+    Revoked = 5,
+}
+impl AuthorityState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTHORITY_STATE_UNSPECIFIED",
+            Self::Prepared => "AUTHORITY_STATE_PREPARED",
+            Self::Active => "AUTHORITY_STATE_ACTIVE",
+            Self::Old => "AUTHORITY_STATE_OLD",
+            Self::Tainted => "AUTHORITY_STATE_TAINTED",
+            Self::Revoked => "AUTHORITY_STATE_REVOKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTHORITY_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTHORITY_STATE_PREPARED" => Some(Self::Prepared),
+            "AUTHORITY_STATE_ACTIVE" => Some(Self::Active),
+            "AUTHORITY_STATE_OLD" => Some(Self::Old),
+            "AUTHORITY_STATE_TAINTED" => Some(Self::Tainted),
+            "AUTHORITY_STATE_REVOKED" => Some(Self::Revoked),
+            _ => None,
+        }
+    }
+}
+/// What happens to an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TimelineEvent {
+    /// Not known.
+    Unspecified = 0,
+    /// It enters the bundle.
+    Prepared = 1,
+    /// It begins to sign.
+    Activated = 2,
+    /// It ceases to sign.
+    Retired = 3,
+    /// Its replacement was ordered.
+    Replaced = 4,
+    /// Somebody may have its key since then.
+    Suspected = 5,
+    /// It is no longer believed, and what it signed is replaced.
+    Tainted = 6,
+    /// It leaves the bundle before its end.
+    Revoked = 7,
+    /// Its validity ends.
+    Ended = 8,
+    /// It is removed.
+    Pruned = 9,
+}
+impl TimelineEvent {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TIMELINE_EVENT_UNSPECIFIED",
+            Self::Prepared => "TIMELINE_EVENT_PREPARED",
+            Self::Activated => "TIMELINE_EVENT_ACTIVATED",
+            Self::Retired => "TIMELINE_EVENT_RETIRED",
+            Self::Replaced => "TIMELINE_EVENT_REPLACED",
+            Self::Suspected => "TIMELINE_EVENT_SUSPECTED",
+            Self::Tainted => "TIMELINE_EVENT_TAINTED",
+            Self::Revoked => "TIMELINE_EVENT_REVOKED",
+            Self::Ended => "TIMELINE_EVENT_ENDED",
+            Self::Pruned => "TIMELINE_EVENT_PRUNED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TIMELINE_EVENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "TIMELINE_EVENT_PREPARED" => Some(Self::Prepared),
+            "TIMELINE_EVENT_ACTIVATED" => Some(Self::Activated),
+            "TIMELINE_EVENT_RETIRED" => Some(Self::Retired),
+            "TIMELINE_EVENT_REPLACED" => Some(Self::Replaced),
+            "TIMELINE_EVENT_SUSPECTED" => Some(Self::Suspected),
+            "TIMELINE_EVENT_TAINTED" => Some(Self::Tainted),
+            "TIMELINE_EVENT_REVOKED" => Some(Self::Revoked),
+            "TIMELINE_EVENT_ENDED" => Some(Self::Ended),
+            "TIMELINE_EVENT_PRUNED" => Some(Self::Pruned),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod authorities_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Shows the authorities and moves them through their life. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node: the work is the leader's. A call that writes is answered when every connected
+    /// member has applied what it wrote, with the metadata `quorate-log-index`. SPIRE's LocalAuthority service does the same
+    /// steps by the rules of SPIRE; this one shows all authorities there are, waits, tells for whom, and replaces by one call.
+    #[derive(Debug, Clone)]
+    pub struct AuthoritiesClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> AuthoritiesClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AuthoritiesClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AuthoritiesClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Tells the authorities of both kinds. `Unavailable` before the founding.
+        pub async fn show(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowAuthoritiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowAuthoritiesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Show",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Show"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells the steps that authorities went and will go, with their times. What is to come holds if nobody orders anything
+        /// else and the policy stays as it is.
+        pub async fn timeline(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowTimelineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowTimelineResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Timeline",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Timeline"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes an authority and puts it into the bundle; it does not sign yet. `FailedPrecondition` while one is prepared.
+        pub async fn prepare(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PrepareAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AuthorityChange>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Prepare",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Prepare"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lets a prepared authority sign once every live member has applied it, its open streams have been sent it, and it was
+        /// published long enough. The stream tells who is waited for. `FailedPrecondition` at the deadline, with their names,
+        /// and nothing changed then; forced, it signs at once.
+        pub async fn activate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Activate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Activate"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Declares an old authority unworthy of belief. Whatever it signed is replaced at once: issuing certificates first,
+        /// then what streams hold; tokens of it are issued no more. The stream tells how far that is.
+        pub async fn taint(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TaintAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Taint",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Taint"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Takes a tainted authority out of the bundle. `FailedPrecondition` while a connected stream still depends on it, unless
+        /// forced.
+        pub async fn revoke(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Revoke",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Revoke"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Replaces the active authority: prepares another if none is prepared, and activates it. If the old one is compromised,
+        /// taints and revokes it, too. The wish is recorded at once and goes on without a listener, under whoever leads; the
+        /// stream tells each step and how far it is.
+        pub async fn replace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReplaceAuthorityRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuthorityProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Authorities/Replace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Authorities", "Replace"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod authorities_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AuthoritiesServer.
+    #[async_trait]
+    pub trait Authorities: std::marker::Send + std::marker::Sync + 'static {
+        /// Tells the authorities of both kinds. `Unavailable` before the founding.
+        async fn show(
+            &self,
+            request: tonic::Request<super::ShowAuthoritiesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowAuthoritiesResponse>,
+            tonic::Status,
+        >;
+        /// Tells the steps that authorities went and will go, with their times. What is to come holds if nobody orders anything
+        /// else and the policy stays as it is.
+        async fn timeline(
+            &self,
+            request: tonic::Request<super::ShowTimelineRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowTimelineResponse>,
+            tonic::Status,
+        >;
+        /// Makes an authority and puts it into the bundle; it does not sign yet. `FailedPrecondition` while one is prepared.
+        async fn prepare(
+            &self,
+            request: tonic::Request<super::PrepareAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<super::AuthorityChange>, tonic::Status>;
+        /// Server streaming response type for the Activate method.
+        type ActivateStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Lets a prepared authority sign once every live member has applied it, its open streams have been sent it, and it was
+        /// published long enough. The stream tells who is waited for. `FailedPrecondition` at the deadline, with their names,
+        /// and nothing changed then; forced, it signs at once.
+        async fn activate(
+            &self,
+            request: tonic::Request<super::ActivateAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ActivateStream>, tonic::Status>;
+        /// Server streaming response type for the Taint method.
+        type TaintStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Declares an old authority unworthy of belief. Whatever it signed is replaced at once: issuing certificates first,
+        /// then what streams hold; tokens of it are issued no more. The stream tells how far that is.
+        async fn taint(
+            &self,
+            request: tonic::Request<super::TaintAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<Self::TaintStream>, tonic::Status>;
+        /// Server streaming response type for the Revoke method.
+        type RevokeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Takes a tainted authority out of the bundle. `FailedPrecondition` while a connected stream still depends on it, unless
+        /// forced.
+        async fn revoke(
+            &self,
+            request: tonic::Request<super::RevokeAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<Self::RevokeStream>, tonic::Status>;
+        /// Server streaming response type for the Replace method.
+        type ReplaceStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuthorityProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Replaces the active authority: prepares another if none is prepared, and activates it. If the old one is compromised,
+        /// taints and revokes it, too. The wish is recorded at once and goes on without a listener, under whoever leads; the
+        /// stream tells each step and how far it is.
+        async fn replace(
+            &self,
+            request: tonic::Request<super::ReplaceAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ReplaceStream>, tonic::Status>;
+    }
+    /// Shows the authorities and moves them through their life. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node: the work is the leader's. A call that writes is answered when every connected
+    /// member has applied what it wrote, with the metadata `quorate-log-index`. SPIRE's LocalAuthority service does the same
+    /// steps by the rules of SPIRE; this one shows all authorities there are, waits, tells for whom, and replaces by one call.
+    #[derive(Debug)]
+    pub struct AuthoritiesServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AuthoritiesServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AuthoritiesServer<T>
+    where
+        T: Authorities,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.Authorities/Show" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::UnaryService<super::ShowAuthoritiesRequest>
+                    for ShowSvc<T> {
+                        type Response = super::ShowAuthoritiesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowAuthoritiesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::show(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Authorities/Timeline" => {
+                    #[allow(non_camel_case_types)]
+                    struct TimelineSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::UnaryService<super::ShowTimelineRequest>
+                    for TimelineSvc<T> {
+                        type Response = super::ShowTimelineResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowTimelineRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::timeline(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TimelineSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Authorities/Prepare" => {
+                    #[allow(non_camel_case_types)]
+                    struct PrepareSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::UnaryService<super::PrepareAuthorityRequest>
+                    for PrepareSvc<T> {
+                        type Response = super::AuthorityChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PrepareAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::prepare(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PrepareSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Authorities/Activate" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActivateSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::ServerStreamingService<
+                        super::ActivateAuthorityRequest,
+                    > for ActivateSvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::ActivateStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActivateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::activate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActivateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Authorities/Taint" => {
+                    #[allow(non_camel_case_types)]
+                    struct TaintSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::ServerStreamingService<super::TaintAuthorityRequest>
+                    for TaintSvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::TaintStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TaintAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::taint(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TaintSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Authorities/Revoke" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::ServerStreamingService<
+                        super::RevokeAuthorityRequest,
+                    > for RevokeSvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::RevokeStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::revoke(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Authorities/Replace" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReplaceSvc<T: Authorities>(pub Arc<T>);
+                    impl<
+                        T: Authorities,
+                    > tonic::server::ServerStreamingService<
+                        super::ReplaceAuthorityRequest,
+                    > for ReplaceSvc<T> {
+                        type Response = super::AuthorityProgress;
+                        type ResponseStream = T::ReplaceStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReplaceAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authorities>::replace(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReplaceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AuthoritiesServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.Authorities";
+    impl<T> tonic::server::NamedService for AuthoritiesServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
