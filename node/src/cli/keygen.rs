@@ -68,7 +68,7 @@ fn identity(data_dir: &Path) -> Result<Identity, KeygenError> {
     let directory = NodeDirectory::open(Arc::new(RealDisk), data_dir)?;
     let when_missing = match directory.stage() {
         Stage::Member(_) => WhenMissing::Refuse,
-        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) => WhenMissing::Make,
+        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) | Stage::Restoring(_) => WhenMissing::Make,
     };
     let custody = FileCustody::open(data_dir, None, when_missing)?;
     Ok(Identity { key: key_text(custody.identity_public_key().spki_der()) })

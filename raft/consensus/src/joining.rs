@@ -245,7 +245,9 @@ impl Node {
                 advanced.ok_or_else(|| self.stopped())??;
                 Ok(incarnation)
             }
-            stage @ (Stage::Founding(_) | Stage::Member(_)) => Err(JoinError::NotEmpty { stage: stage.to_string() }),
+            stage @ (Stage::Founding(_) | Stage::Restoring(_) | Stage::Member(_)) => {
+                Err(JoinError::NotEmpty { stage: stage.to_string() })
+            }
         }
     }
 
@@ -256,7 +258,7 @@ impl Node {
         match self.stage(&directory)? {
             Stage::Member(known) if known == identity => return Ok(()),
             Stage::Joining(_) => {}
-            stage @ (Stage::Empty | Stage::Founding(_) | Stage::Member(_)) => {
+            stage @ (Stage::Empty | Stage::Founding(_) | Stage::Restoring(_) | Stage::Member(_)) => {
                 return Err(JoinError::NotEmpty { stage: stage.to_string() });
             }
         }

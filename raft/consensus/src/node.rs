@@ -217,7 +217,7 @@ async fn start(
     });
     node.space.look(&node.sources).await;
     match stage {
-        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) => {}
+        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) | Stage::Restoring(_) => {}
         Stage::Member(identity) => {
             let member = MemberNumber::new(identity.member).ok_or(EngineError::NoNumber)?;
             let opened = Opened::open(&node, identity, LogIs::There).await?;
@@ -231,7 +231,7 @@ async fn start(
 /// Whom a newcomer was told of. It counts until the state says more, so that a damaged file keeps no member from starting.
 fn first_peers(directory: &NodeDirectory, stage: Stage) -> Option<FirstPeers> {
     match stage {
-        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) => None,
+        Stage::Empty | Stage::Founding(_) | Stage::Joining(_) | Stage::Restoring(_) => None,
         Stage::Member(_) => match directory.first_peers() {
             Ok(bytes) => FirstPeers::decode(&bytes?),
             Err(error) => {

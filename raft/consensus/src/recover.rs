@@ -1,9 +1,13 @@
 //! Recovery after the quorum was lost for good (design section 4, "Lost quorum"): offline, on one member.
 //!
 //! ```text
-//!   log:  … committed … │ tail, of which nobody knows what was committed │ membership: this member alone │ RaiseEpoch
+//!   log:  … committed … │ tail, of which nobody knows what was committed │ RaiseEpoch │ membership: this member alone
 //!                         all of it is kept: what was acknowledged is in it, if this member had it
 //! ```
+//!
+//! The epoch goes before the membership: where a crash leaves only the first of the two, the member still needs the others
+//! for everything, and the recovery is begun again. The other way round it would be alone in an epoch that the old members
+//! share.
 //!
 //! At its next start the member elects itself, and everything up to the raise of the epoch is committed. The epoch is in
 //! every call between members: the old ones are refused, whatever they hold, and have to join anew.
@@ -180,7 +184,7 @@ fn look(
     Ok((recovered, node))
 }
 
-/// Appends both entries, in a term of this member's own that nobody has seen.
+/// Appends both entries, the epoch's first, in a term of this member's own that nobody has seen.
 fn append(
     wal: &Wal,
     identity: WalIdentity,
@@ -196,11 +200,11 @@ fn append(
         next += 1;
         log_id
     };
-    let alone = Membership::new(vec![BTreeSet::from([own])], BTreeMap::from([(own, node)]));
-    let membership = Entry { log_id: to_raft(place()), payload: EntryPayload::Membership(alone) };
     let batch = crate::batch::Batch::from_encoded(CommandBatch { commands: vec![command.clone()] }.encode());
     let raise = Entry { log_id: to_raft(place()), payload: EntryPayload::Normal(batch) };
-    let records: Vec<Record> = [membership, raise].iter().map(to_record).collect();
+    let alone = Membership::new(vec![BTreeSet::from([own])], BTreeMap::from([(own, node)]));
+    let membership = Entry { log_id: to_raft(place()), payload: EntryPayload::Membership(alone) };
+    let records: Vec<Record> = [raise, membership].iter().map(to_record).collect();
     durable(|callback| wal.save_vote(Vote { term, node: own, committed: true }, callback))?;
     durable(|callback| wal.append(records, callback))?;
     Ok(())

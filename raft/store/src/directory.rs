@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   data_dir/  LOCK            held while the process lives
-//!              identity-stage  empty -> founding or joining -> member (WAL-18)
+//!              identity-stage  empty -> founding, joining or restoring -> member (WAL-18)
 //!              first-peers     whom a newcomer talks to until it has applied the log
 //!              log/            the Raft log
 //!              snapshots/      the state machine's snapshots
@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const LOCK_NAME: &str = "LOCK";
+const LOG_NAME: &str = "log";
+const SNAPSHOTS_NAME: &str = "snapshots";
 /// Any permission of others, by group or by anyone. A directory of ours never has one: who may only list it learns
 /// names and sizes, and every file in it is safe from them by its own mode alone.
 const OPEN_TO_OTHERS: u32 = 0o077;
@@ -133,6 +135,7 @@ impl NodeDirectory {
         check_owner(disk.as_ref(), path)?;
         let lock = take_lock(disk.as_ref(), path)?;
         let stage = match stage::read(disk.as_ref(), path)? {
+            Some(Stage::Restoring(_)) => forget_restoring(disk.as_ref(), path)?,
             Some(stage) => stage,
             None => begin(disk.as_ref(), path)?,
         };
@@ -145,8 +148,9 @@ impl NodeDirectory {
         self.stage
     }
 
-    /// Goes on to another stage, durably. `Empty` may become `Founding` or `Joining`; `Founding` may begin again as
-    /// another or become `Member` of the same identity, `Joining` may become `Member`; a member stays what it is.
+    /// Goes on to another stage, durably. `Empty` may become `Founding`, `Joining` or `Restoring`; `Founding` may begin
+    /// again as another or become `Member` of the same identity, as may `Restoring`; `Joining` may become `Member`; a
+    /// member stays what it is.
     ///
     /// # Errors
     /// [`DirectoryError::WrongStage`] and [`DirectoryError::Io`].
@@ -167,7 +171,7 @@ impl NodeDirectory {
     pub fn identity(&self) -> Option<WalIdentity> {
         match self.stage {
             Stage::Empty | Stage::Joining(_) => None,
-            Stage::Founding(identity) | Stage::Member(identity) => Some(identity),
+            Stage::Founding(identity) | Stage::Restoring(identity) | Stage::Member(identity) => Some(identity),
         }
     }
 
@@ -202,13 +206,13 @@ impl NodeDirectory {
     /// Where the Raft log lives.
     #[must_use]
     pub fn log_directory(&self) -> PathBuf {
-        self.path.join("log")
+        self.path.join(LOG_NAME)
     }
 
     /// Where snapshots live.
     #[must_use]
     pub fn snapshot_directory(&self) -> PathBuf {
-        self.path.join("snapshots")
+        self.path.join(SNAPSHOTS_NAME)
     }
 
     /// Where the member's own keys live.
@@ -251,9 +255,27 @@ fn take_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn DiskLock>, Director
 /// A directory without a stage file is a new one, unless something says otherwise.
 fn begin(disk: &dyn Disk, path: &Path) -> Result<Stage, DirectoryError> {
     let names = disk.list(path).map_err(|source| IoFailure::new(Action::List, path, source))?;
-    if names.iter().any(|name| name == "log" || name == "snapshots") {
+    if names.iter().any(|name| name == LOG_NAME || name == SNAPSHOTS_NAME) {
         return Err(DirectoryError::StageMissing { file: path.join(stage::STAGE_NAME) });
     }
     stage::write(disk, path, Stage::Empty)?;
+    Ok(Stage::Empty)
+}
+
+/// A restore was cut short: what it wrote goes, and the directory is as empty as it was. The stage is the last to change,
+/// so that a crash here begins this again.
+fn forget_restoring(disk: &dyn Disk, path: &Path) -> Result<Stage, DirectoryError> {
+    for folder in [SNAPSHOTS_NAME, LOG_NAME].map(|name| path.join(name)) {
+        let names = match disk.list(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            names => names.map_err(|source| IoFailure::new(Action::List, &folder, source))?,
+        };
+        for file in names.iter().map(|name| folder.join(name)) {
+            disk.unlink(&file).map_err(|source| IoFailure::new(Action::Remove, &file, source))?;
+        }
+        disk.sync_dir(&folder).map_err(|source| IoFailure::new(Action::Sync, &folder, source))?;
+    }
+    stage::write(disk, path, Stage::Empty)?;
+    tracing::info!(directory = %path.display(), "what a restore that was cut short had written is removed");
     Ok(Stage::Empty)
 }

@@ -88,7 +88,7 @@ fn look(config: &Config) -> Result<(), Failure> {
     let directory = NodeDirectory::open(Arc::new(RealDisk), &config.data_dir).map_err(failed)?;
     match directory.stage() {
         Stage::Member(_) => Ok(()),
-        stage @ (Stage::Empty | Stage::Founding(_) | Stage::Joining(_)) => {
+        stage @ (Stage::Empty | Stage::Founding(_) | Stage::Joining(_) | Stage::Restoring(_)) => {
             Err(failed(NoMember { path: config.data_dir.clone(), stage }))
         }
     }

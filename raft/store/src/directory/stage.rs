@@ -29,6 +29,10 @@ pub enum Stage {
     /// be admitted again under the same number is the same node, and not one that lost its disk (FLT-18). Nothing was
     /// acknowledged yet: a log that is there may be made anew.
     Joining([u8; 16]),
+    /// A backup is being written here as this member, offline. Nothing in it counts before the stage says `Member`: who
+    /// finds this when it opens the directory removes log and snapshots, and the directory is empty again. So nobody but
+    /// the one process that restores ever sees it.
+    Restoring(WalIdentity),
     /// A member: the log must be there (WAL-13), for the rest of this directory's life.
     Member(WalIdentity),
 }
@@ -37,11 +41,12 @@ impl Stage {
     pub(super) fn may_become(self, to: Self) -> bool {
         match (self, to) {
             (Self::Empty | Self::Founding(_), Self::Founding(_)) => true,
-            (Self::Founding(from), Self::Member(to)) => from == to,
-            (Self::Empty, Self::Joining(_)) | (Self::Joining(_), Self::Member(_)) => true,
+            (Self::Founding(from) | Self::Restoring(from), Self::Member(to)) => from == to,
+            (Self::Empty, Self::Joining(_) | Self::Restoring(_)) | (Self::Joining(_), Self::Member(_)) => true,
             (Self::Empty, Self::Empty | Self::Member(_))
-            | (Self::Founding(_), Self::Empty | Self::Joining(_))
-            | (Self::Joining(_), Self::Empty | Self::Founding(_) | Self::Joining(_))
+            | (Self::Founding(_), Self::Empty | Self::Joining(_) | Self::Restoring(_))
+            | (Self::Joining(_), Self::Empty | Self::Founding(_) | Self::Joining(_) | Self::Restoring(_))
+            | (Self::Restoring(_), Self::Empty | Self::Founding(_) | Self::Joining(_) | Self::Restoring(_))
             | (Self::Member(_), _) => false,
         }
     }
@@ -62,6 +67,7 @@ impl Stage {
                 bytes.push(3);
                 bytes.extend_from_slice(&incarnation);
             }
+            Self::Restoring(identity) => identified(4, identity),
         }
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
@@ -78,6 +84,7 @@ impl Stage {
             1 => Self::Founding(identity()?),
             2 => Self::Member(identity()?),
             3 => Self::Joining(reader.array()?),
+            4 => Self::Restoring(identity()?),
             _ => return None,
         };
         reader.is_empty().then_some(stage)
@@ -90,6 +97,7 @@ impl fmt::Display for Stage {
             Self::Empty => f.write_str("empty"),
             Self::Founding(identity) => write!(f, "being founded as {identity}"),
             Self::Joining(_) => f.write_str("joining a cluster"),
+            Self::Restoring(identity) => write!(f, "being restored as {identity}"),
             Self::Member(identity) => write!(f, "{identity}"),
         }
     }

@@ -114,6 +114,41 @@ fn a_crash_at_any_step_of_a_change_leaves_one_stage_or_the_next() {
 }
 
 #[test]
+fn a_restore_that_was_cut_short_leaves_an_empty_directory() {
+    let disk = SimulatedDisk::new(ROOT);
+    let mut directory = open(&disk).unwrap();
+    directory.advance(Stage::Restoring(IDENTITY)).unwrap();
+    for stage in [Stage::Empty, Stage::Founding(IDENTITY), Stage::Joining([1; 16])] {
+        assert!(directory.advance(stage).is_err(), "{stage}");
+    }
+    let wal = Wal::create(directory.disk(), &directory.log_directory(), IDENTITY, inline()).unwrap().0;
+    wal.close().unwrap();
+    drop((wal, directory));
+    // Crashes while it is tidied up change nothing about that.
+    for steps in 0..24 {
+        let disk = disk.after_power_loss(PowerLoss::Lost, steps);
+        disk.stop_after(steps);
+        drop(open(&disk));
+        let disk = disk.after_power_loss(PowerLoss::Cut, steps);
+        let directory = open(&disk).unwrap();
+        assert_eq!((directory.stage(), directory.identity()), (Stage::Empty, None), "step {steps}");
+        assert!(disk.list(&directory.log_directory()).unwrap_or_default().is_empty(), "step {steps}");
+    }
+}
+
+#[test]
+fn a_restore_ends_as_the_member_that_it_began_as() {
+    let disk = SimulatedDisk::new(ROOT);
+    let mut directory = open(&disk).unwrap();
+    directory.advance(Stage::Restoring(IDENTITY)).unwrap();
+    assert!(directory.advance(Stage::Member(WalIdentity { member: 9, ..IDENTITY })).is_err());
+    directory.advance(Stage::Member(IDENTITY)).unwrap();
+    assert!(directory.advance(Stage::Restoring(IDENTITY)).is_err());
+    drop(directory);
+    assert_eq!(open(&disk.after_power_loss(PowerLoss::Lost, 0)).unwrap().stage(), Stage::Member(IDENTITY));
+}
+
+#[test]
 fn a_crash_at_any_step_of_the_first_start_can_be_started_over() {
     for steps in 0..12 {
         for (seed, kind) in (0..).zip(PowerLoss::ALL) {

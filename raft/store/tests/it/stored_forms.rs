@@ -26,6 +26,7 @@ const STAGE: &str = "identity-stage";
 const STAGE_EMPTY_V1: &str = include_str!("../stored/stage-empty-v1.hex");
 const STAGE_FOUNDING_V1: &str = include_str!("../stored/stage-founding-v1.hex");
 const STAGE_JOINING_V1: &str = include_str!("../stored/stage-joining-v1.hex");
+const STAGE_RESTORING_V1: &str = include_str!("../stored/stage-restoring-v1.hex");
 const STAGE_MEMBER_V1: &str = include_str!("../stored/stage-member-v1.hex");
 
 /// Rolls after the first few records.
@@ -132,16 +133,20 @@ fn version_1_of_the_stage_is_read_and_still_written_so() {
         (STAGE_EMPTY_V1, Stage::Empty),
         (STAGE_FOUNDING_V1, Stage::Founding(founding)),
         (STAGE_JOINING_V1, Stage::Joining([0x2a; 16])),
+        (STAGE_RESTORING_V1, Stage::Restoring(founding)),
         (STAGE_MEMBER_V1, Stage::Member(founding)),
     ];
     for (stored, stage) in stages {
-        assert_eq!(open_directory(&disk_with(&[(STAGE, stored)])).stage(), stage);
+        // One that was being restored is empty again when it is opened.
+        let found = if stage == Stage::Restoring(founding) { Stage::Empty } else { stage };
+        assert_eq!(open_directory(&disk_with(&[(STAGE, stored)])).stage(), found);
     }
-    // A directory is founded or joins, never both.
-    for passed_over in [Stage::Founding(founding), Stage::Joining([0x2a; 16])] {
+    // A directory is founded, joins or is restored, never two of them.
+    for begun in [Stage::Founding(founding), Stage::Joining([0x2a; 16]), Stage::Restoring(founding)] {
         let disk = SimulatedDisk::new(ROOT);
         let mut directory = open_directory(&disk);
-        for (stored, stage) in stages.into_iter().filter(|(_, stage)| *stage != passed_over) {
+        let passed = [Stage::Empty, begun, Stage::Member(founding)];
+        for (stored, stage) in stages.into_iter().filter(|(_, stage)| passed.contains(stage)) {
             directory.advance(stage).unwrap();
             assert_written(&disk, &[(STAGE, stored)]);
         }
