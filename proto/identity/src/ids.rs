@@ -210,6 +210,12 @@ impl fmt::Display for MemberNumber {
 pub struct SerialNumber([u8; 16]);
 
 impl SerialNumber {
+    /// The least of them.
+    pub const LEAST: Self = Self(1_u128.to_be_bytes());
+
+    /// The greatest of them.
+    pub const GREATEST: Self = Self((u128::MAX >> 1).to_be_bytes());
+
     /// Takes a big-endian number.
     ///
     /// # Errors
@@ -221,6 +227,15 @@ impl SerialNumber {
             return Err(InvalidId::new(&hex::encode(&bytes), "a serial number", rule));
         }
         Ok(Self(bytes))
+    }
+
+    /// Takes the digits of an INTEGER in DER: big-endian, shorter where zeros lead. Nothing when they are no serial number.
+    #[must_use]
+    pub fn from_big_endian(digits: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let start = bytes.len().checked_sub(digits.len())?;
+        bytes.get_mut(start..)?.copy_from_slice(digits);
+        Self::new(bytes).ok()
     }
 
     /// Makes a serial number of random bytes; 126 bits of them count.

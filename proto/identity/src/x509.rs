@@ -18,10 +18,13 @@ mod verify;
 pub use authority::{AuthorityError, AuthorityTemplate, build_issuing_certificate, build_root};
 pub use certificate::{CERTIFICATE_LIMIT, Certificate, CertificateError};
 pub use crl::{
-    CRL_LIMIT, CrlError, CrlTemplate, FirstCrlError, ParsedCrl, RevokedCertificate, build_crl, check_first_crl,
-    parse_crl,
+    CRL_BACKDATE, CRL_LIMIT, CrlError, CrlFault, CrlSet, CrlSetError, CrlSource, CrlTemplate, FirstCrlError,
+    NextCrlError, ParsedCrl, RevocationReason, RevokedCertificate, ThisUpdate, UnknownReason, build_crl, check_crl,
+    check_first_crl, check_next_crl, parse_crl, this_update,
 };
 pub use csr::{CSR_LIMIT, CsrError, ParsedCsr, build_csr, parse_csr};
 pub use extensions::{ExtendedKeyUsage, Extensions, KeyUsage};
 pub use leaf::{LeafError, LeafIssuer, LeafTemplate};
-pub use verify::{CHAIN_LIMIT, Purpose, SvidError, VerifiedX509Svid, check_leaf_profile, verify_x509_svid};
+pub use verify::{
+    CHAIN_LIMIT, Purpose, SvidError, VerifiedX509Svid, check_leaf_profile, verify_unrevoked_x509_svid, verify_x509_svid,
+};

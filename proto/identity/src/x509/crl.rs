@@ -2,12 +2,26 @@
 //!
 //! A CRL belongs to an issuing key, not to a certificate of it: the name and the key identifier in it follow from the
 //! key alone, so a node can sign its key's first list before it has a certificate for that key (CRL-02, CRL-03).
+//!
+//! ```text
+//!   key ── first list, empty ──> next list ──> next list ...     number + 1, thisUpdate + 1 s at least, never in the future;
+//!          check_first_crl       check_next_crl                  what is unexpired stays in
+//! ```
+
+mod check;
+mod reason;
+mod set;
+mod timing;
+
+pub use check::{CrlFault, FirstCrlError, NextCrlError, check_crl, check_first_crl, check_next_crl};
+pub use reason::{RevocationReason, UnknownReason};
+pub use set::{CrlSet, CrlSetError, CrlSource};
+pub use timing::{CRL_BACKDATE, ThisUpdate, this_update};
 
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, RevokedCertParams, SerialNumber as RcgenSerial};
 use time::OffsetDateTime;
 
 use super::authority::issuer_parameters;
-use super::certificate::Certificate;
 use super::extensions::{AUTHORITY_KEY_IDENTIFIER, Extension, list_extensions, read_authority_key_id};
 use super::instant;
 use super::signed::Signed;
@@ -21,6 +35,8 @@ pub const CRL_LIMIT: usize = 1024 * 1024;
 
 /// Content of OID 2.5.29.20, the CRL number.
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+/// Content of OID 2.5.29.21, the reason code of an entry.
+const REASON_CODE: &[u8] = &[0x55, 0x1d, 0x15];
 
 /// A certificate in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +45,8 @@ pub struct RevokedCertificate {
     pub serial: SerialNumber,
     /// When it was revoked.
     pub revoked_at: UnixSeconds,
+    /// Why. `Unspecified` is written as no reason at all (RFC 5280 section 5.3.1).
+    pub reason: RevocationReason,
 }
 
 /// What goes into a list.
@@ -57,7 +75,7 @@ pub fn build_crl(template: &CrlTemplate<'_>, key: &PrivateKey) -> Result<Vec<u8>
             Ok(RevokedCertParams {
                 serial_number: RcgenSerial::from_slice(revoked.serial.as_bytes()),
                 revocation_time: date(revoked.revoked_at)?,
-                reason_code: None,
+                reason_code: revoked.reason.in_rcgen(),
                 invalidity_date: None,
             })
         })
@@ -84,16 +102,17 @@ pub struct ParsedCrl {
     pub this_update: UnixSeconds,
     /// Until when it may be used.
     pub next_update: UnixSeconds,
-    /// Serial numbers of the certificates revoked, big-endian without leading zeros, in order.
-    pub revoked: Vec<Vec<u8>>,
+    /// The certificates revoked, in order.
+    pub revoked: Vec<RevokedCertificate>,
     /// The key identifier of the authority key identifier.
     pub authority_key_id: Vec<u8>,
-    /// The CRL number, big-endian without leading zeros.
-    pub number: Vec<u8>,
+    /// The CRL number.
+    pub number: u64,
 }
 
 /// Reads a list of the shape that CRL-02 gives ours: version 2, with nextUpdate, an authority key identifier and a CRL
-/// number, and no further extension: no issuing distribution point, no delta.
+/// number, and no further extension: no issuing distribution point, no delta. Serial numbers are of at most 16 bytes
+/// (CRL-01), CRL numbers of at most 8, and an entry has no extension but a reason.
 ///
 /// # Errors
 /// When it is longer than [`CRL_LIMIT`] or not of that shape.
@@ -103,36 +122,6 @@ pub fn parse_crl(der: &[u8]) -> Result<ParsedCrl, CrlError> {
     }
     let signed = Signed::parse(der).ok_or(CrlError::Shape)?;
     read_body(&signed).ok_or(CrlError::Shape)
-}
-
-/// Checks the first list of an issuing key against a certificate of that key, as the command that records the
-/// certificate does (CRL-03).
-///
-/// # Errors
-/// The first rule that is broken: name, key identifier, signature, no entries, and an end at or past the certificate's.
-pub fn check_first_crl(der: &[u8], certificate: &Certificate) -> Result<ParsedCrl, FirstCrlError> {
-    let crl = parse_crl(der)?;
-    if crl.issuer != certificate.subject() {
-        return Err(FirstCrlError::OtherIssuer);
-    }
-    if certificate.extensions().subject_key_id.as_deref() != Some(crl.authority_key_id.as_slice()) {
-        return Err(FirstCrlError::OtherKeyId);
-    }
-    if !certificate.extensions().key_usage.is_some_and(super::KeyUsage::crl_sign) {
-        return Err(FirstCrlError::NotCrlSigner);
-    }
-    Signed::parse(der)
-        .ok_or(CrlError::Shape)?
-        .verify(certificate.public_key())
-        .map_err(|_| FirstCrlError::Signature)?;
-    if !crl.revoked.is_empty() {
-        return Err(FirstCrlError::NotEmpty);
-    }
-    let certificate_end = certificate.validity().not_after();
-    if crl.next_update < certificate_end {
-        return Err(FirstCrlError::TooShort { next_update: crl.next_update, certificate_end });
-    }
-    Ok(crl)
 }
 
 /// Why a list is not made or not read.
@@ -158,37 +147,6 @@ pub enum CrlError {
     Key(#[from] KeyError),
 }
 
-/// Why a list is not the first one of a certificate's key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FirstCrlError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Crl(#[from] CrlError),
-    /// Its issuer's name is not the certificate's subject.
-    #[error("the CRL names another issuer")]
-    OtherIssuer,
-    /// Its authority key identifier is not the certificate's subject key identifier.
-    #[error("the CRL names another key")]
-    OtherKeyId,
-    /// The certificate may not sign CRLs.
-    #[error("the certificate has no cRLSign")]
-    NotCrlSigner,
-    /// Its signature is not by the certificate's key.
-    #[error("the CRL's signature does not verify")]
-    Signature,
-    /// It revokes something already.
-    #[error("the first CRL of a key must be empty")]
-    NotEmpty,
-    /// It ends before the certificate does.
-    #[error("the CRL ends at {next_update}, before the certificate at {certificate_end}")]
-    TooShort {
-        /// Its nextUpdate.
-        next_update: UnixSeconds,
-        /// The certificate's notAfter.
-        certificate_end: UnixSeconds,
-    },
-}
-
 fn read_body(signed: &Signed<'_>) -> Option<ParsedCrl> {
     let mut fields = signed.fields()?;
     if fields.read(der::INTEGER)? != [1] || fields.read_whole(der::SEQUENCE)? != signed.algorithm {
@@ -201,13 +159,7 @@ fn read_body(signed: &Signed<'_>) -> Option<ParsedCrl> {
     if let Some(entries) = fields.read_optional(der::SEQUENCE) {
         let mut entries = Reader::new(entries);
         while !entries.is_done() {
-            let mut entry = entries.enter(der::SEQUENCE)?;
-            revoked.push(entry.read_unsigned()?.to_vec());
-            instant::read(&mut entry)?;
-            entry.read_optional(der::SEQUENCE);
-            if !entry.is_done() {
-                return None;
-            }
+            revoked.push(read_entry(entries.enter(der::SEQUENCE)?)?);
         }
     }
     let mut wrapper = fields.enter(der::CONTEXT_0)?;
@@ -216,20 +168,39 @@ fn read_body(signed: &Signed<'_>) -> Option<ParsedCrl> {
     done.then_some(ParsedCrl { issuer, this_update, next_update, revoked, authority_key_id, number })
 }
 
+fn read_entry(mut entry: Reader<'_>) -> Option<RevokedCertificate> {
+    let serial = SerialNumber::from_big_endian(entry.read_unsigned()?)?;
+    let revoked_at = instant::read(&mut entry)?;
+    let mut reason = RevocationReason::Unspecified;
+    if let Some(extensions) = entry.read_optional(der::SEQUENCE) {
+        for Extension { oid, value, .. } in list_extensions(Reader::new(extensions)).ok()? {
+            let mut value = Reader::new(value);
+            let [code] = *value.read(der::ENUMERATED).filter(|_| oid == REASON_CODE)? else { return None };
+            reason = RevocationReason::from_code(code).filter(|_| value.is_done())?;
+        }
+    }
+    entry.is_done().then_some(RevokedCertificate { serial, revoked_at, reason })
+}
+
 /// The authority key identifier and the CRL number, if these two are all there is.
-fn read_extensions(list: Reader<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+fn read_extensions(list: Reader<'_>) -> Option<(Vec<u8>, u64)> {
     let mut key_id = None;
     let mut number = None;
     for Extension { oid, value, .. } in list_extensions(list).ok()? {
         let mut reader = Reader::new(value);
         match oid {
             AUTHORITY_KEY_IDENTIFIER => key_id = read_authority_key_id(&mut reader)?,
-            CRL_NUMBER => number = Some(reader.read_unsigned()?),
+            CRL_NUMBER => number = Some(unsigned(reader.read_unsigned()?)?),
             _ => return None,
         }
         if !reader.is_done() {
             return None;
         }
     }
-    Some((key_id?.to_vec(), number?.to_vec()))
+    Some((key_id?.to_vec(), number?))
+}
+
+/// A number of at most 8 bytes.
+fn unsigned(digits: &[u8]) -> Option<u64> {
+    (digits.len() <= 8).then(|| digits.iter().fold(0, |number, digit| (number << 8) | u64::from(*digit)))
 }

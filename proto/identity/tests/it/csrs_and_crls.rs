@@ -1,8 +1,9 @@
 //! Requests (ATK-03 to ATK-05) and revocation lists (CRL-01 to CRL-04).
 
 use quorate_proto_identity::x509::{
-    AuthorityTemplate, CRL_LIMIT, CSR_LIMIT, CrlError, CrlTemplate, CsrError, FirstCrlError, RevokedCertificate,
-    build_crl, build_csr, build_issuing_certificate, build_root, check_first_crl, parse_crl, parse_csr,
+    AuthorityTemplate, CRL_LIMIT, CSR_LIMIT, CrlError, CrlFault, CrlTemplate, CsrError, FirstCrlError,
+    RevocationReason, RevokedCertificate, build_crl, build_csr, build_issuing_certificate, build_root, check_first_crl,
+    parse_crl, parse_csr,
 };
 use quorate_proto_identity::{
     Certificate, KeyError, KeyType, LeafIssuer, LeafTemplate, PrivateKey, SerialNumber, SpiffeId, TrustDomain,
@@ -183,7 +184,7 @@ fn the_first_list_of_a_key_fits_its_certificate() {
     let made = issuing();
     let crl = check_first_crl(&first_crl(&made.key).build(), &made.certificate).unwrap();
     assert_eq!((crl.this_update, crl.next_update), (now().minus(30), now().plus(2 * 86_400)));
-    assert_eq!(crl.number, [1]);
+    assert_eq!(crl.number, 1);
     assert_eq!(crl.authority_key_id, made.certificate.public_key().subject_key_id());
     check_first_crl(&first_crl(&made.root_key).build(), &made.root).unwrap_err();
     let mut root_crl = first_crl(&made.root_key);
@@ -208,8 +209,12 @@ fn the_first_list_of_a_key_fits_its_certificate() {
 fn a_list_that_is_not_the_first_of_the_key_is_refused() {
     let (made, other) = (issuing(), issuing());
     let check = |crl: &[u8]| check_first_crl(crl, &made.certificate).unwrap_err();
-    assert_eq!(check(&first_crl(&other.key).build()), FirstCrlError::OtherIssuer);
-    let revoked = [RevokedCertificate { serial: SerialNumber::from_random([9; 16]), revoked_at: now() }];
+    assert_eq!(check(&first_crl(&other.key).build()), FirstCrlError::Fault(CrlFault::OtherIssuer));
+    let revoked = [RevokedCertificate {
+        serial: SerialNumber::from_random([9; 16]),
+        revoked_at: now(),
+        reason: RevocationReason::default(),
+    }];
     assert_eq!(check(&CrlBuilder { revoked: &revoked, ..first_crl(&made.key) }.build()), FirstCrlError::NotEmpty);
     let end = made.certificate.validity().not_after();
     check_first_crl(&CrlBuilder { next_update: end, ..first_crl(&made.key) }.build(), &made.certificate).unwrap();
@@ -218,16 +223,16 @@ fn a_list_that_is_not_the_first_of_the_key_is_refused() {
     let good = first_crl(&made.key).build();
     let mut damaged = good.clone();
     *damaged.last_mut().unwrap() ^= 1;
-    assert_eq!(check(&damaged), FirstCrlError::Signature);
+    assert_eq!(check(&damaged), FirstCrlError::Fault(CrlFault::Signature));
     // The right key identifier under a signature by another key.
     let mut forged = good.clone();
     let key_id = made.key.public_key().subject_key_id();
     let position = forged.windows(20).position(|window| window == key_id).unwrap();
     forged[position] ^= 1;
-    assert_eq!(check(&forged), FirstCrlError::OtherKeyId);
+    assert_eq!(check(&forged), FirstCrlError::Fault(CrlFault::OtherKeyId));
     let mut longer = good;
     longer.push(0);
-    assert_eq!(check(&longer), FirstCrlError::Crl(CrlError::Shape));
+    assert_eq!(check(&longer), FirstCrlError::Fault(CrlFault::Crl(CrlError::Shape)));
     assert_eq!(parse_crl(&vec![0x30; CRL_LIMIT + 1]), Err(CrlError::TooLong { length: CRL_LIMIT + 1 }));
 }
 
@@ -271,7 +276,7 @@ fn other_programs_read_and_enforce_our_lists() {
         })
         .unwrap();
     let root_crl = CrlBuilder { next_update: now().plus(60 * 86_400), ..first_crl(&made.root_key) }.build();
-    let revoked = [RevokedCertificate { serial, revoked_at: now().minus(10) }];
+    let revoked = [RevokedCertificate { serial, revoked_at: now().minus(10), reason: RevocationReason::default() }];
     let verify = |revoked: &[RevokedCertificate]| {
         let crl = CrlBuilder { number: 2, revoked, ..first_crl(&made.key) }.build();
         let (rest, read) = CertificateRevocationList::from_der(&crl).unwrap();
