@@ -10,6 +10,7 @@
 )]
 
 mod bundles;
+mod crls;
 mod csrs_and_crls;
 mod endpoints;
 mod issued_certificates;
