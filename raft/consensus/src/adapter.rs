@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   committed entries ──► decode ──► [write lock: one batch] ──► events out ──► applied index moves ──► outcomes back
-//!                                                                    snapshots: see `snapshot`
+//!                                             └──► tap               snapshots: see `snapshot`
 //! ```
 //!
 //! The order matters to everyone outside: state first, then who may speak, then the events that tell of it, then the index, then the answer
@@ -22,6 +22,7 @@ use crate::{
     snapshot::{SnapshotBuilder, SnapshotData, Snapshots},
     sources::Sources,
     stop::{StopCause, with_causes},
+    tap::{AppliedCommand, Tap},
     telemetry,
     type_config::{Entry, LogId, Snapshot, SnapshotMeta, StorageError, StorageIoError, StoredMembership, TypeConfig},
 };
@@ -34,6 +35,7 @@ pub(crate) struct Adapter {
     pub(crate) growth: Arc<LogGrowth>,
     pub(crate) sources: Sources,
     pub(crate) stop: StopCause,
+    pub(crate) tap: Arc<dyn Tap>,
 }
 
 impl Adapter {
@@ -69,10 +71,19 @@ impl Adapter {
     ) -> Result<Vec<Outcome>, Box<StorageError>> {
         let commands = batch.take_commands().map_err(|error| self.cannot_apply(log_id, &error))?;
         let mut applied = self.shared.applied.write();
-        let outcomes = commands.iter().map(|command| applied.state.apply(log_id.index, command, events)).collect();
+        let mut outcomes = Vec::with_capacity(commands.len());
+        let mut told = Vec::with_capacity(commands.len());
+        for command in commands {
+            let is_repeat = applied.state.is_repeat(&command);
+            let outcome = applied.state.apply(log_id.index, &command, events);
+            outcomes.push(outcome.clone());
+            told.push(AppliedCommand { command, outcome, is_repeat });
+        }
         applied.last_applied = Some(log_id);
         // One of them may have switched on what this program cannot do.
         applied.state.check_program().map_err(|error| self.cannot_apply(log_id, &error))?;
+        drop(applied);
+        self.tap.applied(log_id.index, batch.encoded().len(), told);
         Ok(outcomes)
     }
 

@@ -1,6 +1,6 @@
 //! What a node tells consensus at its start.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use quorate_raft_machine::NetworkProfile;
@@ -10,9 +10,12 @@ use quorate_raft_store::{
 };
 use tokio::runtime;
 
-use crate::limits::{
-    BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, LOG_TAIL_BYTES, QUEUE_BYTES_MAX, QUEUE_PROPOSALS_MAX,
-    SNAPSHOT_LOG_BYTES,
+use crate::{
+    limits::{
+        BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX, LOG_TAIL_BYTES, QUEUE_BYTES_MAX, QUEUE_PROPOSALS_MAX,
+        SNAPSHOT_LOG_BYTES,
+    },
+    tap::{NoTap, Tap},
 };
 
 /// What a node says of itself to its peers, and makes known anew when its record says something else.
@@ -51,6 +54,8 @@ pub struct Config {
     pub space_reserve_bytes: u64,
     /// Free bytes below which nothing is taken; counts for no more than the reserve.
     pub space_floor_bytes: u64,
+    /// Hears of every command as it is applied.
+    pub tap: Arc<dyn Tap>,
 }
 
 impl Config {
@@ -67,6 +72,7 @@ impl Config {
             snapshot: SnapshotLimits::default(),
             space_reserve_bytes: FREE_SPACE_RESERVE_BYTES,
             space_floor_bytes: FREE_SPACE_FLOOR_BYTES,
+            tap: Arc::new(NoTap),
         }
     }
 }

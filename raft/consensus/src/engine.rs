@@ -153,6 +153,7 @@ impl Opened {
         if let Some(loaded) = loaded {
             let index = loaded.last_applied.map_or(0, |id| id.index);
             *node.shared.applied.write() = loaded;
+            node.config.tap.replaced(index);
             node.shared.publish(index, Vec::new(), true);
         }
         let growth = LogGrowth::new(node.config.snapshot, newest);
@@ -164,6 +165,7 @@ impl Opened {
             growth: Arc::clone(&growth),
             sources: node.sources.clone(),
             stop: node.stop.clone(),
+            tap: Arc::clone(&node.config.tap),
         };
         let settings = node.settings();
         let config = Arc::new(raft_config(&identity));

@@ -25,6 +25,7 @@
 //! | `peer`, `network`, [`transport`], [`ask`] | the wire between members (ATK-25 to ATK-28) |
 //! | `founding`, [`joining`], `recover`, `raft_members`, `announcing` | how a node becomes a member, and what it is then |
 //! | `log_storage`, `unsynced`, `adapter`, `snapshot`, `compaction` | openraft's storage |
+//! | `tap` | who hears of every command as it is applied |
 //!
 //! What this crate never does:
 //!
@@ -84,6 +85,7 @@ mod runtime;
 mod snapshot;
 mod space;
 mod stop;
+mod tap;
 mod telemetry;
 #[cfg(test)]
 mod testing;
@@ -104,6 +106,8 @@ pub use joining::{Admitted, FoundingAnswerer, FoundingStatus, JoinError, JoinReq
 pub use membership::{MemberNode, MembershipError};
 pub use node::{Consensus, StartError};
 pub use proposal::{Applied, Proposal, ProposeError, Uncertainty, Unresolved};
+/// The seam to the disk, as [`Consensus::start`] takes it: whoever else writes what must be durable goes through it too.
+pub use quorate_raft_store::disk;
 pub use raft_members::{MembershipChangeError, RaftMembers};
 pub use reader::{NotApplied, StateReader};
 pub use recover::{RecoverError, Recovered, recover};
@@ -111,4 +115,5 @@ pub use role::Role;
 pub use settings::Settings;
 pub use snapshot::LoadError;
 pub use sources::{Blocking, Entropy, NoObserver, Observer, Sources, WallClock, Work, WorkDone, WorkLost};
+pub use tap::{AppliedCommand, NoTap, Settling, TAP_SETTLE_LIMIT, Tap};
 pub use transfer::TransferError;

@@ -20,7 +20,7 @@ use quorate_raft_store::{
     disk::Disk,
     snapshot::{Snapshot as StoredSnapshot, SnapshotError, SnapshotMeta as StoredMeta, SnapshotStore, SnapshotWriter},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     adapter::Adapter,
@@ -28,6 +28,7 @@ use crate::{
     membership::{MembershipError, decode_stored, encode_stored},
     reader::AppliedState,
     stop::with_causes,
+    tap::TAP_SETTLE_LIMIT,
     telemetry,
     type_config::{LogId, Snapshot, SnapshotMeta, StorageError, StorageIoError, StoredMembership, TypeConfig},
 };
@@ -258,6 +259,14 @@ impl SnapshotBuilder {
         }
     }
 
+    /// Waits until the tap can lose nothing of what the snapshot holds: after a restart nobody is told of that again.
+    async fn settle_tap(&self) {
+        let index = self.last_applied.map_or(0, |id| id.index);
+        if timeout(TAP_SETTLE_LIMIT, self.adapter.tap.settled(index)).await.is_err() {
+            tracing::warn!(log_index = index, "the audit trail is behind, and a snapshot does not wait for it any longer");
+        }
+    }
+
     /// The disk is full: consensus goes on with the log it has, and the compactor tries again later.
     fn give_up(&self, started: Instant, error: &SnapshotError) -> Snapshot {
         tracing::warn!(error = %with_causes(error), "no snapshot was written for want of space; the log grows on");
@@ -280,6 +289,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             id: meta.snapshot_id.clone(),
             membership: encode_stored(&meta.last_membership).into(),
         };
+        self.settle_tap().await;
         let snapshots = self.adapter.snapshots.clone();
         let written = self
             .adapter
@@ -336,6 +346,7 @@ pub(crate) async fn install(adapter: &Adapter, meta: &SnapshotMeta, data: Snapsh
     };
     let index = loaded.last_applied.map_or(0, |id| id.index);
     let old = std::mem::replace(&mut *adapter.shared.applied.write(), loaded);
+    adapter.tap.replaced(index);
     adapter.shared.publish(index, Vec::new(), true);
     let (snapshots, keep) = (adapter.snapshots.clone(), stored.clone());
     // A million entries take a while to go: the old state is dropped when the lock is free, and not on this thread,

@@ -80,7 +80,7 @@ pub(crate) fn parts_of(identity: WalIdentity, disk: SimulatedDisk, drive: Drive,
     let sources = Sources::new(Plain, Plain, Plain);
     let growth = LogGrowth::new(SnapshotLimits::default(), None);
     let log = LogStorage::new(wal.clone(), identity.member, Arc::clone(&growth), sources.clone(), stop.clone());
-    let adapter = Adapter { shared, snapshots, growth, sources, stop: stop.clone() };
+    let adapter = Adapter { shared, snapshots, growth, sources, stop: stop.clone(), tap: Arc::new(crate::tap::NoTap) };
     Parts { disk, wal, log, adapter, stop }
 }
 

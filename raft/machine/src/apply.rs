@@ -55,6 +55,13 @@ impl State {
         outcome
     }
 
+    /// Whether a command was, or may have been, carried out before: [`apply`](Self::apply) does nothing then but answer as
+    /// it did the first time.
+    #[must_use]
+    pub fn is_repeat(&self, command: &Command) -> bool {
+        self.earlier_outcome(command).is_some()
+    }
+
     /// What a command gets that was, or may have been, carried out before.
     #[cfg(not(feature = "planted-no-idempotence"))]
     fn earlier_outcome(&self, command: &Command) -> Option<Outcome> {
