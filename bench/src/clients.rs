@@ -3,24 +3,39 @@
 use crate::product::TRUST_DOMAIN;
 use crate::trouble::Trouble;
 use bytes::Bytes;
+use hyper_util::rt::TokioIo;
 use quorate_proto_api::channel::{Address, channel};
 use quorate_proto_api::cluster::cluster_client::ClusterClient;
 use quorate_proto_api::cluster::{Role, StatusRequest};
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
-use quorate_proto_api::spire::entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest};
+use quorate_proto_api::spire::entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest, GetEntryRequest};
+use quorate_proto_api::spire::localauthority::local_authority_client::LocalAuthorityClient;
+use quorate_proto_api::spire::localauthority::{
+    ActivateX509AuthorityRequest, AuthorityState, GetX509AuthorityStateRequest, PrepareX509AuthorityRequest,
+    RevokeX509AuthorityRequest, TaintX509AuthorityRequest,
+};
 use quorate_proto_api::spire::svid::MintX509svidRequest;
 use quorate_proto_api::spire::svid::svid_client::SvidClient;
 use quorate_proto_api::spire::types;
 use quorate_proto_api::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use quorate_proto_api::workload::{JwtsvidRequest, X509svidRequest, X509svidResponse};
 use quorate_proto_api::{WORKLOAD_HEADER, WORKLOAD_HEADER_VALUE};
+use quorate_proto_identity::AuthorityId;
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
-use tonic::{Request, Streaming};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Streaming};
+use tower::service_fn;
 
 /// Entries in one call: what a careful registrar sends, well below any limit of a batch.
 pub(crate) const BATCH: usize = 500;
+
+/// How often a node is asked for what was written on another one, and for how long.
+const LOOK: Duration = Duration::from_millis(5);
+const ARRIVES_LIMIT: Duration = Duration::from_secs(30);
 
 /// A client of the Workload API, as any library is one.
 #[derive(Clone)]
@@ -32,6 +47,7 @@ pub(crate) struct Admin {
     entries: EntryClient<Channel>,
     svids: SvidClient<Channel>,
     cluster: ClusterClient<Channel>,
+    authorities: LocalAuthorityClient<Channel>,
 }
 
 /// Makes clients for one node. Each call of a method is a connection of its own.
@@ -58,7 +74,8 @@ impl Clients {
         Admin {
             entries: EntryClient::new(channel.clone()),
             svids: SvidClient::new(channel.clone()),
-            cluster: ClusterClient::new(channel),
+            cluster: ClusterClient::new(channel.clone()),
+            authorities: LocalAuthorityClient::new(channel),
         }
     }
 
@@ -80,6 +97,17 @@ impl Workload {
     pub(crate) fn on(channel: Channel) -> Self {
         // Nine hundred SVIDs in one message are within the four mebibytes that every client takes; more is not asked for.
         Self(SpiffeWorkloadApiClient::new(channel))
+    }
+
+    /// Over a connection that is open already. It has no keep-alive, as most libraries have none, and is not dialled again.
+    pub(crate) async fn over(connection: UnixStream) -> Result<Self, Trouble> {
+        let mut connection = Some(connection);
+        let connector = service_fn(move |_| {
+            let open = connection.take().ok_or_else(|| std::io::Error::other("the connection was lost"));
+            async move { open.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
+        channel.map(Self::on).map_err(|error| Trouble::Unexpected(format!("connect: {error}")))
     }
 
     /// Opens a stream of X509-SVIDs.
@@ -157,6 +185,55 @@ impl Admin {
         Ok(())
     }
 
+    /// Waits until this node has an entry that was created on another one.
+    pub(crate) async fn await_entry(&mut self, id: &str) -> Result<(), Trouble> {
+        let arrives = async {
+            loop {
+                let request = GetEntryRequest { id: id.to_owned(), output_mask: None };
+                match self.entries.get_entry(request).await {
+                    Ok(_) => return Ok(()),
+                    Err(status) if status.code() == Code::NotFound => sleep(LOOK).await,
+                    Err(status) => return Err(Trouble::call("GetEntry")(status)),
+                }
+            }
+        };
+        let late = |_| Err(Trouble::Unexpected(format!("entry {id} is not there after {ARRIVES_LIMIT:?}")));
+        timeout(ARRIVES_LIMIT, arrives).await.unwrap_or_else(late)
+    }
+
+    /// The root that signs.
+    pub(crate) async fn active_root(&mut self) -> Result<AuthorityId, Trouble> {
+        let answer = self.authorities.get_x509_authority_state(GetX509AuthorityStateRequest {}).await;
+        authority(answer.map_err(Trouble::call("GetX509AuthorityState"))?.into_inner().active)
+    }
+
+    /// Makes the next root; tells which.
+    pub(crate) async fn prepare_root(&mut self) -> Result<AuthorityId, Trouble> {
+        let answer = self.authorities.prepare_x509_authority(PrepareX509AuthorityRequest {}).await;
+        authority(answer.map_err(Trouble::call("PrepareX509Authority"))?.into_inner().prepared_authority)
+    }
+
+    /// Lets a prepared root sign.
+    pub(crate) async fn activate_root(&mut self, id: &AuthorityId) -> Result<(), Trouble> {
+        let request = ActivateX509AuthorityRequest { authority_id: id.as_str().to_owned() };
+        let answer = self.authorities.activate_x509_authority(request).await;
+        answer.map(drop).map_err(Trouble::call("ActivateX509Authority"))
+    }
+
+    /// Taints an old root.
+    pub(crate) async fn taint_root(&mut self, id: &AuthorityId) -> Result<(), Trouble> {
+        let request = TaintX509AuthorityRequest { authority_id: id.as_str().to_owned() };
+        let answer = self.authorities.taint_x509_authority(request).await;
+        answer.map(drop).map_err(Trouble::call("TaintX509Authority"))
+    }
+
+    /// Takes a tainted root out of the bundle.
+    pub(crate) async fn revoke_root(&mut self, id: &AuthorityId) -> Result<(), Trouble> {
+        let request = RevokeX509AuthorityRequest { authority_id: id.as_str().to_owned() };
+        let answer = self.authorities.revoke_x509_authority(request).await;
+        answer.map(drop).map_err(Trouble::call("RevokeX509Authority"))
+    }
+
     /// Has a certificate signed; tells how many bytes came back.
     pub(crate) async fn mint(&mut self, csr: Bytes) -> Result<usize, Trouble> {
         let request = MintX509svidRequest { csr, ttl: 0 };
@@ -164,6 +241,11 @@ impl Admin {
         let chain = answer.into_inner().svid.map(|svid| svid.cert_chain).unwrap_or_default();
         Ok(chain.iter().map(Bytes::len).sum())
     }
+}
+
+fn authority(state: Option<AuthorityState>) -> Result<AuthorityId, Trouble> {
+    let id = AuthorityId::new(&state.unwrap_or_default().authority_id);
+    id.map_err(|_| Trouble::Unexpected("an answer without an authority".to_owned()))
 }
 
 /// An entry whose parent every node matches.

@@ -13,10 +13,13 @@
 //! the caller as of the node. Build everything with `cargo build --release --workspace` first; in an unoptimised build
 //! the figures mean nothing, and the report says so.
 
+mod audience;
 mod bare;
+mod callers;
 mod clients;
 mod floors;
 mod load;
+mod newcomers;
 mod nodes;
 mod process;
 mod product;
@@ -57,6 +60,9 @@ struct Arguments {
     /// Streams, for the scenario of that name.
     #[arg(long, default_value_t = 10_000, global = true)]
     streams: usize,
+    /// Which part of the full numbers, for the scenarios `rotate` and `revoke`.
+    #[arg(long, default_value_t = 1.0, global = true)]
+    scale: f64,
     /// How the report is written.
     #[arg(short, long, default_value = "table", global = true)]
     output: Output,
@@ -89,8 +95,13 @@ enum Scenario {
     Propagate,
     /// Snapshots under writes, kill -9 and start, and a follower that the log has left behind.
     Restart,
+    /// From the taint of a root to the last of 100,000 streams, and of 100,000 SVIDs, on another one. Takes root.
+    Rotate,
     /// Memory of idle streams.
     Streams,
+    /// A process that connects for another user; some scenarios start many.
+    #[command(hide = true, name = callers::ROLE)]
+    Caller,
     /// The bare server; the other scenarios start it.
     #[command(hide = true)]
     Bare {
@@ -103,9 +114,17 @@ enum Scenario {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.scenario, Scenario::Caller) {
+        // There are thousands of these; a runtime would cost each of them its threads.
+        return callers::serve().map_or_else(|trouble| complain(&trouble), |()| ExitCode::SUCCESS);
+    }
+    measure(arguments)
+}
+
+#[tokio::main]
+async fn measure(arguments: Arguments) -> ExitCode {
     let output = arguments.output;
     match run(arguments).await {
         Ok(report) => tell(report.as_ref(), output),
@@ -122,6 +141,7 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
         entries: arguments.entries,
         callers: arguments.callers.max(1),
         streams: arguments.streams.max(1),
+        scale: arguments.scale,
     };
     match arguments.scenario {
         Scenario::Issue => scenario::issue::run(&options).map(Some),
@@ -132,7 +152,9 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
         Scenario::Entries => scenario::entries::run(&options).await.map(Some),
         Scenario::Propagate => scenario::propagate::run(&options).await.map(Some),
         Scenario::Restart => scenario::restart::run(&options).await.map(Some),
+        Scenario::Rotate => scenario::rotate::run(&options).await.map(Some),
         Scenario::Streams => scenario::streams::run(&options).await.map(Some),
+        Scenario::Caller => callers::serve().map(|()| None),
         Scenario::Bare { socket, sizes } => bare::serve(socket, sizes).await.map(|()| None),
     }
 }

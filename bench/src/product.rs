@@ -6,7 +6,8 @@ use crate::scrape;
 use crate::trouble::Trouble;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -84,6 +85,8 @@ impl Product {
         let program = sibling("quorate")?;
         let directory = tempfile::Builder::new()
             .prefix("quorate-bench-")
+            // Callers of other users pass through it to the sockets.
+            .permissions(Permissions::from_mode(0o711))
             .tempdir()
             .map_err(Trouble::system("temporary directory"))?;
         let mut demo = Command::new(&program)
@@ -159,7 +162,12 @@ impl Product {
 
     /// The first node's Workload API socket.
     pub(crate) fn workload_socket(&self) -> PathBuf {
-        self.directory().join("workload.sock")
+        self.workload_socket_of(0)
+    }
+
+    /// A node's Workload API socket, counted from 0; round again behind the last.
+    pub(crate) fn workload_socket_of(&self, node: usize) -> PathBuf {
+        self.directory_of(node).join("workload.sock")
     }
 
     /// Clients for both sockets of the first node.
@@ -169,8 +177,12 @@ impl Product {
 
     /// Clients for both sockets of a node, counted from 0; round again behind the last.
     pub(crate) fn clients_of(&self, node: usize) -> Clients {
-        let directory = self.directories.get(node % self.nodes().max(1)).cloned().unwrap_or_default();
+        let directory = self.directory_of(node);
         Clients::new(directory.join("workload.sock"), directory.join("admin.sock"))
+    }
+
+    fn directory_of(&self, node: usize) -> PathBuf {
+        self.directories.get(node % self.nodes().max(1)).cloned().unwrap_or_default()
     }
 
     /// Which node leads, counted from 0.

@@ -6,6 +6,7 @@ pub(crate) mod first;
 pub(crate) mod issue;
 pub(crate) mod propagate;
 pub(crate) mod restart;
+pub(crate) mod rotate;
 pub(crate) mod streams;
 
 use crate::clients::entries_of_others;
@@ -28,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) callers: usize,
     /// Idle streams.
     pub(crate) streams: usize,
+    /// Which part of the full numbers, for the scenarios that have such.
+    pub(crate) scale: f64,
 }
 
 impl Options {

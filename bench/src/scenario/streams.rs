@@ -6,7 +6,6 @@ use crate::clients::{Workload, next};
 use crate::process::Process;
 use crate::report::{Figure, Report, Verdict};
 use crate::trouble::Trouble;
-use hyper_util::rt::TokioIo;
 use prost::Message;
 use quorate_proto_api::workload::X509svidResponse;
 use std::path::Path;
@@ -15,8 +14,6 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
-use tower::service_fn;
 
 /// Bytes that a stream on a connection of its own may hold.
 const OWN_CONNECTION: f64 = 32.0 * 1024.0;
@@ -143,11 +140,6 @@ async fn begin(mut client: Workload) -> Result<Open, Trouble> {
 /// A client as most libraries make it: without the keep-alive that our own programs use, which would keep ten thousand
 /// connections busy and hide what an idle one costs.
 async fn quiet_client(socket: &Path) -> Result<Workload, Trouble> {
-    let socket = socket.to_path_buf();
-    let connector = service_fn(move |_| {
-        let socket = socket.clone();
-        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("http://localhost").connect_with_connector(connector).await;
-    channel.map(Workload::on).map_err(|error| Trouble::Unexpected(format!("connect: {error}")))
+    let connection = UnixStream::connect(socket).await.map_err(Trouble::system(socket.display().to_string()))?;
+    Workload::over(connection).await
 }
