@@ -16,6 +16,8 @@ const SOURCES: &[&str] = &[
     "spire/api/server/debug/v1/debug.proto",
     "spire/api/server/localauthority/v1/localauthority.proto",
     "grpc/health/v1/health.proto",
+    "quorate/cluster/v1/audit.proto",
+    "quorate/cluster/v1/backup.proto",
     "quorate/cluster/v1/cluster.proto",
     "quorate/cluster/v1/authority.proto",
     "quorate/peer/v1/peer.proto",

@@ -527,6 +527,9 @@ pub struct IssueQuestion {
     /// The first, empty CRL of that key, DER, signed by it.
     #[prost(bytes = "bytes", tag = "2")]
     pub crl: ::prost::bytes::Bytes,
+    /// Which start of the member's process made the key, as drawn at random: keys of another start are gone with it (CRL-06).
+    #[prost(uint64, tag = "3")]
+    pub boot: u64,
 }
 /// The answer: the certificate is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -535,22 +538,132 @@ pub struct IssueAnswer {
     #[prost(uint64, tag = "1")]
     pub log_index: u64,
 }
-/// The question of topic 2, asked by the leader: have your open streams been sent the authorities that you know of?
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// The question of topic 2, asked by the leader: what have your open streams been sent?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamsQuestion {
     /// 1 roots, 2 token keys.
     #[prost(uint32, tag = "1")]
     pub kind: u32,
-    /// How long the answering member waits for those that have not, in milliseconds.
+    /// How long the answering member waits, in milliseconds; see `waits_for`.
     #[prost(uint64, tag = "2")]
+    pub wait_millis: u64,
+    /// An authority that streams are counted by; none when it is empty.
+    #[prost(string, tag = "3")]
+    pub authority_id: ::prost::alloc::string::String,
+    /// What is waited for: 0 until streams have been sent the authorities that the member knows of, 1 until none of them was
+    /// last sent what stands under `authority_id`.
+    #[prost(uint32, tag = "4")]
+    pub waits_for: u32,
+}
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StreamsAnswer {
+    /// How many have not been sent the authorities of this kind that the member knows of.
+    #[prost(uint64, tag = "1")]
+    pub lacking: u64,
+    /// How many have been sent something that stands under an authority of this kind.
+    #[prost(uint64, tag = "2")]
+    pub sent: u64,
+    /// How many of these were last sent something, not yet expired, under `authority_id`.
+    #[prost(uint64, tag = "3")]
+    pub depending: u64,
+    /// How many of these were last sent nothing but what stands under `authority_id`.
+    #[prost(uint64, tag = "4")]
+    pub under: u64,
+    /// The authority of this kind under which the member signs now; empty when it signs nothing.
+    #[prost(string, tag = "5")]
+    pub signs_under: ::prost::alloc::string::String,
+}
+/// The question of topic 8, asked of a member: is everything that a revocation is about, and that you signed, in recorded
+/// CRLs? The member answers when it is, or when the time is over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CoveredQuestion {
+    /// The revocation's number.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Where in the log it stands.
+    #[prost(uint64, tag = "2")]
+    pub log_index: u64,
+    /// How long the answering member waits, in milliseconds.
+    #[prost(uint64, tag = "3")]
     pub wait_millis: u64,
 }
 /// The answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StreamsAnswer {
-    /// How many have not.
+pub struct CoveredAnswer {
+    /// Whether it is.
+    #[prost(bool, tag = "1")]
+    pub covered: bool,
+    /// Where in the log the last of those CRLs stands; 0 when the member signed nothing of it.
+    #[prost(uint64, tag = "2")]
+    pub log_index: u64,
+}
+/// The question of topic 9, asked of a member: have your open streams been sent the CRLs of the state at this index? The
+/// member answers when they have, or when the time is over (CRL-07, CRL-13).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SentQuestion {
+    /// What the member has applied before it answers.
     #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+    /// How long the answering member waits, in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub wait_millis: u64,
+    /// Keys on which no SVID that was last sent to a stream may depend any more; none when that is not asked.
+    #[prost(string, repeated, tag = "3")]
+    pub off_keys: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// The answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SentAnswer {
+    /// Whether the member has applied that much.
+    #[prost(bool, tag = "1")]
+    pub applied: bool,
+    /// How many open streams carry CRLs.
+    #[prost(uint64, tag = "2")]
+    pub streams: u64,
+    /// How many of them have not been sent these, or still depend on one of the keys.
+    #[prost(uint64, tag = "3")]
     pub lacking: u64,
+}
+/// The question of topic 10, asked of a member: did you sign the certificate with this serial number?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeafQuestion {
+    /// The serial number, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub serial: ::prost::bytes::Bytes,
+}
+/// The answer; all unset when it did not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LeafAnswer {
+    /// The subject key ID of the issuing key.
+    #[prost(string, tag = "1")]
+    pub issuing_key: ::prost::alloc::string::String,
+    /// Whose SVID it is.
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// Of which entry; empty when it was minted.
+    #[prost(string, tag = "3")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// When it ends, in seconds since 1970.
+    #[prost(int64, tag = "4")]
+    pub not_after: i64,
+}
+/// The question of topic 11, asked of the leader: revoke every certificate of these issuing keys (CRL-06).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeKeysQuestion {
+    /// The subject key IDs.
+    #[prost(string, repeated, tag = "1")]
+    pub key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why: a code of RFC 5280 section 5.3.1.
+    #[prost(uint32, tag = "2")]
+    pub reason: u32,
+}
+/// The answer: they are revoked, or were before.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeKeysAnswer {
+    /// Where in the log.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
 }
 /// The question of topic 3, asked of the leader: what do you hear of the members? It has no fields.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -604,6 +717,159 @@ pub struct TransferAnswer {
     #[prost(uint64, tag = "1")]
     pub to: u64,
 }
+/// The question of topic 5, asked of the leader by a member that an operator asked: take a step in the life of an
+/// authority, or tell how far one is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityQuestion {
+    /// Who wants it, for the audit record.
+    #[prost(message, optional, tag = "1")]
+    pub asker: ::core::option::Option<AuthorityAsker>,
+    /// 1 roots, 2 token keys.
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    /// Which authority; empty where none is named.
+    #[prost(string, tag = "3")]
+    pub id: ::prost::alloc::string::String,
+    /// What is to be done.
+    #[prost(enumeration = "AuthorityStep", tag = "4")]
+    pub step: i32,
+    /// Whether it is done though the gate is shut.
+    #[prost(bool, tag = "5")]
+    pub force: bool,
+}
+/// Who wants a step, as the member that was asked has authenticated it. None of both is the member itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityAsker {
+    /// A process on the host of the member that was asked.
+    #[prost(message, optional, tag = "1")]
+    pub process: ::core::option::Option<AuthorityAskerProcess>,
+    /// A peer that proved this SPIFFE ID.
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// From where.
+    #[prost(string, tag = "3")]
+    pub address: ::prost::alloc::string::String,
+}
+/// A process, as the kernel named it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityAskerProcess {
+    /// Its user.
+    #[prost(uint32, tag = "1")]
+    pub uid: u32,
+    /// Its group.
+    #[prost(uint32, tag = "2")]
+    pub gid: u32,
+    /// Its process number.
+    #[prost(uint32, tag = "3")]
+    pub pid: u32,
+}
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityAnswer {
+    /// What came of it.
+    #[prost(oneof = "authority_answer::Outcome", tags = "1, 2, 3, 4, 5, 6")]
+    pub outcome: ::core::option::Option<authority_answer::Outcome>,
+}
+/// Nested message and enum types in `AuthorityAnswer`.
+pub mod authority_answer {
+    /// What came of it.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Outcome {
+        /// The step was taken.
+        #[prost(message, tag = "1")]
+        Moved(super::AuthorityMoved),
+        /// What the gate waits for; nothing was changed.
+        #[prost(message, tag = "2")]
+        Waits(super::AuthorityWaits),
+        /// The step was refused; nothing was changed.
+        #[prost(message, tag = "3")]
+        Refused(super::AuthorityRefused),
+        /// The member that answers does not lead, or not surely. Another one may.
+        #[prost(message, tag = "4")]
+        NotLeader(super::AuthorityNotLeader),
+        /// The step failed; it may be asked for again.
+        #[prost(message, tag = "5")]
+        Failed(super::AuthorityFailed),
+        /// How far members and streams are.
+        #[prost(message, tag = "6")]
+        Standing(super::AuthorityStanding),
+    }
+}
+/// An authority came to another state.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityMoved {
+    /// Which.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The state that it is in, as the state machine numbers them.
+    #[prost(uint32, tag = "2")]
+    pub state: u32,
+    /// When it ends, Unix seconds.
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
+    /// Where in the log the command stands.
+    #[prost(uint64, tag = "4")]
+    pub log_index: u64,
+    /// What the gate would have waited for, had the step not been forced.
+    #[prost(string, repeated, tag = "5")]
+    pub passed_by: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Names of the members whose workloads are refused because of that.
+    #[prost(string, repeated, tag = "6")]
+    pub fails_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Why not every connected member is known to have applied it; empty when each has.
+    #[prost(string, tag = "7")]
+    pub not_everywhere: ::prost::alloc::string::String,
+}
+/// A gate is shut.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityWaits {
+    /// For whom, in words.
+    #[prost(string, repeated, tag = "1")]
+    pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A step was refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityRefused {
+    /// The code of the refusal, as the state machine numbers them.
+    #[prost(uint32, tag = "1")]
+    pub code: u32,
+    /// Why.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
+/// Another one may lead.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityNotLeader {
+    /// What the member says of it.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// A step failed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityFailed {
+    /// Why, with causes.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// How far the trust domain is with the active authority of a kind.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityStanding {
+    /// Live members that sign under it.
+    #[prost(uint64, tag = "1")]
+    pub members_on: u64,
+    /// Live members.
+    #[prost(uint64, tag = "2")]
+    pub members_all: u64,
+    /// Streams of connected members that were last sent nothing but what stands under it.
+    #[prost(uint64, tag = "3")]
+    pub streams_on: u64,
+    /// Streams of connected members that were sent something.
+    #[prost(uint64, tag = "4")]
+    pub streams_all: u64,
+    /// What the steps that are due wait for, in words.
+    #[prost(string, repeated, tag = "5")]
+    pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -645,6 +911,59 @@ impl NotTakenReason {
             "NOT_TAKEN_REASON_NO_SPACE" => Some(Self::NoSpace),
             "NOT_TAKEN_REASON_INVALID" => Some(Self::Invalid),
             "NOT_TAKEN_REASON_STOPPED" => Some(Self::Stopped),
+            _ => None,
+        }
+    }
+}
+/// What is to be done with an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuthorityStep {
+    /// Not said.
+    Unspecified = 0,
+    /// Make one and put it into the bundle.
+    Prepare = 1,
+    /// Let a prepared one sign.
+    Activate = 2,
+    /// Replace what stands under an old one.
+    Taint = 3,
+    /// Take a tainted one out of the bundle.
+    Revoke = 4,
+    /// Have another take its place.
+    Replace = 5,
+    /// The same, and taint and revoke it then: somebody may have its key.
+    ReplaceCompromised = 6,
+    /// Tell how far members and streams are on the active one.
+    Progress = 7,
+}
+impl AuthorityStep {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUTHORITY_STEP_UNSPECIFIED",
+            Self::Prepare => "AUTHORITY_STEP_PREPARE",
+            Self::Activate => "AUTHORITY_STEP_ACTIVATE",
+            Self::Taint => "AUTHORITY_STEP_TAINT",
+            Self::Revoke => "AUTHORITY_STEP_REVOKE",
+            Self::Replace => "AUTHORITY_STEP_REPLACE",
+            Self::ReplaceCompromised => "AUTHORITY_STEP_REPLACE_COMPROMISED",
+            Self::Progress => "AUTHORITY_STEP_PROGRESS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUTHORITY_STEP_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUTHORITY_STEP_PREPARE" => Some(Self::Prepare),
+            "AUTHORITY_STEP_ACTIVATE" => Some(Self::Activate),
+            "AUTHORITY_STEP_TAINT" => Some(Self::Taint),
+            "AUTHORITY_STEP_REVOKE" => Some(Self::Revoke),
+            "AUTHORITY_STEP_REPLACE" => Some(Self::Replace),
+            "AUTHORITY_STEP_REPLACE_COMPROMISED" => Some(Self::ReplaceCompromised),
+            "AUTHORITY_STEP_PROGRESS" => Some(Self::Progress),
             _ => None,
         }
     }
