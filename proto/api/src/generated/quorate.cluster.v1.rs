@@ -471,8 +471,10 @@ pub mod audit_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Nothing to say: what is backed up is everything, and to whom it is sealed, the state knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateBackupRequest {}
+/// A piece of a backup.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupPart {
     /// The next bytes of the file. The first part is everything in front of the sealed content, which says how much follows;
