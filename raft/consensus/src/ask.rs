@@ -9,12 +9,22 @@ use quorate_proto_identity::MemberNumber;
 pub mod topics {
     /// A member asks the leader for an issuing certificate.
     pub const ISSUE: u32 = 1;
-    /// The leader asks a member how many open streams have not been sent an authority yet.
+    /// The leader asks a member what its open streams have been sent.
     pub const STREAMS: u32 = 2;
     /// A member asks the leader what it hears of the members.
     pub const STATUS: u32 = 3;
     /// A member that an operator asked asks the leader to hand over.
     pub const TRANSFER: u32 = 4;
+    /// A member that an operator asked asks the leader to take a step in the life of an authority.
+    pub const AUTHORITY: u32 = 5;
+    /// Somebody asks a member whether what it signed of a revocation is in recorded CRLs.
+    pub const COVERED: u32 = 8;
+    /// Somebody asks a member whether its open streams have been sent the CRLs of some log index.
+    pub const SENT: u32 = 9;
+    /// Somebody asks a member whether it signed a certificate.
+    pub const LEAF: u32 = 10;
+    /// A member asks the leader to revoke issuing keys whole.
+    pub const REVOKE_KEYS: u32 = 11;
 }
 
 /// The answer to a question, some time later: in the form of its topic, or in words why there is none.
