@@ -25,6 +25,7 @@ mod faults;
 mod host;
 mod keys;
 mod once;
+mod readers;
 mod shim;
 mod sources;
 mod trace;
@@ -58,6 +59,9 @@ const FAULTS_FLOOR: u64 = 6;
 /// of real time waits for a few milliseconds.
 const CLOCK_SPEEDS: [i64; 2] = [20, 300];
 
+/// Of those, how many run once more to see who looks at a clock: each takes several times as long.
+const WATCHED_SEEDS: usize = 2;
+
 /// SVIDs handed out, below which a run proves nothing.
 const SVIDS_FLOOR: u64 = 20;
 
@@ -85,9 +89,12 @@ pub(crate) struct Options {
     /// Writes what happened in that run to this file, and the history beside it (.jsonl).
     #[arg(long, requires = "seed")]
     trace: Option<PathBuf>,
-    /// Lets the monotonic clock of that run go so many times as fast as it should.
+    /// Lets the clocks of the machine go so many times as fast as they should in that run.
     #[arg(long, requires = "seed", default_value_t = 1)]
     clock_speed: i64,
+    /// Says who looked at them, but for those who may, and fails if anybody did. A run takes several times as long.
+    #[arg(long, requires = "seed")]
+    clock_readers: bool,
     /// Writes the log of that run to standard error, as far as this filter lets it pass: `info`, or
     /// `quorate_raft_consensus=debug,turmoil=trace`.
     #[arg(long, requires = "seed")]
@@ -105,9 +112,9 @@ pub(crate) fn run(options: &Options) -> ExitCode {
                 log_to_standard_error(filter.clone());
             }
             shim::fake(options.clock_speed);
-            let trace = options.trace.clone();
+            let (trace, clock_readers) = (options.trace.clone(), options.clock_readers);
             // In a thread that has drawn nothing yet.
-            thread::spawn(move || run_one(seed, trace.as_deref())).join().unwrap_or(false)
+            thread::spawn(move || run_one(seed, trace.as_deref(), clock_readers)).join().unwrap_or(false)
         }
         None => run_many(options),
     };
@@ -120,14 +127,19 @@ fn log_to_standard_error(filter: Targets) {
     registry().with(lines.with_filter(filter)).init();
 }
 
-fn run_one(seed: u64, trace: Option<&std::path::Path>) -> bool {
+fn run_one(seed: u64, trace: Option<&std::path::Path>, clock_readers: bool) -> bool {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         PANICKED.store(true, Ordering::SeqCst);
         usual(panic);
     }));
     let start = Instant::now();
-    let outcome = match once::run(seed, trace) {
+    if clock_readers {
+        readers::watch();
+    }
+    let ended = once::run(seed, trace);
+    let readers = readers::unknown();
+    let outcome = match ended {
         Ok(outcome) => outcome,
         Err(failure) => {
             say(&format!("seed {seed}: {failure}"));
@@ -138,6 +150,7 @@ fn run_one(seed: u64, trace: Option<&std::path::Path>) -> bool {
     if PANICKED.load(Ordering::SeqCst) {
         broken.push("something panicked".to_owned());
     }
+    broken.extend(readers.iter().map(|stack| format!("SIM-02: something looked at a real clock:\n{stack}")));
     let counts = &outcome.counts;
     let faults: u64 = counts.faults.values().sum();
     if broken.is_empty()
@@ -192,7 +205,7 @@ fn run_many(options: &Options) -> bool {
     let mut traces = Vec::new();
     let twice = options.twice;
     let first = options.first;
-    let outcome = driver::run(seeds, options.jobs, 1, |ended| {
+    let outcome = driver::run(seeds, options.jobs, &[], |ended| {
         if ended.well {
             well += 1;
             if ended.seed < first.saturating_add(twice) {
@@ -208,8 +221,9 @@ fn run_many(options: &Options) -> bool {
         say(&format!("simulate: this program could not be started again: {error}"));
         return false;
     }
+    let again = traces.iter().map(|(seed, _)| *seed);
     for speed in CLOCK_SPEEDS {
-        let again = driver::run(traces.iter().map(|(seed, _)| *seed), options.jobs, speed, |ended| {
+        let outcome = driver::run(again.clone(), options.jobs, &["--clock-speed", &speed.to_string()], |ended| {
             let before = traces.iter().find(|(seed, _)| *seed == ended.seed).map(|(_, trace)| trace.clone());
             if before != Some(fingerprint(&ended.said)) {
                 say(&format!(
@@ -221,10 +235,22 @@ fn run_many(options: &Options) -> bool {
             }
             ControlFlow::Continue(())
         });
-        if let Err(error) = again {
+        if let Err(error) = outcome {
             say(&format!("simulate: this program could not be started again: {error}"));
             return false;
         }
+    }
+    let outcome = driver::run(again.take(WATCHED_SEEDS), options.jobs, &["--clock-readers"], |ended| {
+        if !ended.well {
+            say(&format!("simulate: seed {} is not well when it is watched", ended.seed));
+            driver::tell(&ended);
+            failed.push(ended.seed);
+        }
+        ControlFlow::Continue(())
+    });
+    if let Err(error) = outcome {
+        say(&format!("simulate: this program could not be started again: {error}"));
+        return false;
     }
     say(&format!(
         "simulate: {well} seeds well, {} of them with the same trace three times, {} failed {failed:?}; {:.0} s",

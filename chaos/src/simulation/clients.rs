@@ -264,7 +264,7 @@ fn operation(op: Op, key: &str, value: Option<i64>) -> Option<Operation> {
         Op::Update => {
             Operation::UpdateEntry { id, change: Box::new(EntryChange { hint: Some(hint), ..EntryChange::default() }) }
         }
-        Op::Delete => Operation::DeleteEntry { id },
+        Op::Delete => Operation::DeleteEntry { id, revoke: None },
         Op::Read => return None,
     })
 }

@@ -32,15 +32,14 @@ struct Running {
     started: Instant,
 }
 
-/// Runs these seeds, `jobs` at a time, and gives each to `each` when it has ended. The monotonic clock of
-/// each goes `speed` times as fast as it should.
+/// Runs these seeds, `jobs` at a time, with these options, and gives each to `each` when it has ended.
 ///
 /// # Errors
 /// When this program cannot be started again.
 pub(crate) fn run(
     seeds: impl IntoIterator<Item = u64>,
     jobs: usize,
-    speed: i64,
+    options: &[&str],
     mut each: impl FnMut(Ended) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut waiting = seeds.into_iter();
@@ -49,7 +48,7 @@ pub(crate) fn run(
         while running.len() < jobs.max(1)
             && let Some(seed) = waiting.next()
         {
-            running.push(start(seed, speed)?);
+            running.push(start(seed, options)?);
         }
         if running.is_empty() {
             return Ok(());
@@ -83,10 +82,11 @@ pub(crate) fn run(
     }
 }
 
-fn start(seed: u64, speed: i64) -> io::Result<Running> {
+fn start(seed: u64, options: &[&str]) -> io::Result<Running> {
     // This very program, also when another was built in its place meanwhile.
     let child = Command::new("/proc/self/exe")
-        .args(["simulate", "--seed", &seed.to_string(), "--clock-speed", &speed.to_string()])
+        .args(["simulate", "--seed", &seed.to_string()])
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

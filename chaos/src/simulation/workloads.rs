@@ -100,7 +100,7 @@ async fn register(world: Arc<World>, node: usize, boot: u64, handle: Handle, mut
         }
         sleep(chance::millis(&mut random, least, most)).await;
         let Ok(id) = EntryId::new(&name) else { return };
-        let Ok(applied) = handle.propose(proposal(Operation::DeleteEntry { id })).await else { continue };
+        let Ok(applied) = handle.propose(proposal(Operation::DeleteEntry { id, revoke: None })).await else { continue };
         if matches!(applied.outcome.results.first(), Some(Ok(Done::EntryDeleted { .. }))) {
             clients::withdrawn(&world, &name, applied.log_index, Op::Delete);
             world.is_gone(format!("spiffe://example.org/{name}"));

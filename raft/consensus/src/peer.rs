@@ -15,7 +15,7 @@
 //! - `matches`: what followers have acknowledged, so that a disk put back to an older state is noticed (FLT-18)
 //! - `calls`: the client's side of every call
 //! - `server`, `gate`: who is let in, and how many (ATK-26)
-//! - `service`: the answers; `receiving`, `sending`: snapshots (ATK-28)
+//! - `service`: the answers; `receiving`, `sending`: snapshots (ATK-28); `drained`: no request is cut short (SIM-01)
 //! - `join`: the two questions that a newcomer may ask
 //! - `wire`: Raft's types and the messages
 
@@ -37,6 +37,7 @@ use crate::{
 };
 
 pub(crate) mod calls;
+mod drained;
 pub(crate) mod gate;
 pub(crate) mod join;
 mod line;

@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use super::{
+    drained::Drained,
     gate::Gated,
     join::JoinService,
     service::{PeerService, Refusals},
@@ -64,7 +65,7 @@ pub(crate) async fn serve(node: Arc<Node>, mut incoming: Box<dyn Incoming>) {
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_LIMIT))
-        .add_service(service);
+        .add_service(Drained(service));
     tasks.spawn(async move { server.serve_with_incoming(accepted(to_peers)).await });
     let service = JoinServer::new(JoinService::new(Arc::clone(&node)))
         .max_decoding_message_size(JOIN_MESSAGE_BYTES_MAX)
