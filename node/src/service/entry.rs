@@ -296,7 +296,7 @@ impl EntryApi for EntryService {
         let items = ids
             .iter()
             .map(|text| match entry_id(text) {
-                Ok(id) => Item::Operation(Operation::DeleteEntry { id }, text.len(), ()),
+                Ok(id) => Item::Operation(Operation::DeleteEntry { id, revoke: None }, text.len(), ()),
                 Err(status) => Item::Finished(status.into()),
             })
             .collect();

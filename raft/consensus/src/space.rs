@@ -93,7 +93,15 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::SealJwtAuthority { .. }
         | Operation::StripSeals { .. }
         | Operation::RaiseEpoch
-        | Operation::ResetTime { .. } => true,
+        | Operation::ResetTime { .. }
+        | Operation::Revoke(_)
+        | Operation::RemoveRevocation { .. }
+        | Operation::RecordCrl(_)
+        | Operation::ActivateIssuingKey { .. }
+        | Operation::RevokeIssuingKeys { .. }
+        | Operation::PruneRevocations
+        | Operation::MarkAuthority { .. }
+        | Operation::AnchorAudit { .. } => true,
         Operation::Found(_)
         | Operation::CreateEntry(_)
         | Operation::UpdateEntry { .. }
@@ -203,7 +211,7 @@ mod tests {
     const FLOOR: u64 = 100;
 
     fn delete() -> Operation {
-        Operation::DeleteEntry { id: EntryId::new("a").unwrap() }
+        Operation::DeleteEntry { id: EntryId::new("a").unwrap(), revoke: None }
     }
 
     fn set_policy() -> Operation {

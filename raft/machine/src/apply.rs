@@ -4,21 +4,26 @@
 //! every member that applies the same commands holds the same state (design section 2, property 8).
 
 mod admission;
+mod audit;
 mod authorities;
 mod certificates;
 mod cluster;
+mod crls;
 mod entries;
 mod found;
 mod issuing;
 mod members;
 mod policy;
 mod removal;
+mod restore;
+mod revocations;
 mod sealing;
 
 use std::sync::Arc;
 
 use quorate_proto_identity::UnixSeconds;
 
+use crate::audit::AuditAnchor;
 use crate::authority::AuthorityState;
 use crate::bundle::{BundleContent, BundleJwtAuthority, BundleX509Authority};
 use crate::command::{Command, Operation};
@@ -43,6 +48,7 @@ impl State {
         let now = counters.time.seconds();
         let scopes = self.registry.topology();
         let published = self.published();
+        let first_event = events.len();
         let results = command.operations.iter().map(|operation| self.apply_operation(operation, now, events)).collect();
         if !Arc::ptr_eq(&scopes, &self.registry.topology()) {
             events.push(Event::ScopesChanged);
@@ -50,6 +56,7 @@ impl State {
         if self.published() != published {
             self.renew_bundle(events);
         }
+        self.renew_crl_set(first_event, events);
         let outcome = Outcome { results };
         self.origins.keep(&command.origin, log_index, &outcome);
         outcome
@@ -93,7 +100,7 @@ impl State {
             Operation::Found(found) => self.found(found, now, events),
             Operation::CreateEntry(draft) => self.create_entry(draft, now, events),
             Operation::UpdateEntry { id, change } => self.update_entry(id, change, events),
-            Operation::DeleteEntry { id } => self.delete_entry(id, events),
+            Operation::DeleteEntry { id, revoke } => self.delete_entry(id, *revoke, now, events),
             Operation::PruneExpiredEntries => Ok(self.prune_expired_entries(now, events)),
             Operation::SetPolicy { policy, expected_revision } => self.set_policy(*policy, *expected_revision, events),
             Operation::PrepareX509Authority(new) => self.prepare_x509(new, now, events),
@@ -129,6 +136,25 @@ impl State {
             Operation::RaiseEpoch => self.raise_epoch(events),
             Operation::RaiseVersion { version } => self.raise_version(*version, events),
             Operation::ResetTime { time } => self.reset_time(*time, events),
+            Operation::Revoke(new) => self.revoke(new, now, events),
+            Operation::RemoveRevocation { number } => self.remove_revocation(*number, events),
+            Operation::RecordCrl(new) => self.record_crl(new, now, events),
+            Operation::ActivateIssuingKey { key } => self.activate_issuing_key(key, now, events),
+            Operation::RevokeIssuingKeys { keys, reason: _, root_crls } => {
+                self.revoke_issuing_keys(keys, root_crls, now, events)
+            }
+            Operation::PruneRevocations => Ok(self.prune_revocations(now, events)),
+            Operation::MarkAuthority { kind, id, compromised } => {
+                self.mark_authority(*kind, id, *compromised, now, events)
+            }
+            Operation::AnchorAudit { member, records, index, hash } => self.anchor_audit(AuditAnchor {
+                member: *member,
+                records: *records,
+                index: *index,
+                hash: *hash,
+                recorded_at: now,
+            }),
+            Operation::Restore(restore) => self.restore(restore, now, events),
         }
     }
 

@@ -15,20 +15,25 @@
 //! Every other step is refused. A root goes when its end is past, a token key [`EXPIRY_GRACE`] later. The gate in front of
 //! activation (every live member has applied the authority) is kept by whoever proposes it; [`State::live_members`](crate::State::live_members) says who they are.
 
+pub mod gate;
 mod issuing;
 mod jwt;
 mod schedule;
 mod sealed;
+mod timeline;
+mod view;
 mod x509;
 
 pub use issuing::{
     BACKDATE, CERTIFICATE_BYTES_LIMIT, FIRST_CRL_BYTES_LIMIT, ISSUING_CERTIFICATES_LIMIT,
-    ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey,
+    ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey, IssuingKeyState,
 };
 pub use jwt::JwtAuthority;
-pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, gone_at, prepare_at, root_gone_at};
+pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, gone_at, next_due_at, prepare_at, published_at, root_gone_at};
 pub(crate) use sealed::check_parts;
 pub use sealed::{Recipient, SEALED_BYTES_LIMIT, SEALED_RECIPIENTS_LIMIT, SEALED_TOTAL_LIMIT, Sealed, SealedFor};
+pub use timeline::{Milestone, TimelineStep, timeline};
+pub use view::AuthorityView;
 pub use x509::X509Authority;
 
 use quorate_proto_identity::UnixSeconds;
@@ -48,10 +53,22 @@ pub enum AuthorityKind {
 }
 
 impl AuthorityKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::X509, Self::Jwt];
+
     /// The kind that a stored number stands for.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        [Self::X509, Self::Jwt].into_iter().find(|kind| *kind as u32 == number)
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    /// The word for it in logs and on command lines.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::X509 => "x509",
+            Self::Jwt => "jwt",
+        }
     }
 
     /// What people call it.
@@ -149,6 +166,8 @@ pub struct AuthorityTimes {
     /// When a member was found to be compromised, if that was while this authority signed or was about to: somebody may
     /// have its key, so it is to be replaced at once.
     pub suspected_at: Option<UnixSeconds>,
+    /// When an operator asked for another in its place, without any suspicion.
+    pub replace_at: Option<UnixSeconds>,
 }
 
 impl AuthorityTimes {

@@ -9,12 +9,15 @@ use quorate_proto_identity::{
     AuthorityId, ClusterId, EntryId, MemberNumber, NodeName, SerialNumber, SpiffeId, TrustDomain, UnixMillis,
 };
 
-use crate::authority::{Sealed, SealedFor};
+use crate::audit::AUDIT_HASH_BYTES;
+use crate::authority::{AuthorityKind, Sealed, SealedFor};
 use crate::entry::{EntryChange, EntryDraft};
 use crate::invitation::{Admission, NewInvitation};
 use crate::members::{MemberDraft, MemberRole};
 use crate::plan::MembershipPlan;
 use crate::policy::Policy;
+use crate::restore::Restore;
+use crate::revocation::{NewCrl, NewRevocation, RevocationReason};
 use crate::versions;
 
 /// Most operations in one command. A batch call of the registration API carries at most a few hundred entries (SPIRE's
@@ -120,6 +123,8 @@ pub enum Operation {
     DeleteEntry {
         /// Which entry.
         id: EntryId,
+        /// Whether what was issued for it is revoked in the same step, and why.
+        revoke: Option<RevocationReason>,
     },
     /// Removes entries whose `expires_at` has passed at the command's time, at most
     /// [`PRUNED_ENTRIES_PER_OPERATION`](crate::entry::PRUNED_ENTRIES_PER_OPERATION) of them.
@@ -268,6 +273,57 @@ pub enum Operation {
         /// The time from here on.
         time: UnixMillis,
     },
+    /// Records a revocation: what it is about is banned and refused from here on, and CRLs are handed out (CRL-08). Each
+    /// issuer puts what it signed into its CRL.
+    Revoke(Box<NewRevocation>),
+    /// Lifts the ban and the token rule of a revocation. What is in a CRL stays there.
+    RemoveRevocation {
+        /// Its number.
+        number: u64,
+    },
+    /// Records the next CRL of an issuing key or root.
+    RecordCrl(Box<NewCrl>),
+    /// Lets a prepared issuing key sign (CRL-07).
+    ActivateIssuingKey {
+        /// Which.
+        key: AuthorityId,
+    },
+    /// Revokes every certificate of issuing keys, and replaces the CRLs of the roots that signed them, in one step
+    /// (CRL-06).
+    RevokeIssuingKeys {
+        /// Which, at most [`KEYS_PER_REVOCATION`](crate::revocation::KEYS_PER_REVOCATION).
+        keys: Vec<AuthorityId>,
+        /// Why.
+        reason: RevocationReason,
+        /// The next CRL of each root in the bundle that signed one of the certificates.
+        root_crls: Vec<NewCrl>,
+    },
+    /// Removes revocations and revoked leaves that have ended, at most
+    /// [`PRUNED_ENTRIES_PER_OPERATION`](crate::entry::PRUNED_ENTRIES_PER_OPERATION) of them.
+    PruneRevocations,
+    /// Says that an authority that signs, or is about to, is to be replaced: whoever leads goes on with it.
+    MarkAuthority {
+        /// Root or token key.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+        /// Whether somebody may have its key, so that it is tainted and revoked too.
+        compromised: bool,
+    },
+    /// Tells the head of a member's audit log to everybody.
+    AnchorAudit {
+        /// Whose log.
+        member: MemberNumber,
+        /// How many records it has.
+        records: u64,
+        /// The last log index that its records derive from.
+        index: u64,
+        /// The hash of its last record.
+        hash: [u8; AUDIT_HASH_BYTES],
+    },
+    /// Makes another cluster of the state in a backup. The first command of a restored cluster, and never one of a running
+    /// one.
+    Restore(Box<Restore>),
 }
 
 impl Operation {
@@ -285,7 +341,9 @@ impl Operation {
             | Self::RevokeIssuingCertificate { .. }
             | Self::SetMember { .. }
             | Self::RemoveMember { .. }
-            | Self::CompleteRemoval { .. } => true,
+            | Self::CompleteRemoval { .. }
+            | Self::Revoke(_)
+            | Self::RevokeIssuingKeys { .. } => true,
             Self::Found(_)
             | Self::CreateEntry(_)
             | Self::PruneExpiredEntries
@@ -308,7 +366,14 @@ impl Operation {
             | Self::SetPlan(_)
             | Self::RaiseEpoch
             | Self::RaiseVersion { .. }
-            | Self::ResetTime { .. } => false,
+            | Self::ResetTime { .. }
+            | Self::RemoveRevocation { .. }
+            | Self::RecordCrl(_)
+            | Self::ActivateIssuingKey { .. }
+            | Self::PruneRevocations
+            | Self::MarkAuthority { .. }
+            | Self::AnchorAudit { .. }
+            | Self::Restore(_) => false,
         }
     }
 }
@@ -379,4 +444,7 @@ pub struct NewIssuingCertificate {
     /// The CRL of the certificate's key, DER, signed by that key. May be empty for a further certificate of a key that
     /// is recorded already (CRL-03).
     pub crl: Bytes,
+    /// The start of the member's process that made the key: when a later start records one of its own, nobody signs CRLs
+    /// for this one any more (CRL-06).
+    pub boot: u64,
 }

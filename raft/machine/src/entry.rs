@@ -75,6 +75,9 @@ pub struct Entry {
     pub additional_attributes: Option<AdditionalAttributes>,
     /// Its place in listings: given in `apply`, never given again.
     pub creation_number: u64,
+    /// Whether the workload keeps a store of trusted authorities and CRLs for each trust domain, so that it can be given
+    /// our CRLs beside foreign bundles (CRL-10). An attribute of ours, which SPIRE's API does not have.
+    pub crl_per_domain: bool,
 }
 
 impl Entry {
@@ -129,6 +132,8 @@ pub struct EntryDraft {
     pub hint: String,
     /// Attributes that came later to the API.
     pub additional_attributes: Option<AdditionalAttributes>,
+    /// Whether the workload keeps a store for each trust domain (CRL-10).
+    pub crl_per_domain: bool,
 }
 
 impl EntryDraft {
@@ -150,6 +155,7 @@ impl EntryDraft {
             store_svid: false,
             hint: String::new(),
             additional_attributes: None,
+            crl_per_domain: false,
         }
     }
 
@@ -174,6 +180,7 @@ impl EntryDraft {
             created_at,
             additional_attributes: self.additional_attributes,
             creation_number,
+            crl_per_domain: self.crl_per_domain,
         }
     }
 }
@@ -208,10 +215,12 @@ pub struct EntryChange {
     pub hint: Option<String>,
     /// Attributes that came later to the API; the inner `None` takes them away.
     pub additional_attributes: Option<Option<AdditionalAttributes>>,
+    /// Whether the workload keeps a store for each trust domain (CRL-10).
+    pub crl_per_domain: Option<bool>,
 }
 
 impl EntryChange {
-    /// Replaces every field that a draft has, but for the ID.
+    /// Replaces every field of SPIRE's API that a draft has, but for the ID.
     #[must_use]
     pub fn everything(draft: EntryDraft) -> Self {
         let EntryDraft {
@@ -229,6 +238,7 @@ impl EntryChange {
             store_svid,
             hint,
             additional_attributes,
+            crl_per_domain: _,
         } = draft;
         Self {
             spiffe_id: Some(spiffe_id),
@@ -244,6 +254,8 @@ impl EntryChange {
             store_svid: Some(store_svid),
             hint: Some(hint),
             additional_attributes: Some(additional_attributes),
+            // SPIRE's API does not know it, so what replaces all that this API says leaves it alone.
+            crl_per_domain: None,
         }
     }
 
@@ -268,6 +280,7 @@ impl EntryChange {
             store_svid,
             hint,
             additional_attributes,
+            crl_per_domain,
         } = self;
         set(&mut entry.spiffe_id, spiffe_id.as_ref());
         set(&mut entry.parent_id, parent_id.as_ref());
@@ -282,5 +295,6 @@ impl EntryChange {
         set(&mut entry.store_svid, store_svid.as_ref());
         set(&mut entry.hint, hint.as_ref());
         set(&mut entry.additional_attributes, additional_attributes.as_ref());
+        set(&mut entry.crl_per_domain, crl_per_domain.as_ref());
     }
 }

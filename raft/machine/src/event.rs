@@ -80,4 +80,29 @@ pub enum Event {
         /// What it is.
         after: UnixMillis,
     },
+    /// A revocation was made, lifted or pruned: who is banned and which tokens are refused may have changed.
+    RevocationChanged {
+        /// Its number.
+        number: u64,
+    },
+    /// An issuing key or a root has a new CRL.
+    CrlRecorded {
+        /// Which.
+        issuer: AuthorityId,
+    },
+    /// A prepared issuing key may sign from here on (CRL-07).
+    IssuingKeyActivated {
+        /// Whose.
+        member: MemberNumber,
+        /// Which.
+        key_id: AuthorityId,
+    },
+    /// CRLs are handed out from here on, or are no longer (CRL-08). Comes at most once a command, after everything that
+    /// led to it.
+    CrlsSwitched {
+        /// Whether they are.
+        on: bool,
+    },
+    /// What [`State::crl_set`](crate::State::crl_set) answers is another. Comes at most once a command, last of all.
+    CrlSetChanged,
 }

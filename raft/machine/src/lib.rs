@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+pub mod audit;
 pub mod authority;
 pub mod bundle;
 pub mod command;
@@ -43,14 +44,17 @@ pub mod policy;
 mod recovery;
 mod registration;
 pub mod registry;
+pub mod restore;
+pub mod revocation;
 pub mod snapshot;
 mod state;
 mod stored;
 mod versions;
 
+pub use audit::AuditAnchor;
 pub use authority::{
-    AuthorityKind, AuthorityState, AuthorityTimes, Due, IssuingCertificate, IssuingKey, JwtAuthority, Recipient,
-    Sealed, SealedFor, X509Authority, due,
+    AuthorityKind, AuthorityState, AuthorityTimes, AuthorityView, Due, IssuingCertificate, IssuingKey, IssuingKeyState,
+    JwtAuthority, Recipient, Sealed, SealedFor, X509Authority, due,
 };
 pub use bundle::{BundleContent, BundleJwtAuthority, BundleX509Authority};
 pub use command::{
@@ -64,9 +68,13 @@ pub use invitation::{Admission, Invitation, NewInvitation, SecretHash};
 pub use members::{Incarnation, Member, MemberDraft, MemberRole, MemberStatus};
 pub use outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
 pub use plan::{MemberHealth, MembershipPlan, PlanView, Step, next_steps};
-pub use policy::{NetworkProfile, Policy, PolicyError};
+pub use policy::{AuditIssuance, CrlMode, NetworkProfile, Policy, PolicyError};
 pub use recovery::RecoveryKey;
 pub use registry::{Entitled, Entitlement, EntryFilter, MatchMode, NodeScope, node_id};
+pub use revocation::{
+    CrlAudience, CrlDecision, CrlSet, KeyRevocationCause, NewCrl, NewRevocation, Revocation, RevocationDue,
+    RevocationReason, RevocationTarget, RevokedLeaf, crl_set_for,
+};
 pub use snapshot::{SNAPSHOT_CHUNK_BYTES, SnapshotError, SnapshotReader, StateView};
 pub use state::{Cluster, Counters, State};
 pub use stored::StoredError;

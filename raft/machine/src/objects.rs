@@ -66,12 +66,12 @@ impl<K: Ord, V: Object> Objects<K, V> {
     }
 
     /// Keys and objects of a range of keys, in their order.
-    pub(crate) fn range(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn range(&self, keys: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> + use<'_, K, V> {
         self.map.range(keys).map(|(key, value)| (key, value.as_ref()))
     }
 
     /// Every object, in the order of the keys.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &V> {
+    pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
         self.map.values().map(Arc::as_ref)
     }
 

@@ -54,6 +54,8 @@ pub enum Done {
     EntryDeleted {
         /// The ID it had.
         id: EntryId,
+        /// The number of the revocation of what was issued for it, if that was asked for.
+        revocation: Option<u64>,
     },
     /// Expired entries were removed.
     EntriesPruned {
@@ -172,6 +174,63 @@ pub enum Done {
         before: UnixMillis,
         /// What it is.
         after: UnixMillis,
+    },
+    /// The revocation is recorded.
+    Revoked {
+        /// Its number.
+        number: u64,
+    },
+    /// The revocation bans nobody and refuses no token any more.
+    RevocationRemoved {
+        /// Its number.
+        number: u64,
+    },
+    /// The CRL is its issuer's newest.
+    CrlRecorded {
+        /// The issuing key or root.
+        issuer: AuthorityId,
+    },
+    /// The key may sign, from now on or already.
+    IssuingKeyActivated {
+        /// Which.
+        key: AuthorityId,
+    },
+    /// Every certificate of the keys is revoked, and in the CRLs of their roots.
+    IssuingKeysRevoked {
+        /// How many certificates were not revoked before.
+        certificates: u64,
+    },
+    /// Revocations and revoked leaves that have ended were removed.
+    RevocationsPruned {
+        /// How many revocations.
+        revocations: u64,
+        /// How many leaves.
+        leaves: u64,
+        /// Whether more are waiting for another command.
+        more: bool,
+    },
+    /// The authority is to be replaced.
+    AuthorityMarked {
+        /// Root or token key.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+    },
+    /// The head of the audit log is known to everybody.
+    AuditAnchored {
+        /// Whose.
+        member: MemberNumber,
+        /// The last log index that its records derive from.
+        index: u64,
+    },
+    /// The state is that of another cluster now.
+    Restored {
+        /// The number of its one member.
+        member: MemberNumber,
+        /// The sequence number of its bundle.
+        sequence: u64,
+        /// How many issuing certificates were revoked.
+        revoked: u64,
     },
 }
 

@@ -34,6 +34,16 @@ pub const TOKEN_PER_KEY: u32 = 6;
 /// Three refresh hints fit into a third of an authority's life, the time between `prepare` and `activate`.
 pub const REFRESH_HINTS_PER_AUTHORITY: u32 = 9;
 
+/// The publication time fits into a third of an authority's life, the time between `prepare` and `activate`.
+pub const PUBLICATION_TIMES_PER_AUTHORITY: u32 = 3;
+
+/// Longest settle time, in seconds: an hour is more than any consumer takes that reads its files again.
+pub const CRL_SETTLE_LIMIT: u32 = 3_600;
+
+/// A new key settles for at most this part of an issuing certificate's life: certificates are renewed at half life, so
+/// the former key has that half left to sign with, and a new one is ready long before it ends.
+pub const CRL_SETTLE_PER_ISSUING: u32 = 4;
+
 /// The policy of a trust domain. All lifetimes are in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
@@ -59,6 +69,16 @@ pub struct Policy {
     pub jwt_key_type: KeyType,
     /// Which row of election settings members use (`spec/elections.md`, settings).
     pub network: NetworkProfile,
+    /// When CRLs are handed out (CRL-08).
+    pub crl_mode: CrlMode,
+    /// How long the CRL of a new issuing key is out before that key signs, while CRLs are handed out (CRL-07), in seconds.
+    /// [`Policy::crl_settle_time`] says what counts.
+    pub crl_settle: u32,
+    /// Least time from the preparation of an authority to its activation, for those who read the bundle elsewhere, in
+    /// seconds.
+    pub publication_time: u32,
+    /// Whether each SVID that is issued is a record of the audit log.
+    pub audit_issuance: AuditIssuance,
 }
 
 impl Default for Policy {
@@ -76,6 +96,10 @@ impl Default for Policy {
             x509_svid_key_type: KeyType::EcP256,
             jwt_key_type: KeyType::EcP256,
             network: NetworkProfile::Site,
+            crl_mode: CrlMode::WhenRevoked,
+            crl_settle: 10,
+            publication_time: 0,
+            audit_issuance: AuditIssuance::Off,
         }
     }
 }
@@ -98,7 +122,54 @@ impl NetworkProfile {
     }
 }
 
+/// When CRLs are handed out (CRL-08).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum CrlMode {
+    /// Never. What is revoked is refused by our own services alone.
+    Off = 1,
+    /// From the first revocation on, until an hour after the last revoked certificate has ended.
+    WhenRevoked = 2,
+    /// Always: for consumers with a fixed flag, which refuse everybody while there is no CRL.
+    Always = 3,
+}
+
+impl CrlMode {
+    /// The mode that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Off, Self::WhenRevoked, Self::Always].into_iter().find(|mode| *mode as u32 == number)
+    }
+}
+
+/// Whether each SVID that is issued is a record of the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum AuditIssuance {
+    /// It is none.
+    Off = 1,
+    /// It is one; an SVID is issued even if the record cannot be written.
+    Recorded = 2,
+    /// It is one; without the record there is no SVID.
+    Required = 3,
+}
+
+impl AuditIssuance {
+    /// The choice that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Off, Self::Recorded, Self::Required].into_iter().find(|choice| *choice as u32 == number)
+    }
+}
+
 impl Policy {
+    /// How long the CRL of a new key is out before the key signs, in seconds: what the policy says, but at most a quarter
+    /// of an issuing certificate's life, or a key would hardly sign before it is renewed.
+    #[must_use]
+    pub fn crl_settle_time(&self) -> u32 {
+        self.crl_settle.min(self.issuing_lifetime.checked_div(CRL_SETTLE_PER_ISSUING).unwrap_or(0))
+    }
+
     /// Checks every value by itself and against the others.
     ///
     /// # Errors
@@ -121,6 +192,12 @@ impl Policy {
         at_most_part(hint, REFRESH_HINTS_PER_AUTHORITY, root)?;
         at_most_part(("jwt_svid_lifetime", self.jwt_svid_lifetime), TOKEN_PER_KEY, jwt_key)?;
         at_most_part(hint, REFRESH_HINTS_PER_AUTHORITY, jwt_key)?;
+        let publication = ("publication_time", self.publication_time);
+        at_most_part(publication, PUBLICATION_TIMES_PER_AUTHORITY, root)?;
+        at_most_part(publication, PUBLICATION_TIMES_PER_AUTHORITY, jwt_key)?;
+        if self.crl_settle > CRL_SETTLE_LIMIT {
+            return Err(PolicyError::CrlSettle { value: self.crl_settle });
+        }
         signs_for_others("root_key_type", self.root_key_type)?;
         signs_for_others("issuing_key_type", self.issuing_key_type)?;
         signs_for_others("jwt_key_type", self.jwt_key_type)
@@ -185,6 +262,12 @@ pub enum PolicyError {
     /// The refresh hint is 0.
     #[error("refresh_hint is 0 s, so readers of the bundle would never pause: set it to 1 s or more")]
     NoRefreshHint,
+    /// The settle time is absurdly long.
+    #[error("crl_settle is {value} s: set it to at most {CRL_SETTLE_LIMIT} s")]
+    CrlSettle {
+        /// What it was.
+        value: u32,
+    },
     /// One value is too long beside another.
     #[error(
         "{field} is {value} s, more than 1/{part} of {limiting}, which is {limiting_value} s: {}",

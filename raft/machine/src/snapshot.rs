@@ -19,6 +19,7 @@ pub use reader::{SnapshotError, SnapshotReader};
 use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message;
 
+use crate::audit::AuditAnchor;
 use crate::authority::{IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::hash::StateHash;
 use crate::invitation::Invitation;
@@ -28,7 +29,8 @@ use crate::origins::Origins;
 use crate::plan::MembershipPlan;
 use crate::recovery::RecoveryKey;
 use crate::registry::RegistryView;
-use crate::state::{Cluster, Counters, PolicyRecord, State};
+use crate::revocation::Revocation;
+use crate::state::{Cluster, Counters, PolicyRecord, RevokedRecord, State};
 use quorate_proto_identity::{AuthorityId, MemberNumber, NodeName, SerialNumber};
 
 /// Most bytes of a chunk that [`StateView::chunks`] gives out.
@@ -79,6 +81,9 @@ pub struct StateView {
     invitations: Objects<NodeName, Invitation>,
     plan: Objects<(), MembershipPlan>,
     recovery_key: Objects<(), RecoveryKey>,
+    revocations: Objects<u64, Revocation>,
+    revoked_leaves: Objects<(AuthorityId, SerialNumber), RevokedRecord>,
+    anchors: Objects<(MemberNumber, u64), AuditAnchor>,
     hash: StateHash,
 }
 
@@ -100,6 +105,9 @@ impl State {
             invitations: self.invitations.clone(),
             plan: self.plan.clone(),
             recovery_key: self.recovery_key.clone(),
+            revocations: self.revocations.clone(),
+            revoked_leaves: self.revoked_leaves.clone(),
+            anchors: self.anchors.clone(),
             hash: self.state_hash(),
         }
     }
@@ -175,6 +183,9 @@ impl StateView {
             .chain(of(&self.invitations))
             .chain(of(&self.plan))
             .chain(of(&self.recovery_key))
+            .chain(of(&self.revocations))
+            .chain(of(&self.revoked_leaves))
+            .chain(of(&self.anchors))
     }
 
     fn object_count(&self) -> u64 {
@@ -193,6 +204,9 @@ impl StateView {
             self.invitations.len(),
             self.plan.len(),
             self.recovery_key.len(),
+            self.revocations.len(),
+            self.revoked_leaves.len(),
+            self.anchors.len(),
         ];
         counts.into_iter().fold(0, |sum, count| sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)))
     }

@@ -1,5 +1,7 @@
 //! The whole replicated state, and how it is read.
 
+mod revocation;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use quorate_proto_identity::{
     UnixSeconds,
 };
 
+use crate::audit::AuditAnchor;
 use crate::authority::{AuthorityState, IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::bundle::BundleContent;
 use crate::entry::Entry;
@@ -20,6 +23,8 @@ use crate::plan::MembershipPlan;
 use crate::policy::Policy;
 use crate::recovery::RecoveryKey;
 use crate::registry::{Entitled, EntryFilter, NodeScope, Registry};
+use crate::revocation::index::RevocationIndex;
+use crate::revocation::{Revocation, RevokedLeaf};
 
 /// What was founded, once and for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,12 +62,32 @@ pub struct Counters {
     pub next_member_number: u64,
     /// The sequence number of the bundle; 0 before the founding.
     pub spiffe_sequence: u64,
+    /// What the next revocation gets.
+    pub next_revocation_number: u64,
+    /// What the next issuing key gets.
+    pub next_key_number: u64,
 }
 
 impl Default for Counters {
     fn default() -> Self {
-        Self { time: UnixMillis(0), next_creation_number: 1, next_member_number: 1, spiffe_sequence: 0 }
+        Self {
+            time: UnixMillis(0),
+            next_creation_number: 1,
+            next_member_number: 1,
+            spiffe_sequence: 0,
+            next_revocation_number: 1,
+            next_key_number: 1,
+        }
     }
+}
+
+/// A revoked leaf, and whose CRL it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RevokedRecord {
+    /// The issuing key.
+    pub(crate) issuer: AuthorityId,
+    /// The leaf.
+    pub(crate) leaf: RevokedLeaf,
 }
 
 /// The replicated state. Only [`State::apply`] and a snapshot change it; everything else reads.
@@ -81,6 +106,11 @@ pub struct State {
     pub(crate) invitations: Objects<NodeName, Invitation>,
     pub(crate) plan: Objects<(), MembershipPlan>,
     pub(crate) recovery_key: Objects<(), RecoveryKey>,
+    pub(crate) revocations: Objects<u64, Revocation>,
+    pub(crate) revoked_leaves: Objects<(AuthorityId, SerialNumber), RevokedRecord>,
+    pub(crate) anchors: Objects<(MemberNumber, u64), AuditAnchor>,
+    /// Derived: what follows from revocations, revoked leaves and CRLs.
+    pub(crate) revocation_index: RevocationIndex,
     /// Derived: the bundle as it is now.
     pub(crate) bundle: Arc<BundleContent>,
 }
@@ -304,5 +334,8 @@ impl State {
             .plus(self.invitations.hash())
             .plus(self.plan.hash())
             .plus(self.recovery_key.hash())
+            .plus(self.revocations.hash())
+            .plus(self.revoked_leaves.hash())
+            .plus(self.anchors.hash())
     }
 }

@@ -19,6 +19,8 @@ mod operation;
 pub(crate) mod origin;
 pub(crate) mod outcome;
 pub(crate) mod policy;
+mod restore;
+pub(crate) mod revocation;
 
 use bytes::Bytes;
 use prost::Message;
@@ -57,6 +59,12 @@ pub(crate) mod kind {
     pub(crate) const PLAN: u8 = 13;
     /// The recovery key.
     pub(crate) const RECOVERY_KEY: u8 = 14;
+    /// A revocation.
+    pub(crate) const REVOCATION: u8 = 15;
+    /// A leaf in a CRL.
+    pub(crate) const REVOKED_LEAF: u8 = 16;
+    /// An anchor of a member's audit log.
+    pub(crate) const AUDIT_ANCHOR: u8 = 17;
 }
 
 /// Why stored bytes are refused.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use quorate_proto_api::cluster::{KeyType as WireKeyType, NetworkProfile, Policy};
+use quorate_proto_api::cluster::{AuditIssuance, CrlMode, KeyType as WireKeyType, NetworkProfile, Policy};
 use quorate_proto_identity::KeyType;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,10 @@ pub(crate) struct PolicyFile {
     x509_svid_key_type: Option<KeyName>,
     jwt_key_type: Option<KeyName>,
     network: Option<Network>,
+    crl_mode: Option<Crls>,
+    crl_settle: Option<Span>,
+    publication_time: Option<Span>,
+    audit_issuance: Option<Audited>,
 }
 
 impl PolicyFile {
@@ -110,6 +114,28 @@ impl PolicyFile {
             }
             .into();
         }
+        if let Some(crls) = self.crl_mode {
+            policy.crl_mode = match crls {
+                Crls::Off => CrlMode::Off,
+                Crls::WhenRevoked => CrlMode::WhenRevoked,
+                Crls::Always => CrlMode::Always,
+            }
+            .into();
+        }
+        if let Some(Span(settle)) = self.crl_settle {
+            policy.crl_settle = Some(settle.get());
+        }
+        if let Some(Span(time)) = self.publication_time {
+            policy.publication_time = time.get();
+        }
+        if let Some(audited) = self.audit_issuance {
+            policy.audit_issuance = match audited {
+                Audited::Off => AuditIssuance::Off,
+                Audited::Recorded => AuditIssuance::Recorded,
+                Audited::Required => AuditIssuance::Required,
+            }
+            .into();
+        }
         policy
     }
 }
@@ -120,12 +146,26 @@ struct Lifetime(Seconds);
 
 impl<'de> Deserialize<'de> for Lifetime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Span(seconds) = Span::deserialize(deserializer)?;
+        if seconds == Seconds::default() {
+            return Err(D::Error::custom("a lifetime of nothing is no lifetime: leave the line out for the default"));
+        }
+        Ok(Self(seconds))
+    }
+}
+
+/// A time that may be none at all: `"10s"`, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span(Seconds);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Wanted;
         impl Visitor<'_> for Wanted {
             type Value = Seconds;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a lifetime such as \"30d\", \"1h30m\", or a number of seconds")
+                f.write_str("a length of time such as \"30d\", \"1h30m\", or a number of seconds")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Seconds, E> {
@@ -136,11 +176,7 @@ impl<'de> Deserialize<'de> for Lifetime {
                 Ok(Seconds::new(seconds))
             }
         }
-        let seconds = deserializer.deserialize_any(Wanted)?;
-        if seconds == Seconds::default() {
-            return Err(D::Error::custom("a lifetime of nothing is no lifetime: leave the line out for the default"));
-        }
-        Ok(Self(seconds))
+        deserializer.deserialize_any(Wanted).map(Self)
     }
 }
 
@@ -162,6 +198,24 @@ enum Network {
     Distance,
 }
 
+/// When CRLs are handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Crls {
+    Off,
+    WhenRevoked,
+    Always,
+}
+
+/// Whether issued SVIDs are records of the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Audited {
+    Off,
+    Recorded,
+    Required,
+}
+
 /// `quorate.cluster.v1.Policy`
 #[derive(Debug, Serialize)]
 pub(super) struct PolicyJson {
@@ -177,6 +231,10 @@ pub(super) struct PolicyJson {
     jwt_key_type: &'static str,
     network: &'static str,
     revision: Wide<u64>,
+    crl_mode: &'static str,
+    crl_settle: Wide<i64>,
+    publication_time: Wide<i64>,
+    audit_issuance: &'static str,
 }
 
 impl From<&Policy> for PolicyJson {
@@ -194,6 +252,10 @@ impl From<&Policy> for PolicyJson {
             jwt_key_type: policy.jwt_key_type().as_str_name(),
             network: policy.network().as_str_name(),
             revision: Wide(policy.revision),
+            crl_mode: policy.crl_mode().as_str_name(),
+            crl_settle: Wide(policy.crl_settle()),
+            publication_time: Wide(policy.publication_time),
+            audit_issuance: policy.audit_issuance().as_str_name(),
         }
     }
 }
@@ -204,6 +266,18 @@ pub(super) fn printed(policy: &Policy) -> String {
         NetworkProfile::Unspecified => "",
         NetworkProfile::Site => "site",
         NetworkProfile::Distance => "distance",
+    };
+    let crl_mode = match policy.crl_mode() {
+        CrlMode::Unspecified => "",
+        CrlMode::Off => "off",
+        CrlMode::WhenRevoked => "when-revoked",
+        CrlMode::Always => "always",
+    };
+    let audit_issuance = match policy.audit_issuance() {
+        AuditIssuance::Unspecified => "",
+        AuditIssuance::Off => "off",
+        AuditIssuance::Recorded => "recorded",
+        AuditIssuance::Required => "required",
     };
     let lifetime = |seconds| Seconds::new(seconds).to_string();
     let key = |key| from_wire(key).map_or("", KeyType::as_str).to_owned();
@@ -219,6 +293,10 @@ pub(super) fn printed(policy: &Policy) -> String {
         ("x509_svid_key_type", key(policy.x509_svid_key_type())),
         ("jwt_key_type", key(policy.jwt_key_type())),
         ("network", network.to_owned()),
+        ("crl_mode", crl_mode.to_owned()),
+        ("crl_settle", lifetime(policy.crl_settle())),
+        ("publication_time", lifetime(policy.publication_time)),
+        ("audit_issuance", audit_issuance.to_owned()),
     ];
     lines.iter().fold(format!("# revision {}\n", policy.revision), |mut text, (name, value)| {
         // Writing to a String cannot fail.
@@ -266,6 +344,10 @@ mod tests {
             jwt_key_type: WireKeyType::Rsa2048.into(),
             network: NetworkProfile::Distance.into(),
             revision: 7,
+            crl_mode: CrlMode::Always.into(),
+            crl_settle: Some(0),
+            publication_time: 60,
+            audit_issuance: AuditIssuance::Recorded.into(),
         }
     }
 
@@ -292,6 +374,8 @@ mod tests {
             ("x509_svid_lifetime=0", "lifetime of nothing"),
             ("root_key_type=dsa", "unknown key type \"dsa\""),
             ("network=moon", "unknown variant `moon`"),
+            ("crl_mode=sometimes", "unknown variant `sometimes`"),
+            ("audit_issuance=maybe", "unknown variant `maybe`"),
             ("network", "write KEY=VALUE"),
         ] {
             let error = PolicyFile::from_values(&[pair.to_owned()]).unwrap_err().to_string();

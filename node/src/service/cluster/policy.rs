@@ -1,8 +1,11 @@
 //! Between the API's policy and the state machine's. What a request leaves open takes its default.
 
-use quorate_proto_api::cluster::{KeyType as WireKeyType, NetworkProfile as WireNetwork, Policy as WirePolicy};
+use quorate_proto_api::cluster::{
+    AuditIssuance as WireAudit, CrlMode as WireCrlMode, KeyType as WireKeyType, NetworkProfile as WireNetwork,
+    Policy as WirePolicy,
+};
 use quorate_proto_identity::KeyType;
-use quorate_raft_machine::{NetworkProfile, Policy, policy::AUTHORITY_LIFETIME_LIMIT};
+use quorate_raft_machine::{AuditIssuance, CrlMode, NetworkProfile, Policy, policy::AUTHORITY_LIFETIME_LIMIT};
 use tonic::Status;
 
 /// Takes a policy from a request. Whether its values go together is not looked at here.
@@ -24,6 +27,13 @@ pub(super) fn from_wire(wire: &WirePolicy) -> Result<Policy, Status> {
         x509_svid_key_type: key_type("x509_svid_key_type", wire.x509_svid_key_type, default.x509_svid_key_type)?,
         jwt_key_type: key_type("jwt_key_type", wire.jwt_key_type, default.jwt_key_type)?,
         network: network(wire.network, default.network)?,
+        crl_mode: crl_mode(wire.crl_mode, default.crl_mode)?,
+        crl_settle: match wire.crl_settle {
+            None => default.crl_settle,
+            Some(value) => seconds("crl_settle", value, 0)?,
+        },
+        publication_time: seconds("publication_time", wire.publication_time, default.publication_time)?,
+        audit_issuance: audit_issuance(wire.audit_issuance, default.audit_issuance)?,
     })
 }
 
@@ -41,10 +51,24 @@ pub(super) fn to_wire(policy: &Policy, revision: u64) -> WirePolicy {
         x509_svid_key_type,
         jwt_key_type,
         network,
+        crl_mode,
+        crl_settle,
+        publication_time,
+        audit_issuance,
     } = *policy;
     let network = match network {
         NetworkProfile::Site => WireNetwork::Site,
         NetworkProfile::Distance => WireNetwork::Distance,
+    };
+    let crl_mode = match crl_mode {
+        CrlMode::Off => WireCrlMode::Off,
+        CrlMode::WhenRevoked => WireCrlMode::WhenRevoked,
+        CrlMode::Always => WireCrlMode::Always,
+    };
+    let audit_issuance = match audit_issuance {
+        AuditIssuance::Off => WireAudit::Off,
+        AuditIssuance::Recorded => WireAudit::Recorded,
+        AuditIssuance::Required => WireAudit::Required,
     };
     WirePolicy {
         root_lifetime: root_lifetime.into(),
@@ -59,6 +83,10 @@ pub(super) fn to_wire(policy: &Policy, revision: u64) -> WirePolicy {
         jwt_key_type: wire_key_type(jwt_key_type).into(),
         network: network.into(),
         revision,
+        crl_mode: crl_mode.into(),
+        crl_settle: Some(crl_settle.into()),
+        publication_time: publication_time.into(),
+        audit_issuance: audit_issuance.into(),
     }
 }
 
@@ -116,6 +144,26 @@ fn network(number: i32, default: NetworkProfile) -> Result<NetworkProfile, Statu
     }
 }
 
+fn crl_mode(number: i32, default: CrlMode) -> Result<CrlMode, Status> {
+    match WireCrlMode::try_from(number) {
+        Ok(WireCrlMode::Unspecified) => Ok(default),
+        Ok(WireCrlMode::Off) => Ok(CrlMode::Off),
+        Ok(WireCrlMode::WhenRevoked) => Ok(CrlMode::WhenRevoked),
+        Ok(WireCrlMode::Always) => Ok(CrlMode::Always),
+        Err(_) => Err(Status::invalid_argument(format!("crl_mode: {number} is no mode that this node knows"))),
+    }
+}
+
+fn audit_issuance(number: i32, default: AuditIssuance) -> Result<AuditIssuance, Status> {
+    match WireAudit::try_from(number) {
+        Ok(WireAudit::Unspecified) => Ok(default),
+        Ok(WireAudit::Off) => Ok(AuditIssuance::Off),
+        Ok(WireAudit::Recorded) => Ok(AuditIssuance::Recorded),
+        Ok(WireAudit::Required) => Ok(AuditIssuance::Required),
+        Err(_) => Err(Status::invalid_argument(format!("audit_issuance: {number} is nothing that this node knows"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +180,10 @@ mod tests {
             root_key_type: KeyType::Rsa4096,
             x509_svid_key_type: KeyType::Ed25519,
             network: NetworkProfile::Distance,
+            crl_mode: CrlMode::Always,
+            crl_settle: 0,
+            publication_time: 60,
+            audit_issuance: AuditIssuance::Required,
             ..Policy::default()
         };
         let wire = to_wire(&policy, 7);
@@ -146,6 +198,9 @@ mod tests {
             (WirePolicy { refresh_hint: 1 << 40, ..WirePolicy::default() }, "refresh_hint is 1099511627776 s"),
             (WirePolicy { jwt_key_type: 99, ..WirePolicy::default() }, "jwt_key_type: 99 is no key type"),
             (WirePolicy { network: 99, ..WirePolicy::default() }, "network: 99 is no network"),
+            (WirePolicy { crl_mode: 99, ..WirePolicy::default() }, "crl_mode: 99 is no mode"),
+            (WirePolicy { crl_settle: Some(-1), ..WirePolicy::default() }, "crl_settle is -1 s"),
+            (WirePolicy { audit_issuance: 99, ..WirePolicy::default() }, "audit_issuance: 99 is nothing"),
         ] {
             let status = from_wire(&wire).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);

@@ -33,6 +33,7 @@ pub(super) fn draft(entry: types::Entry, new_id: impl FnOnce() -> EntryId) -> Re
         store_svid: entry.store_svid,
         hint: entry.hint,
         additional_attributes: entry.additional_attributes.as_ref().map(attributes),
+        crl_per_domain: false,
     })
 }
 
@@ -57,6 +58,7 @@ pub(super) fn change(entry: types::Entry, mask: Option<&types::EntryMask>) -> Re
         store_svid: mask.store_svid.then_some(entry.store_svid),
         hint: mask.hint.then_some(entry.hint),
         additional_attributes: mask.additional_attributes.then(|| entry.additional_attributes.as_ref().map(attributes)),
+        crl_per_domain: None,
     })
 }
 

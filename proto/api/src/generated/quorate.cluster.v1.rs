@@ -869,6 +869,21 @@ pub struct Policy {
     /// Grows with every change. Ignored in requests.
     #[prost(uint64, tag = "12")]
     pub revision: u64,
+    /// When CRLs are handed out.
+    #[prost(enumeration = "CrlMode", tag = "13")]
+    pub crl_mode: i32,
+    /// While CRLs are handed out: how long the CRL of a new issuing key is out before the key signs, for consumers that
+    /// read their files again. At most an hour; of it counts at most a quarter of `issuing_lifetime`. Not set takes the
+    /// default; 0 is no time at all.
+    #[prost(int64, optional, tag = "14")]
+    pub crl_settle: ::core::option::Option<i64>,
+    /// Least time from the preparation of an authority to its activation. At most a third of the life of a root, and of a
+    /// key.
+    #[prost(int64, tag = "15")]
+    pub publication_time: i64,
+    /// Whether each SVID that is issued is a record of the audit log.
+    #[prost(enumeration = "AuditIssuance", tag = "16")]
+    pub audit_issuance: i32,
 }
 /// Asks for the policy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1450,6 +1465,80 @@ impl NetworkProfile {
             "NETWORK_PROFILE_UNSPECIFIED" => Some(Self::Unspecified),
             "NETWORK_PROFILE_SITE" => Some(Self::Site),
             "NETWORK_PROFILE_DISTANCE" => Some(Self::Distance),
+            _ => None,
+        }
+    }
+}
+/// When CRLs are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CrlMode {
+    /// As the default.
+    Unspecified = 0,
+    /// Never.
+    Off = 1,
+    /// From the first revocation on, until an hour after the last revoked certificate has ended. The default.
+    WhenRevoked = 2,
+    /// Always: for consumers with a fixed flag.
+    Always = 3,
+}
+impl CrlMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CRL_MODE_UNSPECIFIED",
+            Self::Off => "CRL_MODE_OFF",
+            Self::WhenRevoked => "CRL_MODE_WHEN_REVOKED",
+            Self::Always => "CRL_MODE_ALWAYS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CRL_MODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CRL_MODE_OFF" => Some(Self::Off),
+            "CRL_MODE_WHEN_REVOKED" => Some(Self::WhenRevoked),
+            "CRL_MODE_ALWAYS" => Some(Self::Always),
+            _ => None,
+        }
+    }
+}
+/// Whether each SVID that is issued is a record of the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditIssuance {
+    /// As the default.
+    Unspecified = 0,
+    /// It is none. The default.
+    Off = 1,
+    /// It is one; an SVID is issued even if the record cannot be written.
+    Recorded = 2,
+    /// It is one; without the record there is no SVID.
+    Required = 3,
+}
+impl AuditIssuance {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_ISSUANCE_UNSPECIFIED",
+            Self::Off => "AUDIT_ISSUANCE_OFF",
+            Self::Recorded => "AUDIT_ISSUANCE_RECORDED",
+            Self::Required => "AUDIT_ISSUANCE_REQUIRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_ISSUANCE_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_ISSUANCE_OFF" => Some(Self::Off),
+            "AUDIT_ISSUANCE_RECORDED" => Some(Self::Recorded),
+            "AUDIT_ISSUANCE_REQUIRED" => Some(Self::Required),
             _ => None,
         }
     }

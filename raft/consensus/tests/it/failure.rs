@@ -49,7 +49,7 @@ async fn below_the_reserve_only_upkeep_and_deletes_are_taken_and_below_the_floor
     limits.space_floor_bytes = 8 * 1024;
     let node = TestNode::founded_with(limits).await;
     node.create("a").await;
-    let delete = || vec![Operation::DeleteEntry { id: EntryId::new("a").unwrap() }];
+    let delete = || vec![Operation::DeleteEntry { id: EntryId::new("a").unwrap(), revoke: None }];
     let free = || node.handle.health().free_space_bytes;
     node.disk.set_capacity(Some(1 << 40));
     eventually("free space is looked at", || free().is_some_and(|free| free < 1 << 40)).await;

@@ -40,7 +40,7 @@ async fn a_refused_command_never_fails_its_neighbours() {
         let handle = node.handle.clone();
         calls.spawn(async move {
             let operation = if number % 3 == 0 {
-                Operation::DeleteEntry { id: quorate_proto_identity::EntryId::new("nobody").unwrap() }
+                Operation::DeleteEntry { id: quorate_proto_identity::EntryId::new("nobody").unwrap(), revoke: None }
             } else {
                 create(&format!("entry-{number}"))
             };

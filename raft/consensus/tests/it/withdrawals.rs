@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 fn delete(entry: &str) -> Operation {
-    Operation::DeleteEntry { id: EntryId::new(entry).unwrap() }
+    Operation::DeleteEntry { id: EntryId::new(entry).unwrap(), revoke: None }
 }
 
 /// Whoever leads, all members report to it.

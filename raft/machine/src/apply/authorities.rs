@@ -33,6 +33,7 @@ impl State {
                 id: root.id.clone(),
                 certificate: new.certificate.clone(),
                 crl: new.crl.clone(),
+                crl_keeps_until: None,
                 validity: root.validity,
                 state: AuthorityState::Prepared,
                 times: AuthorityTimes { prepared_at: now, ..AuthorityTimes::default() },
@@ -101,7 +102,7 @@ impl State {
         self.x509.put(id.clone(), root);
         events.push(Event::X509AuthorityChanged { id: id.clone() });
         for issuing in checked {
-            self.record_checked(issuing, events);
+            self.record_checked(issuing, now, events);
         }
         Ok(Done::AuthorityMoved { kind: AuthorityKind::X509, id: id.clone(), state: AuthorityState::Active })
     }
@@ -195,6 +196,46 @@ impl State {
         self.prune_invitations(now, events);
         let issuing = self.prune_issuing_certificates(now, events);
         Done::AuthoritiesPruned { x509, jwt, issuing }
+    }
+
+    /// Notes that an authority that signs, or is about to, is to be replaced. Said twice it changes nothing; what was to be
+    /// replaced may turn out to be compromised.
+    pub(super) fn mark_authority(
+        &mut self,
+        kind: AuthorityKind,
+        id: &AuthorityId,
+        compromised: bool,
+        now: UnixSeconds,
+        events: &mut Vec<Event>,
+    ) -> OperationResult {
+        let mark = |state: AuthorityState, times: &mut AuthorityTimes| {
+            if !matches!(state, AuthorityState::Prepared | AuthorityState::Active) {
+                return Err(Refusal::wrong_state(format!(
+                    "{} {id} is {}: only one that signs, or is about to, is replaced",
+                    kind.name(),
+                    state.name()
+                )));
+            }
+            let at = if compromised { &mut times.suspected_at } else { &mut times.replace_at };
+            Ok(at.is_none() && at.replace(now).is_none())
+        };
+        match kind {
+            AuthorityKind::X509 => {
+                let mut root = self.x509_authority(id).ok_or_else(|| unknown(kind, id))?.clone();
+                if mark(root.state, &mut root.times)? {
+                    self.x509.put(id.clone(), root);
+                    events.push(Event::X509AuthorityChanged { id: id.clone() });
+                }
+            }
+            AuthorityKind::Jwt => {
+                let mut key = self.jwt_authority(id).ok_or_else(|| unknown(kind, id))?.clone();
+                if mark(key.state, &mut key.times)? {
+                    self.jwt.put(id.clone(), key);
+                    events.push(Event::JwtAuthorityChanged { id: id.clone() });
+                }
+            }
+        }
+        Ok(Done::AuthorityMarked { kind, id: id.clone() })
     }
 
     pub(super) fn checked_policy(&self) -> Result<Policy, Refusal> {

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use quorate_proto_identity::x509::{Certificate, check_first_crl};
-use quorate_proto_identity::{AuthorityId, KeyType, PublicKey, SerialNumber, TrustDomain, Validity};
+use quorate_proto_identity::x509::{Certificate, check_first_crl, parse_crl};
+use quorate_proto_identity::{AuthorityId, KeyType, PublicKey, SerialNumber, TrustDomain, UnixSeconds, Validity};
 
 use super::issuing::CheckedIssuing;
 use crate::authority::{BACKDATE, CERTIFICATE_BYTES_LIMIT, FIRST_CRL_BYTES_LIMIT};
@@ -99,17 +99,33 @@ pub(super) fn check_life(what: &str, validity: &Validity, field: &str, lifetime:
 }
 
 /// Checks the first CRL of a certificate's key (CRL-03), and answers until when it is current.
-pub(super) fn check_crl(
-    what: &str,
-    crl: &[u8],
-    certificate: &Certificate,
-) -> Result<quorate_proto_identity::UnixSeconds, Refusal> {
+pub(super) fn check_crl(what: &str, crl: &[u8], certificate: &Certificate) -> Result<UnixSeconds, Refusal> {
     if crl.len() > FIRST_CRL_BYTES_LIMIT {
         return Err(Refusal::invalid(format!("{what} has {} bytes, the most is {FIRST_CRL_BYTES_LIMIT}", crl.len())));
     }
     check_first_crl(crl, certificate)
         .map(|crl| crl.next_update)
         .map_err(|error| Refusal::invalid(format!("{what} is not in order (CRL-03): {error}")))
+}
+
+/// The number of a CRL that passed its checks.
+pub(super) fn crl_number(crl: &[u8]) -> u64 {
+    parse_crl(crl).map_or(0, |crl| crl.number)
+}
+
+/// Checks that a further certificate of a key ends no later than the CRL that its key has (CRL-03).
+pub(super) fn check_crl_lasts(
+    key_id: &AuthorityId,
+    crl_end: UnixSeconds,
+    certificate: &Certificate,
+) -> Result<(), Refusal> {
+    let end = certificate.validity().not_after();
+    if end <= crl_end {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!(
+        "the certificate ends at {end}, after the CRL of key {key_id}, which ends at {crl_end} (CRL-03)"
+    )))
 }
 
 /// The serial number of a certificate of ours: 16 bytes (CRL-01), of which DER leaves leading zeros out.

@@ -8,6 +8,7 @@ use crate::entry::{EntryChange, EntryDraft, PRUNED_ENTRIES_PER_OPERATION};
 use crate::event::Event;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::registration::{check_change, check_draft, check_whole};
+use crate::revocation::{NewRevocation, RevocationReason, RevocationTarget};
 use crate::state::State;
 
 /// Most entries in the state: what slots of 32 bits can count, with room for those that deletions leave behind.
@@ -67,11 +68,24 @@ impl State {
         Ok(done)
     }
 
-    /// Removes an entry.
-    pub(super) fn delete_entry(&mut self, id: &EntryId, events: &mut Vec<Event>) -> OperationResult {
+    /// Removes an entry, and revokes what was issued for it if that is asked for: both, or neither.
+    pub(super) fn delete_entry(
+        &mut self,
+        id: &EntryId,
+        revoke: Option<RevocationReason>,
+        now: UnixSeconds,
+        events: &mut Vec<Event>,
+    ) -> OperationResult {
+        let revocation = match revoke {
+            Some(reason) if self.registry.contains(id) => {
+                let target = RevocationTarget::Entry(id.clone());
+                Some(self.make_revocation(&NewRevocation { target, reason, ban: false }, now, events)?)
+            }
+            Some(_) | None => None,
+        };
         let before = self.registry.remove(id).ok_or_else(|| Refusal::not_found(format!("no entry has the ID {id}")))?;
         events.push(Event::EntryChanged { id: id.clone(), before: Some(Arc::new(before)), after: None });
-        Ok(Done::EntryDeleted { id: id.clone() })
+        Ok(Done::EntryDeleted { id: id.clone(), revocation })
     }
 
     /// Removes entries that have expired, those first that expired first.

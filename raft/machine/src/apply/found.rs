@@ -60,6 +60,7 @@ impl State {
                 id: root.id.clone(),
                 certificate: found.x509_authority.certificate.clone(),
                 crl: found.x509_authority.crl.clone(),
+                crl_keeps_until: None,
                 validity: root.validity,
                 state: AuthorityState::Active,
                 times,

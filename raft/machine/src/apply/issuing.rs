@@ -2,21 +2,33 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixSeconds};
 
 use super::certificates;
 use crate::authority::{
-    ISSUING_CERTIFICATES_LIMIT, ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey, X509Authority,
+    ISSUING_CERTIFICATES_LIMIT, ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey, IssuingKeyState,
+    X509Authority,
 };
 use crate::command::NewIssuingCertificate;
 use crate::event::Event;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::state::State;
 
-/// An issuing certificate that passed every check, and the CRL of its key when that is new or newer.
+/// An issuing certificate that passed every check, and what becomes of its key.
 pub(super) struct CheckedIssuing {
     pub(super) certificate: IssuingCertificate,
-    pub(super) key: Option<IssuingKey>,
+    key: KeyRecord,
+}
+
+/// What a certificate does to the record of its key.
+enum KeyRecord {
+    /// Nothing.
+    Kept,
+    /// The key is new: its first CRL comes with it (CRL-03).
+    New { crl: Bytes, crl_next_update: UnixSeconds, boot: u64 },
+    /// The key is known, and its CRL is a newer one.
+    NewerCrl { crl: Bytes, crl_next_update: UnixSeconds },
 }
 
 impl State {
@@ -40,7 +52,7 @@ impl State {
             key_id: checked.certificate.key_id.clone(),
             serial: checked.certificate.serial,
         };
-        self.record_checked(checked, events);
+        self.record_checked(checked, now, events);
         Ok(done)
     }
 
@@ -113,7 +125,7 @@ impl State {
         new: &NewIssuingCertificate,
         key_id: &AuthorityId,
         certificate: &quorate_proto_identity::x509::Certificate,
-    ) -> Result<Option<IssuingKey>, Refusal> {
+    ) -> Result<KeyRecord, Refusal> {
         let known = self.issuing_key(key_id);
         if let Some(other) = known.map(|known| known.member).filter(|other| *other != new.member) {
             return Err(Refusal::invalid(format!("key {key_id} is that of member {other}, not of {}", new.member)));
@@ -124,19 +136,24 @@ impl State {
         if let Some(known) = known
             && new.crl.is_empty()
         {
-            let end = certificate.validity().not_after();
-            if known.crl_next_update < end {
-                return Err(Refusal::invalid(format!(
-                    "the certificate ends at {end}, after the CRL of key {key_id}, which ends at {} (CRL-03)",
-                    known.crl_next_update
-                )));
-            }
-            return Ok(None);
+            certificates::check_crl_lasts(key_id, known.crl_next_update, certificate)?;
+            return Ok(KeyRecord::Kept);
         }
         let what = format!("the CRL of key {key_id}");
         let crl_next_update = certificates::check_crl(&what, &new.crl, certificate)?;
-        let key = IssuingKey { id: key_id.clone(), member: new.member, crl: new.crl.clone(), crl_next_update };
-        Ok(Some(key).filter(|_| known.is_none_or(|known| known.crl_next_update < crl_next_update)))
+        let crl = new.crl.clone();
+        let Some(known) = known else {
+            return Ok(KeyRecord::New { crl, crl_next_update, boot: new.boot });
+        };
+        // What was revoked since the key's last CRL must not rise again: an empty CRL takes the place of an empty one
+        // only, and of one that is older by its number.
+        let is_newer = certificates::crl_number(&crl) > certificates::crl_number(&known.crl)
+            && self.revoked_leaves_of(key_id).next().is_none();
+        if is_newer {
+            return Ok(KeyRecord::NewerCrl { crl, crl_next_update });
+        }
+        certificates::check_crl_lasts(key_id, known.crl_next_update, certificate)?;
+        Ok(KeyRecord::Kept)
     }
 
     /// Checks that there is room for these certificates, what has expired not counted.
@@ -163,10 +180,38 @@ impl State {
     }
 
     /// Puts a checked certificate, and its key if that is new, into the state.
-    pub(super) fn record_checked(&mut self, checked: CheckedIssuing, events: &mut Vec<Event>) {
+    ///
+    /// While CRLs are handed out a new key does not sign yet: not everybody has its CRL (CRL-07).
+    pub(super) fn record_checked(&mut self, checked: CheckedIssuing, now: UnixSeconds, events: &mut Vec<Event>) {
         let CheckedIssuing { certificate, key } = checked;
-        if let Some(key) = key {
-            self.issuing_keys.put(key.id.clone(), key);
+        let id = certificate.key_id.clone();
+        match key {
+            KeyRecord::Kept => {}
+            KeyRecord::New { crl, crl_next_update, boot } => {
+                let mut counters = self.counters();
+                let number = counters.next_key_number;
+                counters.next_key_number = number.saturating_add(1);
+                self.counters.put((), counters);
+                let state = if self.crls_are_on() { IssuingKeyState::Prepared } else { IssuingKeyState::Signing };
+                let key = IssuingKey {
+                    id: id.clone(),
+                    member: certificate.member,
+                    crl,
+                    crl_next_update,
+                    number,
+                    boot,
+                    state,
+                    covered: 0,
+                    recorded_at: now,
+                };
+                self.issuing_keys.put(id, key);
+            }
+            KeyRecord::NewerCrl { crl, crl_next_update } => {
+                if let Some(known) = self.issuing_keys.get(&id).cloned() {
+                    self.issuing_keys.put(id.clone(), IssuingKey { crl, crl_next_update, ..known });
+                    events.push(Event::CrlRecorded { issuer: id });
+                }
+            }
         }
         events
             .push(Event::IssuingCertificateChanged { member: certificate.member, key_id: certificate.key_id.clone() });
@@ -209,7 +254,7 @@ impl State {
             .collect();
         let count = u64::try_from(revoked.len()).unwrap_or(u64::MAX);
         for issuing in revoked {
-            self.record_checked(CheckedIssuing { certificate: issuing, key: None }, events);
+            self.record_checked(CheckedIssuing { certificate: issuing, key: KeyRecord::Kept }, now, events);
         }
         count
     }

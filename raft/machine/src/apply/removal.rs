@@ -42,10 +42,11 @@ impl State {
         Ok(Done::MemberLeaving { number, revoked })
     }
 
-    /// Marks the authorities that sign or are about to: the keys of a member that is compromised open them, or opened them
-    /// when it was a voter. They fall due for replacement at once ([`due`](crate::due)), by whichever leader.
+    /// Marks every authority in the bundle: the keys of a member that is compromised open them, or opened them when it was a
+    /// voter, and a machine remembers what it has opened. Those that sign fall due for replacement at once, all of them
+    /// for taint and revocation then ([`due`](crate::due)), by whichever leader.
     fn suspect_authorities(&mut self, now: UnixSeconds, events: &mut Vec<Event>) {
-        let in_use = |state| matches!(state, AuthorityState::Prepared | AuthorityState::Active);
+        let in_use = |state: AuthorityState| state.in_bundle();
         let roots: Vec<_> = self.x509_authorities().filter(|root| in_use(root.state)).cloned().collect();
         for mut root in roots {
             root.times.suspected_at = Some(now);
@@ -86,13 +87,14 @@ impl State {
         let surplus = gone.len().saturating_sub(GONE_MEMBERS_LIMIT);
         for number in gone.into_iter().take(surplus) {
             self.members.remove(&number);
+            self.forget_anchors(number);
             events.push(Event::MemberChanged { number });
         }
     }
 }
 
 /// What is kept of a member that has gone.
-fn remembered(record: &MemberDraft) -> MemberDraft {
+pub(super) fn remembered(record: &MemberDraft) -> MemberDraft {
     MemberDraft {
         name: record.name.clone(),
         identity_key: record.identity_key.clone(),

@@ -56,6 +56,33 @@ impl IssuingCertificate {
     }
 }
 
+/// Whether a key may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum IssuingKeyState {
+    /// Not yet: CRLs are handed out, and not everybody may have this key's (CRL-07).
+    Prepared = 1,
+    /// It may, while it has a certificate.
+    Signing = 2,
+}
+
+impl IssuingKeyState {
+    /// The state that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Prepared, Self::Signing].into_iter().find(|state| *state as u32 == number)
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prepared => "prepared",
+            Self::Signing => "signing",
+        }
+    }
+}
+
 /// A key that issuing certificates were made for. A CRL belongs to it and not to one of its certificates (CRL-02).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuingKey {
@@ -63,8 +90,18 @@ pub struct IssuingKey {
     pub id: AuthorityId,
     /// The member that made it.
     pub member: MemberNumber,
-    /// Its CRL, DER, signed by it.
+    /// Its newest CRL, DER, signed by it.
     pub crl: Bytes,
     /// Until when that CRL is current: no certificate of the key ends later (CRL-03).
     pub crl_next_update: UnixSeconds,
+    /// Its place among the keys of all members, ascending in the order in which they were recorded.
+    pub number: u64,
+    /// The start of its member's process that made it.
+    pub boot: u64,
+    /// Whether it may sign.
+    pub state: IssuingKeyState,
+    /// Every revocation up to this number that concerns it is in its CRL.
+    pub covered: u64,
+    /// When it was recorded, in the log's time.
+    pub recorded_at: UnixSeconds,
 }

@@ -5,18 +5,24 @@
 //!                    not before  made                       prepare_at  activate_at  not after
 //!                    (backdated)                      half of it left, a sixth of it left,
 //!                                                     at most 30 days  at most 7 days
+//!
+//!   to be replaced            marked ──> prepare ──publication time──> activate
+//!   suspect                                                                └──> taint ──> revoke     (every suspect)
 //! ```
 //!
 //! Life counts from the making. The backdating comes on top of it, for verifiers whose clocks are behind; counted in, it
-//! would have the successor of a root of seconds prepared before that root had signed anything. One that is suspect, because
-//! a member was compromised while it signed, is replaced as soon as that can be: both steps are due at once.
+//! would have the successor of a root of seconds prepared before that root had signed anything.
 //!
-//! Only the leader acts on this. Since every step is refused by `apply` when another has already made it, a change of
-//! leader at any instant neither skips nor repeats one.
+//! One that an operator wants replaced does not wait for its time. One that is suspect, because a member was compromised
+//! or an operator says so, goes on to leave the bundle: what stands under it is replaced (taint), then it verifies nothing
+//! any more (revoke). That begins when one signs that is not suspect, so that nothing is replaced twice.
+//!
+//! The same rules hold for every kind of authority. Only the leader acts on this. Since every step is refused by `apply`
+//! when another has already made it, a change of leader at any instant neither skips nor repeats one.
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
 
-use super::{AuthorityState, BACKDATE};
+use super::{AuthorityKind, AuthorityState, AuthorityView, BACKDATE};
 use crate::state::State;
 
 /// Most of an authority's life that is left when its successor is prepared: 30 days.
@@ -36,17 +42,29 @@ pub const EXPIRY_GRACE: i64 = 60;
 /// A step that is due.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Due {
-    /// A root is to be made and prepared.
-    PrepareX509Authority,
-    /// This prepared root is to be activated, once the gate is open.
-    ActivateX509Authority {
+    /// An authority is to be made and prepared.
+    Prepare {
+        /// What it signs.
+        kind: AuthorityKind,
+    },
+    /// This prepared authority is to be activated, once the gate is open.
+    Activate {
+        /// What it signs.
+        kind: AuthorityKind,
         /// Which.
         id: AuthorityId,
     },
-    /// A token key is to be made and prepared.
-    PrepareJwtAuthority,
-    /// This prepared token key is to be activated, once the gate is open.
-    ActivateJwtAuthority {
+    /// Everything under this old authority is to be replaced: somebody may have its key.
+    Taint {
+        /// What it signed.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+    },
+    /// This tainted authority is to leave the bundle, once no stream depends on it.
+    Revoke {
+        /// What it signed.
+        kind: AuthorityKind,
         /// Which.
         id: AuthorityId,
     },
@@ -87,6 +105,17 @@ pub fn gone_at(validity: &Validity) -> UnixSeconds {
     validity.not_after().plus(EXPIRY_GRACE).plus(1)
 }
 
+/// When readers of the bundle have had the time to learn of an authority that is prepared (policy, `publication_time`).
+#[must_use]
+pub fn published_at(state: &State, authority: &AuthorityView) -> UnixSeconds {
+    authority.times.prepared_at.plus(publication_time(state))
+}
+
+/// The policy's publication time, in seconds.
+fn publication_time(state: &State) -> i64 {
+    state.policy().map_or(0, |policy| i64::from(policy.publication_time))
+}
+
 /// What is due at `now`, in the order in which it is to be done. Nothing is due before the authority is founded.
 #[must_use]
 pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
@@ -94,29 +123,10 @@ pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
     if state.cluster().is_none() {
         return steps;
     }
-    let roots = state.x509_authorities().map(|root| Known {
-        id: &root.id,
-        state: root.state,
-        validity: root.validity,
-        is_suspect: root.times.suspected_at.is_some(),
-        is_openable: state.is_openable(root.sealed.as_ref()),
-    });
-    match next_step(roots, now) {
-        Step::Prepare => steps.push(Due::PrepareX509Authority),
-        Step::Activate(id) => steps.push(Due::ActivateX509Authority { id }),
-        Step::Wait => {}
-    }
-    let keys = state.jwt_authorities().map(|key| Known {
-        id: &key.id,
-        state: key.state,
-        validity: key.validity,
-        is_suspect: key.times.suspected_at.is_some(),
-        is_openable: state.is_openable(key.sealed.as_ref()),
-    });
-    match next_step(keys, now) {
-        Step::Prepare => steps.push(Due::PrepareJwtAuthority),
-        Step::Activate(id) => steps.push(Due::ActivateJwtAuthority { id }),
-        Step::Wait => {}
+    for kind in AuthorityKind::ALL {
+        let cycle = Cycle::of(state, kind, now);
+        steps.extend(cycle.next_step(state, now));
+        steps.extend(cycle.steps_of_suspects());
     }
     if state.has_prunable_authorities(now) {
         steps.push(Due::PruneAuthorities);
@@ -127,42 +137,78 @@ pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
     steps
 }
 
-enum Step {
-    Prepare,
-    Activate(AuthorityId),
-    Wait,
+/// The first instant after `now` at which [`due`] can answer more than it does at `now`, so that nothing needs to be
+/// polled.
+#[must_use]
+pub fn next_due_at(state: &State, now: UnixSeconds) -> Option<UnixSeconds> {
+    let authorities = AuthorityKind::ALL.into_iter().flat_map(|kind| state.authorities(kind)).flat_map(|authority| {
+        let gone = authority.gone_at();
+        match authority.state {
+            AuthorityState::Active => [prepare_at(&authority.validity), activate_at(&authority.validity)],
+            // A prepared one that has itself expired no longer counts, and another one is made.
+            AuthorityState::Prepared => [authority.validity.not_after().plus(1), published_at(state, &authority)],
+            AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => [gone, gone],
+        }
+    });
+    let issuing = state.issuing_certificates().map(|issuing| gone_at(&issuing.validity));
+    let invitations = state.invitations().map(|invitation| invitation.invitation.expires_at);
+    let entries = state.next_entry_expiry().map(|expiry| expiry.plus(1));
+    authorities.chain(issuing).chain(invitations).chain(entries).filter(|at| *at > now).min()
 }
 
-/// What decides of an authority's next step.
-struct Known<'a> {
-    id: &'a AuthorityId,
-    state: AuthorityState,
-    validity: Validity,
-    is_suspect: bool,
-    is_openable: bool,
+/// The authorities of a kind, as the next step of their life sees them.
+struct Cycle {
+    kind: AuthorityKind,
+    active: Option<AuthorityView>,
+    /// The one that may become active. One that can never be does not count, and another is made: it has itself expired
+    /// (the cluster was off for long), or no member can open it.
+    prepared: Option<AuthorityView>,
+    /// Old and tainted ones whose key somebody may have.
+    suspects: Vec<AuthorityView>,
 }
 
-/// The next step of one kind of authority. A prepared one that can never be activated does not count, and another is made:
-/// it has itself expired (the cluster was off for long), or no member can open it. One that is suspect is activated all the
-/// same, and then replaced: it is in the bundle already, and nothing leaves that without taint and revocation.
-fn next_step<'a>(authorities: impl Iterator<Item = Known<'a>>, now: UnixSeconds) -> Step {
-    let mut active = None;
-    let mut prepared = None;
-    for known in authorities {
-        match known.state {
-            AuthorityState::Active => active = Some((known.validity, known.is_suspect)),
-            AuthorityState::Prepared if now <= known.validity.not_after() && known.is_openable => {
-                prepared = Some(known.id.clone());
+impl Cycle {
+    fn of(state: &State, kind: AuthorityKind, now: UnixSeconds) -> Self {
+        let mut cycle = Self { kind, active: None, prepared: None, suspects: Vec::new() };
+        for authority in state.authorities(kind) {
+            match authority.state {
+                AuthorityState::Active => cycle.active = Some(authority),
+                AuthorityState::Prepared if authority.is_usable(now) => cycle.prepared = Some(authority),
+                AuthorityState::Old | AuthorityState::Tainted if authority.is_suspect() => {
+                    cycle.suspects.push(authority);
+                }
+                AuthorityState::Prepared | AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => {}
             }
-            AuthorityState::Prepared | AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => {}
+        }
+        cycle
+    }
+
+    /// Prepare or activate. A prepared one that is suspect is activated all the same, and then replaced: it is in the
+    /// bundle already, and nothing leaves that without taint and revocation.
+    fn next_step(&self, state: &State, now: UnixSeconds) -> Option<Due> {
+        let Self { kind, active, prepared, .. } = self;
+        let (prepare_due, activate_due, has_ended) = active.as_ref().map_or((true, true, true), |active| {
+            let replace = active.is_to_be_replaced();
+            let reached = |at| replace || now >= at;
+            let validity = &active.validity;
+            (reached(prepare_at(validity)), reached(activate_at(validity)), now > validity.not_after())
+        });
+        match prepared {
+            // Once nothing signs any more, nobody is spared by waiting for readers of the bundle.
+            Some(next) if activate_due && (has_ended || now >= published_at(state, next)) => {
+                Some(Due::Activate { kind: *kind, id: next.id.clone() })
+            }
+            None if prepare_due => Some(Due::Prepare { kind: *kind }),
+            Some(_) | None => None,
         }
     }
-    let (prepare_due, activate_due) = active.map_or((true, true), |(validity, is_suspect)| {
-        (is_suspect || now >= prepare_at(&validity), is_suspect || now >= activate_at(&validity))
-    });
-    match prepared {
-        Some(id) if activate_due => Step::Activate(id),
-        None if prepare_due => Step::Prepare,
-        Some(_) | None => Step::Wait,
+
+    /// Taint and revoke, once what takes their place is no suspect itself.
+    fn steps_of_suspects(&self) -> impl Iterator<Item = Due> + '_ {
+        let begins = self.active.as_ref().is_some_and(|active| !active.is_suspect());
+        self.suspects.iter().filter(move |_| begins).map(|suspect| {
+            let (kind, id) = (self.kind, suspect.id.clone());
+            if suspect.state == AuthorityState::Tainted { Due::Revoke { kind, id } } else { Due::Taint { kind, id } }
+        })
     }
 }

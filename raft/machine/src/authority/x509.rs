@@ -12,8 +12,10 @@ pub struct X509Authority {
     pub id: AuthorityId,
     /// The self-signed certificate, DER.
     pub certificate: Bytes,
-    /// Its CRL, DER (CRL-03).
+    /// Its newest CRL, DER (CRL-03).
     pub crl: Bytes,
+    /// When the last of the certificates in that CRL ends; none while it is empty. They keep CRLs on (CRL-08).
+    pub crl_keeps_until: Option<UnixSeconds>,
     /// When the certificate is valid.
     pub validity: Validity,
     /// Where it stands in its life.

@@ -31,6 +31,7 @@ const FEDERATES_WITH: u64 = 1 << 8;
 const ATTRIBUTES: u64 = 1 << 9;
 const DISABLE_PREFETCH: u64 = 1 << 10;
 const INCLUDE_JTI: u64 = 1 << 11;
+const CRL_PER_DOMAIN: u64 = 1 << 12;
 
 /// The texts that records refer to.
 #[derive(Debug, Clone, Copy)]
@@ -246,6 +247,7 @@ pub(super) fn unpack(record: &[u8], texts: Texts<'_>) -> Option<Entry> {
         admin: has(ADMIN),
         downstream: has(DOWNSTREAM),
         store_svid: has(STORE_SVID),
+        crl_per_domain: has(CRL_PER_DOMAIN),
         additional_attributes: has(ATTRIBUTES).then_some(AdditionalAttributes {
             disable_x509_svid_prefetch: has(DISABLE_PREFETCH),
             jwt_svid_include_jti: has(INCLUDE_JTI),
@@ -275,6 +277,7 @@ fn flags_of(entry: &EntryParts<'_>) -> u64 {
         (entry.additional_attributes.is_some(), ATTRIBUTES),
         (attributes.disable_x509_svid_prefetch, DISABLE_PREFETCH),
         (attributes.jwt_svid_include_jti, INCLUDE_JTI),
+        (entry.crl_per_domain, CRL_PER_DOMAIN),
     ]
     .into_iter()
     .filter(|(is_set, _)| *is_set)

@@ -41,6 +41,8 @@ pub(crate) struct EntryParts<'a> {
     pub(crate) additional_attributes: Option<AdditionalAttributes>,
     /// Its place in listings.
     pub(crate) creation_number: u64,
+    /// Whether its workload keeps a store for each trust domain.
+    pub(crate) crl_per_domain: bool,
 }
 
 impl<'a> EntryParts<'a> {
@@ -64,6 +66,7 @@ impl<'a> EntryParts<'a> {
             created_at,
             additional_attributes,
             creation_number,
+            crl_per_domain,
         } = entry;
         Self {
             id: id.as_str(),
@@ -83,6 +86,7 @@ impl<'a> EntryParts<'a> {
             created_at: created_at.0,
             additional_attributes: *additional_attributes,
             creation_number: *creation_number,
+            crl_per_domain: *crl_per_domain,
         }
     }
 }

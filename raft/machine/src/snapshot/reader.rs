@@ -118,6 +118,7 @@ impl SnapshotReader {
         }
         self.state.check_program().map_err(|source| SnapshotError::Object { kind: kind::CLUSTER, source })?;
         self.state.bundle = Arc::new(self.state.bundle_content());
+        self.state.rebuild_revocation_index();
         let hash = self.state.state_hash();
         if hash.to_bytes().as_slice() != header.state_hash.as_slice() {
             return Err(SnapshotError::StateHash { found: hash });
@@ -204,6 +205,18 @@ impl SnapshotReader {
             kind::PLAN => put(&mut state.plan, (), read(kind, stored::membership::decode_plan(bytes), body)?),
             kind::RECOVERY_KEY => {
                 put(&mut state.recovery_key, (), read(kind, stored::membership::decode_recovery_key(bytes), body)?)
+            }
+            kind::REVOCATION => {
+                let revocation = read(kind, stored::revocation::decode_revocation(bytes), body)?;
+                put(&mut state.revocations, revocation.number, revocation)
+            }
+            kind::REVOKED_LEAF => {
+                let record = read(kind, stored::revocation::decode_leaf(bytes), body)?;
+                put(&mut state.revoked_leaves, (record.issuer.clone(), record.leaf.serial), record)
+            }
+            kind::AUDIT_ANCHOR => {
+                let anchor = read(kind, stored::revocation::decode_anchor(bytes), body)?;
+                put(&mut state.anchors, (anchor.member, anchor.index), anchor)
             }
             _ => Err(SnapshotError::UnknownKind { kind }),
         }

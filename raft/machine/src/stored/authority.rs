@@ -8,8 +8,8 @@ use super::{
     StoredError, at_most, authority_id, kind, known, member_number, present, serial, serial_bytes, to_bytes, validity,
 };
 use crate::authority::{
-    AuthorityState, AuthorityTimes, IssuingCertificate, IssuingKey, JwtAuthority, Recipient, SEALED_RECIPIENTS_LIMIT,
-    Sealed, SealedFor, X509Authority,
+    AuthorityState, AuthorityTimes, IssuingCertificate, IssuingKey, IssuingKeyState, JwtAuthority, Recipient,
+    SEALED_RECIPIENTS_LIMIT, Sealed, SealedFor, X509Authority,
 };
 use crate::objects::Object;
 
@@ -61,6 +61,8 @@ struct StoredTimes {
     revoked_at: Option<i64>,
     #[prost(int64, optional, tag = "6")]
     suspected_at: Option<i64>,
+    #[prost(int64, optional, tag = "7")]
+    replace_at: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -79,6 +81,8 @@ struct StoredX509Authority {
     times: Option<StoredTimes>,
     #[prost(message, optional, tag = "7")]
     sealed: Option<StoredSealed>,
+    #[prost(int64, optional, tag = "8")]
+    crl_keeps_until: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -107,6 +111,16 @@ struct StoredIssuingKey {
     crl: Bytes,
     #[prost(int64, tag = "4")]
     crl_next_update: i64,
+    #[prost(uint64, tag = "5")]
+    number: u64,
+    #[prost(uint64, tag = "6")]
+    boot: u64,
+    #[prost(uint32, tag = "7")]
+    state: u32,
+    #[prost(uint64, tag = "8")]
+    covered: u64,
+    #[prost(int64, tag = "9")]
+    recorded_at: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -173,7 +187,8 @@ pub(crate) fn to_validity(stored: Option<StoredValidity>) -> Result<Validity, St
 }
 
 fn from_times(times: &AuthorityTimes) -> StoredTimes {
-    let AuthorityTimes { prepared_at, activated_at, retired_at, tainted_at, revoked_at, suspected_at } = *times;
+    let AuthorityTimes { prepared_at, activated_at, retired_at, tainted_at, revoked_at, suspected_at, replace_at } =
+        *times;
     let seconds = |at: Option<UnixSeconds>| at.map(|at| at.0);
     StoredTimes {
         prepared_at: prepared_at.0,
@@ -182,6 +197,7 @@ fn from_times(times: &AuthorityTimes) -> StoredTimes {
         tainted_at: seconds(tainted_at),
         revoked_at: seconds(revoked_at),
         suspected_at: seconds(suspected_at),
+        replace_at: seconds(replace_at),
     }
 }
 
@@ -194,6 +210,7 @@ fn to_times(stored: Option<StoredTimes>) -> Result<AuthorityTimes, StoredError> 
         tainted_at: stored.tainted_at.map(UnixSeconds),
         revoked_at: stored.revoked_at.map(UnixSeconds),
         suspected_at: stored.suspected_at.map(UnixSeconds),
+        replace_at: stored.replace_at.map(UnixSeconds),
     })
 }
 
@@ -205,7 +222,7 @@ impl Object for X509Authority {
     const KIND: u8 = kind::X509_AUTHORITY;
 
     fn stored(&self) -> Vec<u8> {
-        let Self { id, certificate, crl, validity, state, times, sealed } = self;
+        let Self { id, certificate, crl, crl_keeps_until, validity, state, times, sealed } = self;
         to_bytes(&StoredX509Authority {
             id: id.as_str().to_owned(),
             certificate: certificate.clone(),
@@ -214,6 +231,7 @@ impl Object for X509Authority {
             state: *state as u32,
             times: Some(from_times(times)),
             sealed: sealed.as_ref().map(from_sealed),
+            crl_keeps_until: crl_keeps_until.map(|until| until.0),
         })
     }
 }
@@ -228,6 +246,7 @@ pub(crate) fn decode_x509(bytes: Bytes) -> Result<X509Authority, StoredError> {
         state: to_state(stored.state)?,
         times: to_times(stored.times)?,
         sealed: stored.sealed.map(to_sealed).transpose()?,
+        crl_keeps_until: stored.crl_keeps_until.map(UnixSeconds),
     })
 }
 
@@ -263,12 +282,17 @@ impl Object for IssuingKey {
     const KIND: u8 = kind::ISSUING_KEY;
 
     fn stored(&self) -> Vec<u8> {
-        let Self { id, member, crl, crl_next_update } = self;
+        let Self { id, member, crl, crl_next_update, number, boot, state, covered, recorded_at } = self;
         to_bytes(&StoredIssuingKey {
             id: id.as_str().to_owned(),
             member: member.get(),
             crl: crl.clone(),
             crl_next_update: crl_next_update.0,
+            number: *number,
+            boot: *boot,
+            state: *state as u32,
+            covered: *covered,
+            recorded_at: recorded_at.0,
         })
     }
 }
@@ -280,6 +304,11 @@ pub(crate) fn decode_issuing_key(bytes: Bytes) -> Result<IssuingKey, StoredError
         member: member_number(stored.member)?,
         crl: stored.crl,
         crl_next_update: UnixSeconds(stored.crl_next_update),
+        number: stored.number,
+        boot: stored.boot,
+        state: known(IssuingKeyState::from_number(stored.state), "state of an issuing key")?,
+        covered: stored.covered,
+        recorded_at: UnixSeconds(stored.recorded_at),
     })
 }
 

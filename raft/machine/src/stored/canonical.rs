@@ -123,6 +123,7 @@ pub(crate) fn entry_parts(bytes: &[u8]) -> Option<EntryParts<'_>> {
         created_at: input.optional_number(15)?.cast_signed(),
         additional_attributes: None,
         creation_number: input.optional_number(17)?,
+        crl_per_domain: input.flag(18)?,
     };
     let in_order = parts.selectors.is_sorted_by(|one, other| one < other);
     (input.bytes.is_empty() && in_order && !parts.selectors.is_empty()).then_some(parts)
@@ -170,6 +171,7 @@ mod tests {
                 entry.admin = admin;
                 entry.downstream = downstream;
                 entry.store_svid = store;
+                entry.crl_per_domain = store && admin;
                 entry.expires_at = end.map(UnixSeconds);
                 entry.dns_names = names;
                 entry.hint = hint;

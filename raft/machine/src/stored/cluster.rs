@@ -32,6 +32,10 @@ struct StoredCounters {
     next_member_number: u64,
     #[prost(uint64, tag = "4")]
     spiffe_sequence: u64,
+    #[prost(uint64, tag = "5")]
+    next_revocation_number: u64,
+    #[prost(uint64, tag = "6")]
+    next_key_number: u64,
 }
 
 impl Object for Cluster {
@@ -68,13 +72,33 @@ impl Object for Counters {
     const KIND: u8 = kind::COUNTERS;
 
     fn stored(&self) -> Vec<u8> {
-        let Self { time, next_creation_number, next_member_number, spiffe_sequence } = *self;
-        to_bytes(&StoredCounters { time_millis: time.0, next_creation_number, next_member_number, spiffe_sequence })
+        let Self {
+            time,
+            next_creation_number,
+            next_member_number,
+            spiffe_sequence,
+            next_revocation_number,
+            next_key_number,
+        } = *self;
+        to_bytes(&StoredCounters {
+            time_millis: time.0,
+            next_creation_number,
+            next_member_number,
+            spiffe_sequence,
+            next_revocation_number,
+            next_key_number,
+        })
     }
 }
 
 pub(crate) fn decode_counters(bytes: Bytes) -> Result<Counters, StoredError> {
-    let StoredCounters { time_millis, next_creation_number, next_member_number, spiffe_sequence } =
-        StoredCounters::decode(bytes)?;
-    Ok(Counters { time: UnixMillis(time_millis), next_creation_number, next_member_number, spiffe_sequence })
+    let stored = StoredCounters::decode(bytes)?;
+    Ok(Counters {
+        time: UnixMillis(stored.time_millis),
+        next_creation_number: stored.next_creation_number,
+        next_member_number: stored.next_member_number,
+        spiffe_sequence: stored.spiffe_sequence,
+        next_revocation_number: stored.next_revocation_number,
+        next_key_number: stored.next_key_number,
+    })
 }

@@ -51,6 +51,8 @@ struct StoredEntry {
     additional_attributes: Option<StoredAttributes>,
     #[prost(uint64, tag = "17")]
     creation_number: u64,
+    #[prost(bool, tag = "18")]
+    crl_per_domain: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -91,6 +93,8 @@ pub(super) struct StoredDraft {
     hint: String,
     #[prost(message, optional, tag = "14")]
     additional_attributes: Option<StoredAttributes>,
+    #[prost(bool, tag = "15")]
+    crl_per_domain: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -121,6 +125,8 @@ pub(super) struct StoredChange {
     hint: Option<String>,
     #[prost(message, optional, tag = "13")]
     additional_attributes: Option<StoredAttributesChange>,
+    #[prost(bool, optional, tag = "14")]
+    crl_per_domain: Option<bool>,
 }
 
 /// A list that is given, even if it is empty.
@@ -166,6 +172,7 @@ impl Object for Entry {
             created_at,
             additional_attributes,
             creation_number,
+            crl_per_domain,
         } = self;
         // Written by hand, as prost would write a message of strings: this is on the way of every write, and of every
         // entry of a snapshot, and copying ten texts into a message first took longer than the rest.
@@ -191,6 +198,7 @@ impl Object for Entry {
             prost::encoding::message::encode(16, &from_attributes(*attributes), &mut bytes);
         }
         put_number(&mut bytes, 17, *creation_number);
+        put_number(&mut bytes, 18, u64::from(*crl_per_domain));
         bytes
     }
 }
@@ -239,6 +247,7 @@ pub(crate) fn decode(bytes: Bytes, domain: &TrustDomain) -> Result<Entry, Stored
         created_at: UnixSeconds(stored.created_at),
         additional_attributes: stored.additional_attributes.map(to_attributes),
         creation_number: stored.creation_number,
+        crl_per_domain: stored.crl_per_domain,
     })
 }
 
@@ -262,6 +271,7 @@ pub(super) fn from_draft(draft: &EntryDraft) -> StoredDraft {
         store_svid,
         hint,
         additional_attributes,
+        crl_per_domain,
     } = draft;
     StoredDraft {
         id: id.as_str().to_owned(),
@@ -278,6 +288,7 @@ pub(super) fn from_draft(draft: &EntryDraft) -> StoredDraft {
         store_svid: *store_svid,
         hint: hint.clone(),
         additional_attributes: additional_attributes.map(from_attributes),
+        crl_per_domain: *crl_per_domain,
     }
 }
 
@@ -297,6 +308,7 @@ pub(super) fn to_draft(stored: StoredDraft) -> Result<EntryDraft, StoredError> {
         store_svid: stored.store_svid,
         hint: stored.hint,
         additional_attributes: stored.additional_attributes.map(to_attributes),
+        crl_per_domain: stored.crl_per_domain,
     })
 }
 
@@ -315,6 +327,7 @@ pub(super) fn from_change(change: &EntryChange) -> StoredChange {
         store_svid,
         hint,
         additional_attributes,
+        crl_per_domain,
     } = change;
     let text = |id: &SpiffeId| id.as_str().to_owned();
     StoredChange {
@@ -332,6 +345,7 @@ pub(super) fn from_change(change: &EntryChange) -> StoredChange {
         hint: hint.clone(),
         additional_attributes: additional_attributes
             .map(|attributes| StoredAttributesChange { attributes: attributes.map(from_attributes) }),
+        crl_per_domain: *crl_per_domain,
     }
 }
 
@@ -351,6 +365,7 @@ pub(super) fn to_change(stored: StoredChange) -> Result<EntryChange, StoredError
         store_svid: stored.store_svid,
         hint: stored.hint,
         additional_attributes: stored.additional_attributes.map(|change| change.attributes.map(to_attributes)),
+        crl_per_domain: stored.crl_per_domain,
     })
 }
 

@@ -14,8 +14,15 @@ use super::membership::{
     to_admission, to_invitation, to_plan, to_role, to_seals,
 };
 use super::policy::{StoredPolicy, from_policy, to_policy};
-use super::{StoredError, at_most, authority_id, entry_id, member_number, present, serial, serial_bytes, trust_domain};
-use crate::authority::ISSUING_CERTIFICATES_LIMIT;
+use super::revocation::{
+    StoredDeletion, StoredMark, StoredNewAnchor, StoredNewCrl, StoredNewRevocation, StoredRevokeKeys, from_new_anchor,
+    from_new_crl, from_new_revocation, from_revoke_keys, reason, to_new_anchor, to_new_crl, to_new_revocation,
+    to_revoke_keys,
+};
+use super::{
+    StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, trust_domain,
+};
+use crate::authority::{AuthorityKind, ISSUING_CERTIFICATES_LIMIT};
 use crate::command::{Found, NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation};
 use crate::members::ADDRESSES_PER_MEMBER;
 
@@ -23,7 +30,7 @@ use crate::members::ADDRESSES_PER_MEMBER;
 pub(super) struct StoredOperation {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42"
     )]
     kind: Option<Kind>,
 }
@@ -96,6 +103,25 @@ enum Kind {
     RaiseVersion(u32),
     #[prost(int64, tag = "33")]
     ResetTime(i64),
+    #[prost(message, tag = "34")]
+    Revoke(StoredNewRevocation),
+    #[prost(uint64, tag = "35")]
+    RemoveRevocation(u64),
+    #[prost(message, tag = "36")]
+    RecordCrl(StoredNewCrl),
+    #[prost(string, tag = "37")]
+    ActivateIssuingKey(String),
+    #[prost(message, tag = "38")]
+    RevokeIssuingKeys(StoredRevokeKeys),
+    #[prost(message, tag = "39")]
+    PruneRevocations(StoredNothing),
+    #[prost(message, tag = "40")]
+    MarkAuthority(StoredMark),
+    #[prost(message, tag = "41")]
+    AnchorAudit(StoredNewAnchor),
+    /// A deletion that revokes what was issued; one that does not is of the kind of tag 4.
+    #[prost(message, tag = "42")]
+    DeleteEntryAndRevoke(StoredDeletion),
 }
 
 /// For operations that need no further word.
@@ -172,6 +198,8 @@ struct StoredNewIssuing {
     certificate: Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     crl: Bytes,
+    #[prost(uint64, tag = "4")]
+    boot: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -198,7 +226,10 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::UpdateEntry { id, change } => {
             Kind::UpdateEntry(Box::new(StoredUpdate { id: id.as_str().to_owned(), change: Some(from_change(change)) }))
         }
-        Operation::DeleteEntry { id } => Kind::DeleteEntry(id.as_str().to_owned()),
+        Operation::DeleteEntry { id, revoke: None } => Kind::DeleteEntry(id.as_str().to_owned()),
+        Operation::DeleteEntry { id, revoke: Some(reason) } => {
+            Kind::DeleteEntryAndRevoke(StoredDeletion { id: id.as_str().to_owned(), reason: u32::from(reason.code()) })
+        }
         Operation::PruneExpiredEntries => Kind::PruneExpiredEntries(StoredNothing {}),
         Operation::SetPolicy { policy, expected_revision } => Kind::SetPolicy(StoredSetPolicy {
             policy: Some(from_policy(policy)),
@@ -253,6 +284,20 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::RaiseEpoch => Kind::RaiseEpoch(StoredNothing {}),
         Operation::RaiseVersion { version } => Kind::RaiseVersion(*version),
         Operation::ResetTime { time } => Kind::ResetTime(time.0),
+        Operation::Revoke(new) => Kind::Revoke(from_new_revocation(new)),
+        Operation::RemoveRevocation { number } => Kind::RemoveRevocation(*number),
+        Operation::RecordCrl(new) => Kind::RecordCrl(from_new_crl(new)),
+        Operation::ActivateIssuingKey { key } => Kind::ActivateIssuingKey(text(key)),
+        Operation::RevokeIssuingKeys { keys, reason, root_crls } => {
+            Kind::RevokeIssuingKeys(from_revoke_keys(keys, *reason, root_crls))
+        }
+        Operation::PruneRevocations => Kind::PruneRevocations(StoredNothing {}),
+        Operation::MarkAuthority { kind, id, compromised } => {
+            Kind::MarkAuthority(StoredMark { kind: *kind as u32, id: text(id), compromised: *compromised })
+        }
+        Operation::AnchorAudit { member, records, index, hash } => {
+            Kind::AnchorAudit(from_new_anchor(*member, *records, *index, hash))
+        }
     };
     StoredOperation { kind: Some(kind) }
 }
@@ -265,7 +310,10 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
             id: entry_id(&update.id)?,
             change: Box::new(to_change(present(update.change, "change of an entry")?)?),
         },
-        Kind::DeleteEntry(id) => Operation::DeleteEntry { id: entry_id(&id)? },
+        Kind::DeleteEntry(id) => Operation::DeleteEntry { id: entry_id(&id)?, revoke: None },
+        Kind::DeleteEntryAndRevoke(StoredDeletion { id, reason: code }) => {
+            Operation::DeleteEntry { id: entry_id(&id)?, revoke: Some(reason(code)?) }
+        }
         Kind::PruneExpiredEntries(StoredNothing {}) => Operation::PruneExpiredEntries,
         Kind::SetPolicy(StoredSetPolicy { policy, expected_revision }) => {
             Operation::SetPolicy { policy: to_policy(&present(policy, "policy")?)?, expected_revision }
@@ -325,6 +373,18 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
         Kind::RaiseEpoch(StoredNothing {}) => Operation::RaiseEpoch,
         Kind::RaiseVersion(version) => Operation::RaiseVersion { version },
         Kind::ResetTime(time) => Operation::ResetTime { time: UnixMillis(time) },
+        Kind::Revoke(new) => Operation::Revoke(Box::new(to_new_revocation(new)?)),
+        Kind::RemoveRevocation(number) => Operation::RemoveRevocation { number },
+        Kind::RecordCrl(new) => Operation::RecordCrl(Box::new(to_new_crl(new)?)),
+        Kind::ActivateIssuingKey(key) => Operation::ActivateIssuingKey { key: authority_id(&key)? },
+        Kind::RevokeIssuingKeys(stored) => to_revoke_keys(stored)?,
+        Kind::PruneRevocations(StoredNothing {}) => Operation::PruneRevocations,
+        Kind::MarkAuthority(StoredMark { kind, id, compromised }) => Operation::MarkAuthority {
+            kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
+            id: authority_id(&id)?,
+            compromised,
+        },
+        Kind::AnchorAudit(stored) => to_new_anchor(&stored)?,
     })
 }
 
@@ -381,11 +441,11 @@ fn to_new_jwt(stored: StoredNewJwt) -> Result<NewJwtAuthority, StoredError> {
 }
 
 fn from_new_issuing(new: &NewIssuingCertificate) -> StoredNewIssuing {
-    let NewIssuingCertificate { member, certificate, crl } = new;
-    StoredNewIssuing { member: member.get(), certificate: certificate.clone(), crl: crl.clone() }
+    let NewIssuingCertificate { member, certificate, crl, boot } = new;
+    StoredNewIssuing { member: member.get(), certificate: certificate.clone(), crl: crl.clone(), boot: *boot }
 }
 
 fn to_new_issuing(stored: StoredNewIssuing) -> Result<NewIssuingCertificate, StoredError> {
-    let StoredNewIssuing { member, certificate, crl } = stored;
-    Ok(NewIssuingCertificate { member: member_number(member)?, certificate, crl })
+    let StoredNewIssuing { member, certificate, crl, boot } = stored;
+    Ok(NewIssuingCertificate { member: member_number(member)?, certificate, crl, boot })
 }

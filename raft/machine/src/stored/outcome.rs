@@ -27,7 +27,8 @@ struct StoredOutcome {
 struct StoredResult {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+                32, 33, 34"
     )]
     kind: Option<Kind>,
 }
@@ -84,6 +85,51 @@ enum Kind {
     VersionRaised(u32),
     #[prost(message, tag = "25")]
     TimeReset(StoredTimes),
+    #[prost(uint64, tag = "26")]
+    Revoked(u64),
+    #[prost(uint64, tag = "27")]
+    RevocationRemoved(u64),
+    #[prost(string, tag = "28")]
+    CrlRecorded(String),
+    #[prost(string, tag = "29")]
+    IssuingKeyActivated(String),
+    #[prost(uint64, tag = "30")]
+    IssuingKeysRevoked(u64),
+    #[prost(message, tag = "31")]
+    RevocationsPruned(StoredRevocationsPruned),
+    #[prost(message, tag = "32")]
+    AuthorityMarked(StoredMarked),
+    #[prost(message, tag = "33")]
+    AuditAnchored(StoredRevoked),
+    /// A deletion that revoked what was issued; one that did not is of the kind of tag 6.
+    #[prost(message, tag = "34")]
+    EntryDeletedAndRevoked(StoredDeletion),
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct StoredRevocationsPruned {
+    #[prost(uint64, tag = "1")]
+    revocations: u64,
+    #[prost(uint64, tag = "2")]
+    leaves: u64,
+    #[prost(bool, tag = "3")]
+    more: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredMarked {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(string, tag = "2")]
+    id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredDeletion {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(uint64, tag = "2")]
+    revocation: u64,
 }
 
 /// For what needs no further word.
@@ -235,7 +281,10 @@ fn from_done(done: &Done) -> Kind {
         Done::EntryUpdated { id, revision_number } => {
             Kind::EntryUpdated(StoredUpdated { id: id.as_str().to_owned(), revision_number: *revision_number })
         }
-        Done::EntryDeleted { id } => Kind::EntryDeleted(id.as_str().to_owned()),
+        Done::EntryDeleted { id, revocation: None } => Kind::EntryDeleted(id.as_str().to_owned()),
+        Done::EntryDeleted { id, revocation: Some(number) } => {
+            Kind::EntryDeletedAndRevoked(StoredDeletion { id: id.as_str().to_owned(), revocation: *number })
+        }
         Done::EntriesPruned { count, more } => Kind::EntriesPruned(StoredPruned { count: *count, more: *more }),
         Done::PolicySet { revision } => Kind::PolicySet(*revision),
         Done::AuthorityMoved { kind, id, state } => {
@@ -273,6 +322,20 @@ fn from_done(done: &Done) -> Kind {
         Done::EpochRaised { epoch } => Kind::EpochRaised(*epoch),
         Done::VersionRaised { version } => Kind::VersionRaised(*version),
         Done::TimeReset { before, after } => Kind::TimeReset(StoredTimes { before: before.0, after: after.0 }),
+        Done::Revoked { number } => Kind::Revoked(*number),
+        Done::RevocationRemoved { number } => Kind::RevocationRemoved(*number),
+        Done::CrlRecorded { issuer } => Kind::CrlRecorded(issuer.as_str().to_owned()),
+        Done::IssuingKeyActivated { key } => Kind::IssuingKeyActivated(key.as_str().to_owned()),
+        Done::IssuingKeysRevoked { certificates } => Kind::IssuingKeysRevoked(*certificates),
+        Done::RevocationsPruned { revocations, leaves, more } => {
+            Kind::RevocationsPruned(StoredRevocationsPruned { revocations: *revocations, leaves: *leaves, more: *more })
+        }
+        Done::AuthorityMarked { kind, id } => {
+            Kind::AuthorityMarked(StoredMarked { kind: *kind as u32, id: id.as_str().to_owned() })
+        }
+        Done::AuditAnchored { member, index } => {
+            Kind::AuditAnchored(StoredRevoked { member: member.get(), count: *index })
+        }
     }
 }
 
@@ -292,7 +355,10 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
         Kind::EntryUpdated(StoredUpdated { id, revision_number }) => {
             Done::EntryUpdated { id: entry_id(&id)?, revision_number }
         }
-        Kind::EntryDeleted(id) => Done::EntryDeleted { id: entry_id(&id)? },
+        Kind::EntryDeleted(id) => Done::EntryDeleted { id: entry_id(&id)?, revocation: None },
+        Kind::EntryDeletedAndRevoked(StoredDeletion { id, revocation }) => {
+            Done::EntryDeleted { id: entry_id(&id)?, revocation: Some(revocation) }
+        }
         Kind::EntriesPruned(StoredPruned { count, more }) => Done::EntriesPruned { count, more },
         Kind::PolicySet(revision) => Done::PolicySet { revision },
         Kind::AuthorityMoved(StoredMove { kind, id, state }) => Done::AuthorityMoved {
@@ -335,6 +401,21 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
         Kind::VersionRaised(version) => Done::VersionRaised { version },
         Kind::TimeReset(StoredTimes { before, after }) => {
             Done::TimeReset { before: UnixMillis(before), after: UnixMillis(after) }
+        }
+        Kind::Revoked(number) => Done::Revoked { number },
+        Kind::RevocationRemoved(number) => Done::RevocationRemoved { number },
+        Kind::CrlRecorded(issuer) => Done::CrlRecorded { issuer: authority_id(&issuer)? },
+        Kind::IssuingKeyActivated(key) => Done::IssuingKeyActivated { key: authority_id(&key)? },
+        Kind::IssuingKeysRevoked(certificates) => Done::IssuingKeysRevoked { certificates },
+        Kind::RevocationsPruned(StoredRevocationsPruned { revocations, leaves, more }) => {
+            Done::RevocationsPruned { revocations, leaves, more }
+        }
+        Kind::AuthorityMarked(StoredMarked { kind, id }) => Done::AuthorityMarked {
+            kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
+            id: authority_id(&id)?,
+        },
+        Kind::AuditAnchored(StoredRevoked { member, count }) => {
+            Done::AuditAnchored { member: member_number(member)?, index: count }
         }
     };
     Ok(Ok(done))

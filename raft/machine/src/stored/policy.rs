@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::{StoredError, key_type, kind, known, present, to_bytes};
 use crate::objects::Object;
-use crate::policy::{NetworkProfile, Policy};
+use crate::policy::{AuditIssuance, CrlMode, NetworkProfile, Policy};
 use crate::state::PolicyRecord;
 
 #[derive(Clone, PartialEq, Message)]
@@ -32,6 +32,14 @@ pub(crate) struct StoredPolicy {
     jwt_key_type: String,
     #[prost(uint32, tag = "11")]
     network: u32,
+    #[prost(uint32, tag = "12")]
+    crl_mode: u32,
+    #[prost(uint32, tag = "13")]
+    crl_settle: u32,
+    #[prost(uint32, tag = "14")]
+    publication_time: u32,
+    #[prost(uint32, tag = "15")]
+    audit_issuance: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -55,6 +63,10 @@ pub(crate) fn from_policy(policy: &Policy) -> StoredPolicy {
         x509_svid_key_type,
         jwt_key_type,
         network,
+        crl_mode,
+        crl_settle,
+        publication_time,
+        audit_issuance,
     } = *policy;
     StoredPolicy {
         root_lifetime,
@@ -68,6 +80,10 @@ pub(crate) fn from_policy(policy: &Policy) -> StoredPolicy {
         x509_svid_key_type: x509_svid_key_type.as_str().to_owned(),
         jwt_key_type: jwt_key_type.as_str().to_owned(),
         network: network as u32,
+        crl_mode: crl_mode as u32,
+        crl_settle,
+        publication_time,
+        audit_issuance: audit_issuance as u32,
     }
 }
 
@@ -84,6 +100,10 @@ pub(crate) fn to_policy(stored: &StoredPolicy) -> Result<Policy, StoredError> {
         x509_svid_key_type: key_type(&stored.x509_svid_key_type)?,
         jwt_key_type: key_type(&stored.jwt_key_type)?,
         network: known(NetworkProfile::from_number(stored.network), "network profile")?,
+        crl_mode: known(CrlMode::from_number(stored.crl_mode), "mode of CRLs")?,
+        crl_settle: stored.crl_settle,
+        publication_time: stored.publication_time,
+        audit_issuance: known(AuditIssuance::from_number(stored.audit_issuance), "audit of issuance")?,
     })
 }
 
