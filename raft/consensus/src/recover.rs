@@ -211,7 +211,9 @@ fn append(
 }
 
 /// Waits, blocking, until something asked of the log is durable.
-fn durable(ask: impl FnOnce(quorate_raft_store::log::Callback) -> Result<(), WalError>) -> Result<(), WalError> {
+pub(crate) fn durable(
+    ask: impl FnOnce(quorate_raft_store::log::Callback) -> Result<(), WalError>,
+) -> Result<(), WalError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     ask(Box::new(move |result| drop(sender.send(result))))?;
     receiver.recv().unwrap_or(Err(WalError::Closed))

@@ -109,7 +109,8 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::SetMember { .. }
         | Operation::SetRecoveryKey { .. }
         | Operation::SetPlan(_)
-        | Operation::RaiseVersion { .. } => false,
+        | Operation::RaiseVersion { .. }
+        | Operation::Restore(_) => false,
     }
 }
 

@@ -4,6 +4,8 @@
 //! invariant is a function of the state alone. What must hold between two states (sequence numbers that only grow,
 //! numbers that are never given twice) is checked by who holds both.
 
+mod revocations;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -31,11 +33,14 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Entries that are looked at together.
+const ENTRIES_PER_PAGE: usize = 1_000;
+
 /// A named rule: what is wrong with a state, if anything.
 type Invariant = (&'static str, fn(&State) -> Option<String>);
 
 /// Every invariant.
-const INVARIANTS: [Invariant; 13] = [
+const INVARIANTS: [Invariant; 18] = [
     ("the state hash is the sum over all objects", hash_is_the_sum),
     ("nothing exists before the founding but origins and counters", nothing_before_founding),
     ("the policy agrees with itself", policy_agrees),
@@ -49,6 +54,11 @@ const INVARIANTS: [Invariant; 13] = [
     ("kept outcomes lie above their origin's floor and within its limits", outcomes_above_floor),
     ("entries keep the rules of registration", entries_keep_rules),
     ("every index says what the entries say", indexes_agree),
+    ("bans, token rules and CRLs follow from their records", revocations::index_follows),
+    ("the set of CRLs is complete and has nothing else", revocations::set_is_complete),
+    ("what is revoked is in the CRL of its issuer until it ends", revocations::leaves_are_listed),
+    ("revocations have numbers that were given and agree with themselves", revocations::revocations_agree),
+    ("the newest few anchors of each audit log are kept", revocations::anchors_are_few),
 ];
 
 /// Every invariant that does not hold of this state. Reads the whole of it.
@@ -84,7 +94,9 @@ fn nothing_before_founding(state: &State) -> Option<String> {
     let others = state.entry_count() > 0
         || state.issuing_certificates().next().is_some()
         || state.invitations().next().is_some()
-        || state.recovery_key().is_some();
+        || state.recovery_key().is_some()
+        || state.revocations().next().is_some()
+        || state.revoked_leaves().next().is_some();
     (!founded && others)
         .then(|| "entries, issuing certificates, invitations or a recovery key without an authority".to_owned())
 }
@@ -220,16 +232,22 @@ fn outcomes_above_floor(state: &State) -> Option<String> {
 fn entries_keep_rules(state: &State) -> Option<String> {
     let cluster = state.cluster()?;
     let mut last = 0;
-    for entry in state.list(&crate::EntryFilter::default(), 0, usize::MAX) {
-        if entry.creation_number <= last || entry.creation_number >= state.counters().next_creation_number {
-            return Some(format!("entry {} has creation number {}", entry.id, entry.creation_number));
+    loop {
+        // Page by page: a million entries at once are more than the whole state.
+        let page = state.list(&crate::EntryFilter::default(), last, ENTRIES_PER_PAGE);
+        if page.is_empty() {
+            return None;
         }
-        last = entry.creation_number;
-        if let Err(refusal) = check_stored(&entry, &cluster.trust_domain, cluster.version) {
-            return Some(format!("entry {}: {refusal}", entry.id));
+        for entry in page {
+            if entry.creation_number <= last || entry.creation_number >= state.counters().next_creation_number {
+                return Some(format!("entry {} has creation number {}", entry.id, entry.creation_number));
+            }
+            last = entry.creation_number;
+            if let Err(refusal) = check_stored(&entry, &cluster.trust_domain, cluster.version) {
+                return Some(format!("entry {}: {refusal}", entry.id));
+            }
         }
     }
-    None
 }
 
 fn indexes_agree(state: &State) -> Option<String> {

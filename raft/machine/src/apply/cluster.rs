@@ -86,7 +86,7 @@ impl State {
         Ok(Done::TimeReset { before, after: time })
     }
 
-    fn founded(&self) -> Result<&Cluster, Refusal> {
+    pub(super) fn founded(&self) -> Result<&Cluster, Refusal> {
         self.cluster().ok_or_else(|| Refusal::new(RefusalCode::NotFounded, "the authority has not been founded yet"))
     }
 }

@@ -14,6 +14,7 @@ use super::membership::{
     to_admission, to_invitation, to_plan, to_role, to_seals,
 };
 use super::policy::{StoredPolicy, from_policy, to_policy};
+use super::restore::{StoredRestore, from_restore, to_restore};
 use super::revocation::{
     StoredDeletion, StoredMark, StoredNewAnchor, StoredNewCrl, StoredNewRevocation, StoredRevokeKeys, from_new_anchor,
     from_new_crl, from_new_revocation, from_revoke_keys, reason, to_new_anchor, to_new_crl, to_new_revocation,
@@ -30,7 +31,7 @@ use crate::members::ADDRESSES_PER_MEMBER;
 pub(super) struct StoredOperation {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43"
     )]
     kind: Option<Kind>,
 }
@@ -122,6 +123,8 @@ enum Kind {
     /// A deletion that revokes what was issued; one that does not is of the kind of tag 4.
     #[prost(message, tag = "42")]
     DeleteEntryAndRevoke(StoredDeletion),
+    #[prost(message, tag = "43")]
+    Restore(Box<StoredRestore>),
 }
 
 /// For operations that need no further word.
@@ -298,6 +301,7 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::AnchorAudit { member, records, index, hash } => {
             Kind::AnchorAudit(from_new_anchor(*member, *records, *index, hash))
         }
+        Operation::Restore(restore) => Kind::Restore(Box::new(from_restore(restore))),
     };
     StoredOperation { kind: Some(kind) }
 }
@@ -385,6 +389,7 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
             compromised,
         },
         Kind::AnchorAudit(stored) => to_new_anchor(&stored)?,
+        Kind::Restore(restore) => Operation::Restore(Box::new(to_restore(*restore)?)),
     })
 }
 

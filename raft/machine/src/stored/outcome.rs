@@ -10,6 +10,7 @@ use prost::{Message, Oneof};
 use quorate_proto_identity::{UnixMillis, UnixSeconds};
 
 use super::membership::node_name;
+use super::restore::StoredRestored;
 use super::{
     StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, to_bytes,
 };
@@ -28,7 +29,7 @@ struct StoredResult {
     #[prost(
         oneof = "Kind",
         tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-                32, 33, 34"
+                32, 33, 34, 35"
     )]
     kind: Option<Kind>,
 }
@@ -104,6 +105,8 @@ enum Kind {
     /// A deletion that revoked what was issued; one that did not is of the kind of tag 6.
     #[prost(message, tag = "34")]
     EntryDeletedAndRevoked(StoredDeletion),
+    #[prost(message, tag = "35")]
+    Restored(StoredRestored),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -336,6 +339,9 @@ fn from_done(done: &Done) -> Kind {
         Done::AuditAnchored { member, index } => {
             Kind::AuditAnchored(StoredRevoked { member: member.get(), count: *index })
         }
+        Done::Restored { member, sequence, revoked } => {
+            Kind::Restored(StoredRestored { member: member.get(), sequence: *sequence, revoked: *revoked })
+        }
     }
 }
 
@@ -416,6 +422,9 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
         },
         Kind::AuditAnchored(StoredRevoked { member, count }) => {
             Done::AuditAnchored { member: member_number(member)?, index: count }
+        }
+        Kind::Restored(StoredRestored { member, sequence, revoked }) => {
+            Done::Restored { member: member_number(member)?, sequence, revoked }
         }
     };
     Ok(Ok(done))
