@@ -10,6 +10,9 @@
 //! The leader's time is never before the member's, so that a member always knows of its cut before the leader stops
 //! waiting for it. The age is what keeps that true for a leader that was replaced and does not know it yet: whoever
 //! follows it is connected for no longer than a quorum stood behind it.
+//!
+//! What was acknowledged while a member was cut off, nobody has asked it about. It counts as connected again only when it
+//! has applied what the leader had applied at its first answer.
 
 use std::time::Duration;
 
@@ -20,7 +23,8 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contact {
     /// The leader answered a report that is younger than [`CONTACT_LIMIT`](crate::limits::CONTACT_LIMIT); on the leader,
-    /// a quorum did. What this member has applied by `until` is waited for by whoever acknowledges a withdrawal.
+    /// a quorum did. What was acknowledged before the contact began has been applied here, and what this member has
+    /// applied by `until` is waited for by whoever acknowledges a withdrawal.
     Connected {
         /// When it ends unless it is renewed before.
         until: Instant,

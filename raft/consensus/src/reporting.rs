@@ -7,6 +7,9 @@
 //!                                             contact: Connected until … ◄── sent, less the quorum's age
 //!                                             clock: offset to the median ◄── four timestamps
 //! ```
+//!
+//! Nobody waited for a member that was cut off. So an answer alone does not connect it again: it has first to apply what
+//! the leader had applied when it began to count on it once more, which is in the first answer (INV-07).
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -48,7 +51,8 @@ pub(crate) async fn report(node: Arc<Node>) {
             Role::Stopped { .. } => return,
             Role::Leader { .. } => {
                 if let Some(quorum) = node.engine.get().and_then(|engine| engine.quorum_acknowledged(Instant::now())) {
-                    node.connected_until(quorum + CONTACT_LIMIT);
+                    // Whoever leads has applied everything that was acknowledged before (ELE-07).
+                    node.connected_until(quorum + CONTACT_LIMIT, true);
                 }
                 drop(timeout(QUORUM_LOOK, role.changed()).await);
             }
@@ -74,6 +78,25 @@ pub(crate) async fn report(node: Arc<Node>) {
 struct OnTheWay {
     sent: VecDeque<(u64, Instant, i64)>,
     next: u64,
+}
+
+/// How far this node has to be to count as connected, after the leader did without it.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    /// What the leader had applied when it first counted on this node again: whatever it acknowledged before is in there.
+    index: u64,
+    /// Until when it has counted on this node without a break, by this node's clock. Later is later by its own.
+    until: Instant,
+}
+
+impl Level {
+    /// An answer has come at `now`, by which the leader counts on this node until `until`.
+    fn after(before: Option<Self>, now: Instant, until: Instant, leader_applied: u64) -> Self {
+        match before {
+            Some(level) if now < level.until => Self { index: level.index, until: level.until.max(until) },
+            Some(_) | None => Self { index: leader_applied, until },
+        }
+    }
 }
 
 /// Samples of the offset to one leader.
@@ -111,6 +134,7 @@ async fn report_to(node: &Arc<Node>, leader: u64, samples: &mut Samples) {
     let (reports, receiver) = mpsc::channel(ON_THE_WAY);
     let mut applied = node.reader().watch_applied_index();
     let mut way = OnTheWay::default();
+    let mut level = None;
     // The first report goes out with the call: some servers answer nothing before they have something to read.
     if send(node, &reports, &mut way, samples, *applied.borrow_and_update()).is_err() {
         return;
@@ -131,7 +155,7 @@ async fn report_to(node: &Arc<Node>, leader: u64, samples: &mut Samples) {
             answer = answers.message() => {
                 let Ok(Some(answer)) = answer else { return };
                 last_answer = Instant::now();
-                take_answer(node, &answer, &mut way, samples);
+                take_answer(node, &answer, &mut way, &mut level, samples);
             }
             () = sleep_until(due) => {
                 // Silence: the stream hangs in a connection that is dead (SIM-09).
@@ -188,14 +212,21 @@ fn send(
 }
 
 /// An answer has come: this node is connected for a while longer, and knows more of its clock.
-fn take_answer(node: &Node, answer: &proto::ReportResponse, way: &mut OnTheWay, samples: &mut Samples) {
+fn take_answer(
+    node: &Node,
+    answer: &proto::ReportResponse,
+    way: &mut OnTheWay,
+    level: &mut Option<Level>,
+    samples: &mut Samples,
+) {
     while way.sent.front().is_some_and(|(number, ..)| *number < answer.number) {
         way.sent.pop_front();
     }
     let Some((_, sent, sent_at)) = way.sent.pop_front().filter(|(number, ..)| *number == answer.number) else { return };
     let age = Duration::from_millis(answer.quorum_age);
     if let Some(until) = (sent + CONTACT_LIMIT).checked_sub(age) {
-        node.connected_until(until);
+        let level = level.insert(Level::after(*level, Instant::now(), until, answer.applied_index));
+        node.connected_until(until, level.index <= node.reader().applied_index());
     }
     samples.add(&Sample {
         sent: sent_at,
@@ -210,13 +241,13 @@ fn take_answer(node: &Node, answer: &proto::ReportResponse, way: &mut OnTheWay, 
 }
 
 impl Node {
-    /// Contact lasts until then at least.
-    fn connected_until(&self, until: Instant) {
+    /// Contact lasts until then at least. One that has ended begins again only where the node is level.
+    fn connected_until(&self, until: Instant, is_level: bool) {
         let now = Instant::now();
         self.contact.send_if_modified(|contact| {
             let longer = match contact {
-                Contact::Connected { until: known } => *known < until,
-                Contact::CutOff { .. } => now < until,
+                Contact::Connected { until: known } if now < *known => *known < until,
+                Contact::Connected { .. } | Contact::CutOff { .. } => is_level && now < until,
             };
             if longer {
                 if matches!(contact, Contact::CutOff { .. }) {
@@ -289,5 +320,35 @@ impl Node {
         if let Some(engine) = self.engine.get() {
             engine.elections.set_clock_is_fit(status.verdict != ClockVerdict::Refuse);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_07_the_level_of_a_member_is_that_of_the_first_answer_after_a_break() {
+        let now = Instant::now();
+        let answered = |before, after: u64, leader_applied| {
+            let at = now + Duration::from_millis(after);
+            Level::after(before, at, at + CONTACT_LIMIT, leader_applied)
+        };
+        let limit = u64::try_from(CONTACT_LIMIT.as_millis()).unwrap();
+
+        let first = answered(None, 0, 10);
+        assert_eq!(first.index, 10);
+        // As long as answers follow each other closely enough, the leader waits for this member, and it need not chase.
+        let second = answered(Some(first), limit - 1, 20);
+        assert_eq!(second.index, 10);
+        // After a break the leader has waited for nobody.
+        assert_eq!(answered(Some(second), 2 * limit - 1, 30).index, 30);
+    }
+
+    #[test]
+    fn a_late_answer_does_not_shorten_how_long_the_leader_counts_on_a_member() {
+        let now = Instant::now();
+        let level = Level { index: 10, until: now + CONTACT_LIMIT };
+        assert_eq!(Level::after(Some(level), now, now + CONTACT_LIMIT / 2, 20).until, level.until);
     }
 }
