@@ -935,6 +935,8 @@ pub enum AuthorityStep {
     ReplaceCompromised = 6,
     /// Tell how far members and streams are on the active one.
     Progress = 7,
+    /// Tell what the gate in front of its next step waits for, and take no step.
+    Gate = 8,
 }
 impl AuthorityStep {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -951,6 +953,7 @@ impl AuthorityStep {
             Self::Replace => "AUTHORITY_STEP_REPLACE",
             Self::ReplaceCompromised => "AUTHORITY_STEP_REPLACE_COMPROMISED",
             Self::Progress => "AUTHORITY_STEP_PROGRESS",
+            Self::Gate => "AUTHORITY_STEP_GATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -964,6 +967,7 @@ impl AuthorityStep {
             "AUTHORITY_STEP_REPLACE" => Some(Self::Replace),
             "AUTHORITY_STEP_REPLACE_COMPROMISED" => Some(Self::ReplaceCompromised),
             "AUTHORITY_STEP_PROGRESS" => Some(Self::Progress),
+            "AUTHORITY_STEP_GATE" => Some(Self::Gate),
             _ => None,
         }
     }
