@@ -119,6 +119,12 @@ impl AuthorityState {
         matches!(self, Self::Prepared | Self::Active)
     }
 
+    /// Whether an authority in this state signs for its kind, or is about to.
+    #[must_use]
+    pub const fn signs_or_will(self) -> bool {
+        matches!(self, Self::Prepared | Self::Active)
+    }
+
     /// The state that a stored number stands for.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
