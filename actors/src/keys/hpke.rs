@@ -71,39 +71,32 @@ impl SealingKey {
         if suite != SUITE_X25519_SHA256_AES256 {
             return Err(CustodyError::UnknownSuite { suite, known: SUITE_X25519_SHA256_AES256 });
         }
+        self.open_bytes(&context.info(), &context.aad(), part)
+            .ok_or_else(|| CustodyError::DoesNotOpen { authority: context.authority.to_string() })
+    }
+
+    /// Opens what was sealed to this key under these bindings. Why it does not open is not told apart on purpose.
+    pub(super) fn open_bytes(&self, info: &[u8], aad: &[u8], part: &SealedPart) -> Option<Zeroizing<Vec<u8>>> {
         let encapsulated = EncapsulatedSecret(part.encapsulated_key.to_vec());
-        let opened = DH_KEM_X25519_HKDF_SHA256_AES_256.open(
-            &encapsulated,
-            &context.info(),
-            &context.aad(),
-            &part.ciphertext,
-            &self.private,
-        );
-        // Why it does not open is not told apart on purpose.
-        opened
-            .map(Zeroizing::new)
-            .map_err(|_any| CustodyError::DoesNotOpen { authority: context.authority.to_string() })
+        let suite = DH_KEM_X25519_HKDF_SHA256_AES_256;
+        suite.open(&encapsulated, info, aad, &part.ciphertext, &self.private).ok().map(Zeroizing::new)
     }
 }
 
-/// Makes a key pair for recovery: the private half as PKCS#8, which is to be kept offline, and the public half, to which
-/// authority keys are sealed. Nothing when the provider cannot.
-#[must_use]
-pub fn new_recovery_key() -> Option<(Zeroizing<Vec<u8>>, Bytes)> {
-    let key = SealingKey::generate()?;
-    Some((key.pkcs8(), key.public().clone()))
+/// Seals an authority's key to a public key.
+pub(super) fn seal(context: &SealContext, secret: &[u8], recipient: &[u8]) -> Result<SealedPart, CustodyError> {
+    seal_bytes(&context.info(), &context.aad(), secret, recipient)
+        .ok_or_else(|| CustodyError::RecipientKey { recipient: context.recipient.to_string() })
 }
 
-/// Seals to a public key.
-pub(super) fn seal(context: &SealContext, secret: &[u8], recipient: &[u8]) -> Result<SealedPart, CustodyError> {
-    let unusable = || CustodyError::RecipientKey { recipient: context.recipient.to_string() };
+/// Seals bytes to a public key under these bindings; nothing when it is no usable key.
+pub(super) fn seal_bytes(info: &[u8], aad: &[u8], secret: &[u8], recipient: &[u8]) -> Option<SealedPart> {
     if recipient.len() != KEY_BYTES {
-        return Err(unusable());
+        return None;
     }
     let public = HpkePublicKey(recipient.to_vec());
-    let sealed = DH_KEM_X25519_HKDF_SHA256_AES_256.seal(&context.info(), &context.aad(), secret, &public);
-    let (encapsulated, ciphertext) = sealed.map_err(|_any| unusable())?;
-    Ok(SealedPart { encapsulated_key: encapsulated.0.into(), ciphertext: ciphertext.into() })
+    let (encapsulated, ciphertext) = DH_KEM_X25519_HKDF_SHA256_AES_256.seal(info, aad, secret, &public).ok()?;
+    Some(SealedPart { encapsulated_key: encapsulated.0.into(), ciphertext: ciphertext.into() })
 }
 
 #[cfg(test)]
