@@ -7,23 +7,28 @@
 //!
 //! ```text
 //!   issuers of all members ── request: CSR, first CRL ──> sign with the active root ──> RecordIssuingCertificate
-//!   clock, set from the state ──> what is due? ──> prepare; gate, then activate; prune
+//!   clock, set from the state ──> what is due? ──> prepare; gate, then activate; taint; gate, then revoke; prune
+//!   operators, on any node    ──> Authorities  ──> the same steps, one try after the other
 //! ```
 //!
 //! Roots are opened for a signature and wiped after it; no key is kept open here.
 
+mod commands;
 mod documents;
 pub mod founding;
 mod gate;
+mod handle;
 mod issuing;
+mod progress;
 mod rotation;
-mod schedule;
 mod sealing;
+mod steps;
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_proto_identity::{MemberNumber, UnixMillis};
+use quorate_proto_identity::{MemberNumber, UnixMillis, UnixSeconds};
 use quorate_raft_consensus::{Handle, Role};
+use quorate_raft_machine::{authority::next_due_at, due};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
     sync::oneshot,
@@ -31,10 +36,14 @@ use tokio::{
     time::Instant,
 };
 
+pub use commands::AuthorityChange;
+pub(crate) use commands::{AuthorityCommand, Tried, Wanted};
 pub use documents::DocumentError;
 pub(crate) use documents::{Workshop, first_crl, own_context};
 pub(crate) use gate::Gate;
-pub(crate) use issuing::{IssuingError, IssuingRequest, confirm_office, propose, sign_and_record};
+pub use handle::{Authorities, AuthorityError, Timeline};
+pub(crate) use issuing::{IssuingError, IssuingRequest, confirm_office, propose, sign_and_record, open_root, snapshot};
+pub use progress::RotationProgress;
 pub(crate) use sealing::{SealTo, seal_lacking};
 
 use crate::{
@@ -54,6 +63,9 @@ pub(crate) const ISSUE_TIME_LIMIT: Duration = Duration::from_secs(5);
 /// How long a proposal or a read-index round of the authority may take.
 pub(crate) const STEP_TIME_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long one try of an operator's command may take on the leader: both waits at a gate, an RSA key, and the proposal.
+pub(crate) const COMMAND_TIME_LIMIT: Duration = Duration::from_secs(30);
+
 /// Wait before what is due is looked at again after a step that succeeded: one step makes the next one due, and nothing
 /// can make this node propose without end.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -71,6 +83,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub(crate) enum AuthorityMessage {
     /// A member wants an issuing certificate; it learns the log index at which it is recorded.
     Issue { request: IssuingRequest, reply: oneshot::Sender<Result<u64, IssuingError>> },
+    /// An operator wants something of the authorities; it learns what came of one try.
+    Command { command: AuthorityCommand, reply: oneshot::Sender<Tried> },
     /// Something was applied; what, the state says.
     News,
     /// This node leads, or does not any more.
@@ -90,7 +104,7 @@ pub(crate) struct AuthorityArguments {
     pub(crate) handle: Handle,
     pub(crate) own: Arc<Own>,
     pub(crate) workshop: Workshop,
-    /// What activations wait for; outlives a restart.
+    /// Where authorities that are prepared were first seen; outlives a restart.
     pub(crate) gate: Arc<Gate>,
     /// The streams that an authority must have reached before it signs.
     pub(crate) streams: OpenStreams,
@@ -104,7 +118,7 @@ pub(crate) struct AuthorityState {
     /// Doing what is due; one at a time.
     rotating: bool,
     failures: u32,
-    /// What was last told of an activation that waits.
+    /// What was last told of a step that waits at its gate.
     told_shut: Option<gate::GateShut>,
     alarm: Option<(Instant, AbortHandle)>,
     /// Signatures, rotation, alarms and listeners; they die with the actor.
@@ -157,6 +171,19 @@ impl Actor for AuthorityActor {
                         });
                     }
                     Err(leader) => drop(reply.send(Err(IssuingError::NotLeader { leader }))),
+                }
+            }
+            AuthorityMessage::Command { command, reply } => {
+                let office = office(&state.arguments.handle.role().borrow());
+                match office {
+                    Ok(()) => {
+                        let arguments = state.arguments.clone();
+                        state.tasks.spawn(async move {
+                            let _permit = permit;
+                            drop(reply.send(commands::carry_out(&arguments, command).await));
+                        });
+                    }
+                    Err(_) => drop(reply.send(Tried::NotLeader("this node does not lead".into()))),
                 }
             }
             AuthorityMessage::News => {
@@ -213,7 +240,7 @@ impl AuthorityState {
                 // No failure: whoever is waited for has not come yet. It is told once, and when somebody else is.
                 self.failures = 1;
                 if self.leader.is_ok() && self.told_shut.as_ref() != Some(&shut) {
-                    tracing::warn!(reason = %shut, "an activation waits");
+                    tracing::warn!(reason = %shut, "a step in the life of an authority waits");
                     self.told_shut = Some(shut);
                 }
             }
@@ -238,8 +265,8 @@ impl AuthorityState {
         }
         let now = self.arguments.workshop.sources.now();
         let state = self.arguments.handle.state();
-        let something = state.read(|state| !quorate_raft_machine::due(state, now.seconds()).is_empty());
-        let next = state.read(|state| schedule::next_instant(state, now.seconds()));
+        let something = state.read(|state| !due(state, now.seconds()).is_empty());
+        let next = state.read(|state| next_due_at(state, now.seconds())).map(UnixSeconds::millis);
         let at = if something {
             now.plus(i64::try_from(self.retry().as_millis()).unwrap_or(i64::MAX))
         } else {

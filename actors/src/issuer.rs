@@ -2,35 +2,34 @@
 //!
 //! The actor is started and restarted by the [`supervisor`](crate::supervisor). It signs nothing itself: callers sign on
 //! their own threads with what it publishes ([`lease::Leases`], [`tokens::TokenKeys`]), so it is never a bottleneck, and
-//! its restart interrupts nobody. Issuing keys are made here, live in memory only, and are wiped when their
-//! certificates have ended.
+//! its restart interrupts nobody. Issuing keys are made here, live in memory only ([`keyring::Keyring`]), and are wiped
+//! when their certificates have ended: until then a CRL of theirs may have to be signed.
 //!
 //! ```text
 //!   make key, CSR, first CRL ──> authority (leader) ──> recorded in the log ──> applied here ──> lease published
 //!         ^                                                                                        |
-//!         +─────────────────── half life, or nothing held ─────────────────────────────────────────+
+//!         ^                                                  while CRLs are out: once everybody has the key's (CRL-07)
+//!         +─────────────────── half life, nothing held, or the key is to be revoked whole ─────────+
 //! ```
 
 mod asking;
 mod holding;
+pub(crate) mod keyring;
 pub(crate) mod lease;
 pub(crate) mod minter;
 mod opening;
 pub(crate) mod renewal;
 mod request;
+pub(crate) mod serials;
 mod surroundings;
 pub(crate) mod svid;
 pub(crate) mod svids;
 mod telling;
 pub(crate) mod tokens;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis};
+use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixMillis};
 use quorate_raft_consensus::{Handle, Role};
 use quorate_raft_machine::Event;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -38,6 +37,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::{
     asking::{AskError, Asked, PrepareError, Prepared},
+    lease::Lease,
     opening::{OPEN_WAIT_MILLIS, OpenError},
     request::{Asking, Step, next_step},
     surroundings::Surroundings,
@@ -98,8 +98,6 @@ pub(crate) struct IssuerArguments {
 /// What it keeps.
 pub(crate) struct IssuerState {
     arguments: IssuerArguments,
-    /// Keys that this process made and whose certificates may still be good or still come.
-    keys: HashMap<AuthorityId, PrivateKey>,
     asking: Asking,
     /// What was asked for and has not come: asked for again, with the same key, when asking failed.
     asked: Option<Asked>,
@@ -136,14 +134,11 @@ impl Actor for IssuerActor {
         let mut tasks = JoinSet::new();
         tasks.spawn(events::forward(arguments.handle.events(), arguments.address.clone(), IssuerMessage::News));
         tasks.spawn(events::follow(arguments.handle.role(), myself.clone(), IssuerMessage::Role));
+        tasks.spawn(events::follow(arguments.core.keyring.dooms(), myself.clone(), |_| IssuerMessage::Wake));
         tasks.spawn(surroundings::watch(arguments.handle.clone(), myself));
-        // An issuer that is started again finds the key of the lease where the one before left it.
-        let held = arguments.core.leases.held();
-        let keys = held.iter().map(|lease| (lease.key_id.clone(), lease.issuer().key().clone())).collect();
         let swept_at = arguments.core.sources.now();
         Ok(IssuerState {
             arguments,
-            keys,
             asking: Asking::default(),
             asked: None,
             request: None,
@@ -175,7 +170,7 @@ impl Actor for IssuerActor {
             IssuerMessage::Surroundings(surroundings) => state.surroundings(surroundings),
             IssuerMessage::Prepared(Ok(Prepared { key, asked })) => {
                 // The key is known before the answer comes, because the log may be faster than the answer.
-                state.keys.insert(asked.key_id.clone(), key);
+                state.arguments.core.keyring.add(asked.key_id.clone(), key);
                 state.ask(&myself, asked);
             }
             IssuerMessage::Prepared(Err(error)) => state.failed(&error, false),
@@ -211,7 +206,9 @@ impl IssuerState {
                 | Event::PlanChanged
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }
-                | Event::TimeReset { .. } => {}
+                | Event::TimeReset { .. }
+                | Event::CrlRecorded { .. }
+                | Event::CrlSetChanged => {}
                 Event::Founded | Event::X509AuthorityChanged { .. } => {
                     // A root that signs may be what was missing: what failed for want of it is asked for at once.
                     self.asking.failed_at = None;
@@ -220,7 +217,10 @@ impl IssuerState {
                 Event::PolicyChanged
                 | Event::JwtAuthorityChanged { .. }
                 | Event::IssuingCertificateChanged { .. }
-                | Event::MemberChanged { .. } => concerned = true,
+                | Event::MemberChanged { .. }
+                | Event::RevocationChanged { .. }
+                | Event::IssuingKeyActivated { .. }
+                | Event::CrlsSwitched { .. } => concerned = true,
             }
         }
         concerned
@@ -261,9 +261,16 @@ impl IssuerState {
         if member.is_ok() {
             // Under a root that signs no more the node signs on, for what it must, and has another certificate soon. An
             // activation brings one along; what is missed by it is a certificate that was recorded at the same time.
-            let kept = lease.as_ref().filter(|lease| self.is_under_active_root(lease)).map(|lease| lease.held());
+            let whole = lease.as_ref().filter(|lease| !self.is_doomed(lease));
+            let kept = whole.filter(|lease| self.is_under_active_root(lease)).map(|lease| lease.held());
             match next_step(kept.as_ref(), &self.asking, now) {
-                Step::Ask if self.has_leader() => self.ask_or_prepare(myself, now),
+                // While everybody gets the CRL of its next key (CRL-07), nothing more is asked for.
+                Step::Ask if self.settling_key(now.seconds()).is_some() => {}
+                Step::Ask if self.has_leader() => {
+                    // A further certificate does for a key that is young, and is wanted for its root alone.
+                    let further = whole.filter(|lease| now < lease.held().renew_at).cloned();
+                    self.ask_or_prepare(myself, now, further.as_deref());
+                }
                 // Whoever is to be asked is not known, or is not sure of its office. A change of role wakes this up.
                 Step::Ask => {}
                 Step::WaitUntil(at) => next = next.min(at),
@@ -276,6 +283,7 @@ impl IssuerState {
         if now.since(self.swept_at) >= SWEEP_EVERY_MILLIS {
             self.swept_at = now;
             self.arguments.core.svids.sweep();
+            self.arguments.core.keyring.sweep(now.seconds());
         }
         self.set_alarm(myself, now, next);
     }
@@ -286,10 +294,15 @@ impl IssuerState {
     }
 
     /// Sends what was asked for before once more, while it is young, or makes a new key and asks for that.
-    fn ask_or_prepare(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis) {
-        match self.asked.take() {
-            Some(asked) if now.since(asked.made_at).abs() < ASKED_KEPT_MILLIS => self.ask(myself, asked),
-            Some(_) | None => self.prepare(myself),
+    fn ask_or_prepare(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>, now: UnixMillis, further: Option<&Lease>) {
+        let young = self.asked.take().filter(|asked| now.since(asked.made_at).abs() < ASKED_KEPT_MILLIS);
+        match (young.filter(|asked| asked.is_new || further.is_some()), further) {
+            (Some(asked), _) => self.ask(myself, asked),
+            (None, Some(lease)) => match asking::prepare_further(&self.arguments, lease) {
+                Ok(asked) => self.ask(myself, asked),
+                Err(error) => self.failed(&error, false),
+            },
+            (None, None) => self.prepare(myself),
         }
     }
 

@@ -4,6 +4,8 @@
 //!   System
 //!   └─ supervisor            starts its children in this order, stops them in the other; restarts one that ends, at once
 //!      │                     the first time, then with growing waits; more than 10 ends in a minute end everything
+//!      ├─ audit              the audit trail, hash-chained on disk, anchored in the state. Its end: records wait in their
+//!      │                     queue
 //!      ├─ ledger             issued SVIDs, written behind into sled. Its end: records wait in their queue
 //!      ├─ authority          on the leader: signs issuing certificates, moves authorities on. Its end: requests are
 //!      │                     refused for a moment and asked again
@@ -36,7 +38,9 @@
 #![forbid(unsafe_code)]
 
 pub mod attestation;
+pub mod audit;
 mod authority;
+pub mod backup;
 mod bundles;
 mod errors;
 mod events;
@@ -49,20 +53,29 @@ mod metrics;
 mod own;
 mod peers;
 mod refusal;
+mod revocation;
 mod session;
 pub mod sources;
 mod supervisor;
 mod system;
 
-pub use authority::{DocumentError, founding};
+pub use authority::{
+    Authorities, AuthorityChange, AuthorityError, DocumentError, RotationProgress, Timeline, founding,
+};
 pub use issuer::{
     lease::IssuanceStatus,
     minter::{MintedJwt, MintedX509, Minter},
 };
-pub use ledger::{Issued, Ledger};
+pub use ledger::{
+    InvalidPosition, Issued, IssuedId, LEDGER_PAGE_LIMIT, Ledger, LedgerGap, LedgerPage, LedgerPosition, LedgerQuery,
+    LedgerRow,
+};
 pub use mailbox::MailboxError;
 pub use membership::{Aim, Membership, MembershipChange, MembershipError, Progress};
 pub use refusal::Refusal;
+pub use revocation::{
+    CrlsHandedOut, CutOff, CutOffMember, RevocationPlan, Revocations, RevokeError, RevokeOutcome,
+};
 pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, WorkloadApi};
 pub use supervisor::SystemStatus;
 pub use system::{Dependencies, Settings, StartError, System};

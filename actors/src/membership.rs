@@ -231,6 +231,11 @@ fn concerns(news: &News) -> bool {
         | Event::InvitationChanged { .. }
         | Event::EpochRaised { .. }
         | Event::VersionRaised { .. }
-        | Event::TimeReset { .. } => false,
+        | Event::TimeReset { .. }
+        | Event::RevocationChanged { .. }
+        | Event::CrlRecorded { .. }
+        | Event::IssuingKeyActivated { .. }
+        | Event::CrlsSwitched { .. }
+        | Event::CrlSetChanged => false,
     })
 }

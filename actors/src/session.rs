@@ -21,7 +21,9 @@ pub(crate) mod group;
 pub(crate) mod identities;
 pub(crate) mod keeper;
 mod slot;
+pub(crate) mod standing;
 mod stream;
+mod turns;
 mod workload_api;
 
 pub use caller::Caller;

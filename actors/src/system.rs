@@ -12,12 +12,15 @@ use crate::{
     attestation::{
         ATTESTATIONS_LIMIT, Attestor, AttestorActor, AttestorArguments, EXECUTABLE_BYTES_LIMIT, UnixAttestor,
     },
-    authority::{AUTHORITY_MAILBOX_LIMIT, AuthorityActor, AuthorityArguments, Workshop},
+    audit::{AUDIT_MAILBOX_LIMIT, AuditActor, Auditor, WriterArguments},
+    authority::{AUTHORITY_MAILBOX_LIMIT, Authorities, AuthorityActor, AuthorityArguments, Workshop},
     bundles::Bundles,
     issuer::{
         ISSUER_MAILBOX_LIMIT, IssuerActor, IssuerArguments,
+        keyring::Keyring,
         lease::{IssuanceStatus, Leases},
         minter::Minter,
+        serials::LIVE_SERIALS_LIMIT,
         svids::Svids,
         tokens::TokenKeys,
     },
@@ -27,6 +30,9 @@ use crate::{
     membership::{MEMBERSHIP_MAILBOX_LIMIT, Membership, MembershipActor, MembershipArguments},
     own::Own,
     peers::PeerAnswers,
+    revocation::{
+        REVOCATION_MAILBOX_LIMIT, RevocationActor, RevocationArguments, Revocations, withdrawal::Withdrawals,
+    },
     session::{
         IDENTITIES_PER_CALLER_LIMIT, WorkloadApi,
         core::Core,
@@ -35,6 +41,10 @@ use crate::{
     sources::KeySource,
     supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
 };
+
+/// How long stopping waits for the audit trail's last records. What it does not get to is written at the next start, as far
+/// as it derives from the log.
+const AUDIT_FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long stopping waits for the ledger's last records.
 const LEDGER_FLUSH_LIMIT: Duration = Duration::from_secs(2);
@@ -61,6 +71,8 @@ pub struct Dependencies {
     pub name: NodeName,
     /// The directory of the ledger, made if it is not there; none where no ledger is kept.
     pub ledger_dir: Option<PathBuf>,
+    /// The audit trail, whose tap consensus was started with.
+    pub audit: Auditor,
     /// Answers what other members ask and is not for the actors.
     pub answerer: Option<Arc<dyn Answerer>>,
     /// What is configurable.
@@ -76,6 +88,8 @@ pub struct Settings {
     pub identities_per_caller: usize,
     /// How many session keepers share the sessions; 1 to 8.
     pub keepers: usize,
+    /// How many live certificates are kept in mind for each issuing key; with more, the key is replaced and revoked.
+    pub live_serials_per_key: usize,
 }
 
 impl Default for Settings {
@@ -84,6 +98,7 @@ impl Default for Settings {
             executable_bytes_limit: EXECUTABLE_BYTES_LIMIT,
             identities_per_caller: IDENTITIES_PER_CALLER_LIMIT,
             keepers: KEEPERS,
+            live_serials_per_key: LIVE_SERIALS_LIMIT,
         }
     }
 }
@@ -107,9 +122,12 @@ pub struct System {
     status: watch::Receiver<SystemStatus>,
     core: Arc<Core>,
     ledger: Ledger,
+    audit: Auditor,
     workload_api: WorkloadApi,
     minter: Minter,
     membership: Membership,
+    revocations: Revocations,
+    authorities: Authorities,
 }
 
 impl System {
@@ -120,7 +138,7 @@ impl System {
     /// When an actor does not start.
     pub async fn start(dependencies: Dependencies) -> Result<Self, StartError> {
         crate::metrics::describe();
-        let Dependencies { handle, sources, keys, custody, name, ledger_dir, answerer, settings } = dependencies;
+        let Dependencies { handle, sources, keys, custody, name, ledger_dir, audit, answerer, settings } = dependencies;
         let (ledger, kept) = match ledger_dir {
             Some(directory) => {
                 let (ledger, queue) = Ledger::new();
@@ -129,6 +147,11 @@ impl System {
             None => (Ledger::none(), None),
         };
         let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
+        let writer = audit.shared().map(|shared| WriterArguments {
+            shared: Arc::clone(shared),
+            handle: handle.clone(),
+            node: name.to_string(),
+        });
         let own = Arc::new(Own::new(name, identity_key));
         let core = Arc::new(Core {
             state: handle.state(),
@@ -136,6 +159,9 @@ impl System {
             sources: sources.clone(),
             leases: Arc::new(Leases::new()),
             svids: Svids::new(sources.clone(), Arc::clone(&keys), ledger.clone()),
+            keyring: Keyring::new(sources.random_u64(), settings.live_serials_per_key),
+            withdrawals: Withdrawals::default(),
+            ledger: ledger.clone(),
             tokens: TokenKeys::new(sources.clone()),
             bundles: Bundles::default(),
             identities_limit: settings.identities_per_caller,
@@ -165,15 +191,25 @@ impl System {
             workshop,
             address: Address::new("issuer", ISSUER_MAILBOX_LIMIT),
         };
+        let revocation = RevocationArguments {
+            core: Arc::clone(&core),
+            authority: authority.clone(),
+            roots: Arc::default(),
+            address: Address::new("revocation", REVOCATION_MAILBOX_LIMIT),
+        };
         handle.answer_with(Arc::new(PeerAnswers {
             authority: authority.address.clone(),
             streams: authority.streams.clone(),
+            revocation: revocation.clone(),
             others: answerer,
         }));
         let attestor =
             AttestorArguments { attestor: Arc::new(UnixAttestor::new(settings.executable_bytes_limit)), sources };
         // In this order they start, and in the other one they stop: each uses those above it.
         let mut children = Vec::new();
+        if let Some(arguments) = writer {
+            children.push(child("audit", || AuditActor, arguments, Address::new("audit", AUDIT_MAILBOX_LIMIT)));
+        }
         if let Some(arguments) = kept {
             children.push(child("ledger", || LedgerActor, arguments, Address::new("ledger", LEDGER_MAILBOX_LIMIT)));
         }
@@ -181,6 +217,7 @@ impl System {
             child("authority", || AuthorityActor, authority.clone(), authority.address),
             child("membership", || MembershipActor, membership.clone(), membership.address),
             child("issuer", || IssuerActor, issuer.clone(), issuer.address),
+            child("revocation", || RevocationActor, revocation.clone(), revocation.address),
             child("attestor", || AttestorActor, attestor, attestations.clone()),
         ]);
         for (name, shard) in KEEPER_NAMES.into_iter().zip(&shards) {
@@ -192,9 +229,11 @@ impl System {
         let (supervisor, _) = Actor::spawn(None, Supervisor, SupervisorArguments { children, status: said }).await?;
         let keepers = Keepers::new(shards, Arc::clone(&core));
         let workload_api = WorkloadApi::new(Arc::clone(&core), Attestor::new(attestations), keepers);
+        let revocations = Revocations::new(handle.clone(), Arc::clone(&core));
+        let authorities = Authorities::new(handle.clone(), core.sources.clone());
         let membership = Membership::new(handle, own);
         let minter = Minter::new(Arc::clone(&core), ledger.clone());
-        Ok(Self { supervisor, status, core, ledger, workload_api, minter, membership })
+        Ok(Self { supervisor, status, core, ledger, audit, workload_api, minter, membership, revocations, authorities })
     }
 
     /// Answers workloads.
@@ -207,6 +246,18 @@ impl System {
     #[must_use]
     pub fn minter(&self) -> &Minter {
         &self.minter
+    }
+
+    /// Moves authorities through their life for operators.
+    #[must_use]
+    pub fn authorities(&self) -> &Authorities {
+        &self.authorities
+    }
+
+    /// Revokes for operators.
+    #[must_use]
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// Changes the membership for operators.
@@ -227,18 +278,28 @@ impl System {
         self.status.clone()
     }
 
+    /// The audit trail.
+    #[must_use]
+    pub fn audit(&self) -> &Auditor {
+        &self.audit
+    }
+
     /// What was issued lately.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Stops all actors, in order: streams end with `Unavailable`, the ledger is flushed. Called again, it does nothing.
+    /// Stops all actors, in order: streams end with `Unavailable`, ledger and audit trail are flushed. Called again, it does nothing.
     pub async fn stop(&self) {
         self.core.leases.say(IssuanceStatus::Ended { reason: "the node is stopping".into() }, false);
         self.core.leases.set(None);
         if tokio::time::timeout(LEDGER_FLUSH_LIMIT, self.ledger.flush()).await.is_err() {
             tracing::warn!("the ledger could not be flushed in time");
+        }
+        let is_running = *self.status.borrow() == SystemStatus::Running;
+        if is_running && tokio::time::timeout(AUDIT_FLUSH_LIMIT, self.audit.flush()).await != Ok(true) {
+            tracing::warn!("the audit trail could not be flushed in time");
         }
         let (reply, stopped) = oneshot::channel();
         if self.supervisor.send_message(SupervisorMessage::Stop(reply)).is_ok() {

@@ -1,15 +1,8 @@
-//! The gate in front of every activation (design section 3; section 2, property 3): an authority signs only when every
-//! live member has applied its public half, and has sent it to its open streams.
+//! The gates in front of activations and revocations: what the leader learns for the pure decision of
+//! [`machine`](quorate_raft_machine::authority::gate), and how long it waits for a better answer.
 //!
-//! ```text
-//!   prepared ──> every live member has applied it? ──yes──> its open streams have it? ──yes, or 1 s over──> activate
-//!                     │ no, for a member that is                                        
-//!                     │   connected    it will have, soon
-//!                     └── cut off      until it is back, its certificate has ended, or an operator fences it
-//! ```
-//!
-//! Streams are waited for on members that are connected. One that is cut off and had applied the authority before pushed
-//! it to its streams then.
+//! Members report what they have applied all the time; of their streams they are asked. A member that is connected applies
+//! and sends within milliseconds, so a try waits a little; one that is cut off is not waited for within a try.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,12 +11,16 @@ use std::{
 
 use parking_lot::Mutex;
 use quorate_proto_identity::{AuthorityId, MemberNumber, UnixSeconds};
-use quorate_raft_consensus::MemberContact;
-use quorate_raft_machine::{AuthorityKind, AuthorityState, State};
+use quorate_raft_machine::{
+    AuthorityKind, AuthorityState, State,
+    authority::gate::{
+        Knowledge, MemberReport, WaitsFor, activation_waits_for, live_until, not_applied, revocation_waits_for,
+    },
+};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::AuthorityArguments;
-use crate::peers::{STREAMS_WAIT_LIMIT, ask_streams, until_sent};
+use crate::peers::{STREAMS_WAIT_LIMIT, StreamsAsked, StreamsTold, StreamsWait, ask_streams, streams_told};
 
 /// How long one try waits for members that are connected to apply an authority: they do within milliseconds, unless they
 /// are catching up.
@@ -32,46 +29,46 @@ const APPLY_WAIT: Duration = Duration::from_secs(2);
 /// How often it is looked whether they have.
 const APPLY_LOOK: Duration = Duration::from_millis(10);
 
-/// How much longer than the leader's clock says a member counts as live, in seconds. A member measures the end of its
-/// certificate by its own clock; both may be 5 s off, in opposite directions, before either stops signing.
-const CLOCK_MARGIN: i64 = 10;
-
-/// The gate is shut. What is behind it is tried again.
+/// A gate is shut. What is behind it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("authority {authority} does not sign yet: {}", in_words(.waits_for))]
+#[error("{step} authority {authority} waits: {}", in_words(.waits_for))]
 pub(crate) struct GateShut {
-    /// Which authority is to be activated.
+    /// What is behind it.
+    pub(crate) step: GatedStep,
+    /// Which authority it is about.
     pub(crate) authority: AuthorityId,
-    /// Who has not applied it.
+    /// What is waited for.
     pub(crate) waits_for: Vec<WaitsFor>,
 }
 
-/// A live member that has not applied an authority, as far as this leader knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WaitsFor {
-    /// Which member.
-    pub(crate) member: MemberNumber,
-    /// Its name.
-    pub(crate) name: String,
-    /// Whether it is connected, so that it will soon.
-    pub(crate) connected: bool,
-    /// When its last issuing certificate ends.
-    pub(crate) until: UnixSeconds,
+/// A step with a gate in front of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GatedStep {
+    Activation,
+    Revocation,
+}
+
+impl std::fmt::Display for GatedStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activation => "the activation of",
+            Self::Revocation => "the revocation of",
+        })
+    }
 }
 
 fn in_words(waits_for: &[WaitsFor]) -> String {
-    let words = |member: &WaitsFor| {
-        let WaitsFor { member, name, connected, until } = member;
-        if *connected {
-            format!("{name} (member {member}) has not applied it yet")
-        } else {
-            format!(
-                "{name} (member {member}) is cut off and may not know it; it is waited for until it is back, or its \
-                 certificate ends at {until}, or it is fenced"
-            )
-        }
-    };
-    waits_for.iter().map(words).collect::<Vec<_>>().join("; ")
+    waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// How streams are waited for that have not been sent an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// For [`STREAMS_WAIT_LIMIT`], and then no more: a client that reads nothing must not keep authorities from moving on
+    /// in their time. They were prepared long ago, and nothing is waited for as a rule.
+    Bounded,
+    /// Until they have it: an operator is told of them, and may force the step.
+    Strict,
 }
 
 /// Where in the log this leader first saw each authority that is prepared. Whoever has applied that much has applied the
@@ -84,16 +81,15 @@ pub(crate) struct Gate {
 impl Gate {
     /// Takes note of what is prepared at an applied index, and forgets what is not any more.
     pub(crate) fn look(&self, applied_index: u64, state: &State) {
-        let roots = state.x509_authorities().map(|root| (&root.id, root.state));
-        let keys = state.jwt_authorities().map(|key| (&key.id, key.state));
-        let prepared: BTreeSet<&AuthorityId> =
-            roots.chain(keys).filter(|(_, state)| *state == AuthorityState::Prepared).map(|(id, _)| id).collect();
+        let authorities = AuthorityKind::ALL.into_iter().flat_map(|kind| state.authorities(kind));
+        let prepared: BTreeSet<AuthorityId> = authorities
+            .filter(|authority| authority.state == AuthorityState::Prepared)
+            .map(|authority| authority.id)
+            .collect();
         let mut seen = self.seen.lock();
         seen.retain(|id, _| prepared.contains(id));
         for id in prepared {
-            if !seen.contains_key(id) {
-                seen.insert(id.clone(), applied_index);
-            }
+            seen.entry(id).or_insert(applied_index);
         }
     }
 
@@ -102,167 +98,180 @@ impl Gate {
     }
 }
 
-/// Who is live, with the end of its last certificate.
-fn live_members(state: &State, now: UnixSeconds) -> BTreeMap<MemberNumber, UnixSeconds> {
-    let mut live = BTreeMap::new();
-    for issuing in state.issuing_certificates().filter(|issuing| issuing.is_live(now.minus(CLOCK_MARGIN))) {
-        let end = issuing.validity.not_after();
-        let latest = live.entry(issuing.member).or_insert(end);
-        *latest = end.max(*latest);
-    }
-    live
-}
-
-/// Who of the live members has not applied `index`, by what members reported.
-fn not_applied(
-    state: &State,
-    live: &BTreeMap<MemberNumber, UnixSeconds>,
+/// What this node knows of the members now.
+pub(super) struct Known {
+    now: UnixSeconds,
     own: Option<MemberNumber>,
-    contacts: &[MemberContact],
-    index: u64,
-) -> Vec<WaitsFor> {
-    let lacks = |(member, until): (&MemberNumber, &UnixSeconds)| {
-        let contact = contacts.iter().find(|contact| contact.number == *member);
-        let applied = Some(*member) == own || contact.is_some_and(|contact| contact.applied_index >= index);
-        (!applied).then(|| WaitsFor {
-            member: *member,
-            name: state.member(*member).map(|member| member.record.name.to_string()).unwrap_or_default(),
-            connected: contact.is_some_and(|contact| contact.connected),
-            until: *until,
-        })
-    };
-    live.iter().filter_map(lacks).collect()
+    reports: Vec<MemberReport>,
 }
 
-/// Waits for the gate in front of an authority's activation.
+impl Known {
+    pub(super) fn now(arguments: &AuthorityArguments) -> Self {
+        let report = |contact: quorate_raft_consensus::MemberContact| MemberReport {
+            member: contact.number,
+            applied_index: contact.applied_index,
+            connected: contact.connected,
+        };
+        Self {
+            now: arguments.workshop.sources.now().seconds(),
+            own: arguments.handle.member(),
+            reports: arguments.handle.members().into_iter().map(report).collect(),
+        }
+    }
+
+    pub(super) fn knowledge(&self) -> Knowledge<'_> {
+        Knowledge { now: self.now, own: self.own, reports: &self.reports }
+    }
+
+    fn connected(&self) -> Vec<MemberNumber> {
+        self.reports.iter().filter(|report| report.connected).map(|report| report.member).collect()
+    }
+}
+
+/// Waits for the gate in front of an authority's activation, for one try.
 pub(crate) async fn pass(
     arguments: &AuthorityArguments,
     kind: AuthorityKind,
     id: &AuthorityId,
+    streams: Streams,
 ) -> Result<(), GateShut> {
     if cfg!(feature = "planted-no-gate") {
         return Ok(());
     }
-    let live = until_applied(arguments, id).await?;
-    until_streams_have(arguments, kind, id, live).await;
-    Ok(())
+    let mut waits_for = until_applied(arguments, id).await;
+    if waits_for.is_empty() {
+        let wait = StreamsWait::Sent(STREAMS_WAIT_LIMIT);
+        let lacking = lacking(&ask_members(arguments, kind, None, wait).await);
+        let known = Known::now(arguments);
+        let index = index_of(arguments, id);
+        waits_for = arguments
+            .handle
+            .state()
+            .read(|state| activation_waits_for(state, (kind, id), index, &lacking, &known.knowledge()));
+        if streams == Streams::Bounded {
+            waits_for.retain(|waits| !passes_by(waits, id));
+        }
+    }
+    if waits_for.is_empty() {
+        return Ok(());
+    }
+    Err(GateShut { step: GatedStep::Activation, authority: id.clone(), waits_for })
 }
 
-/// Waits until every live member has applied an authority. Gives those that are live.
-async fn until_applied(arguments: &AuthorityArguments, id: &AuthorityId) -> Result<Vec<MemberNumber>, GateShut> {
-    let (handle, sources) = (&arguments.handle, &arguments.workshop.sources);
-    let state = handle.state();
+/// Whether an activation in its time goes on without this; it is told if it does.
+fn passes_by(waits_for: &WaitsFor, id: &AuthorityId) -> bool {
+    let WaitsFor::Streams { member, streams, .. } = waits_for else { return false };
+    tracing::warn!(
+        authority_id = %id, member = member.get(), streams,
+        "an authority begins to sign though some streams have not fetched a bundle with it"
+    );
+    true
+}
+
+/// What the gate in front of an activation waits for at this moment, streams not asked.
+pub(super) fn waits_for_now(arguments: &AuthorityArguments, kind: AuthorityKind, id: &AuthorityId) -> Vec<WaitsFor> {
+    let known = Known::now(arguments);
+    let index = index_of(arguments, id);
+    let state = arguments.handle.state();
+    state.read(|state| activation_waits_for(state, (kind, id), index, &BTreeMap::new(), &known.knowledge()))
+}
+
+fn index_of(arguments: &AuthorityArguments, id: &AuthorityId) -> u64 {
+    let state = arguments.handle.state();
     state.read_at(|applied_index, state| arguments.gate.look(applied_index, state));
-    let index = arguments.gate.index_of(id).unwrap_or_else(|| state.applied_index());
+    arguments.gate.index_of(id).unwrap_or_else(|| state.applied_index())
+}
+
+/// Waits until every live member has applied an authority. Gives those that have not.
+async fn until_applied(arguments: &AuthorityArguments, id: &AuthorityId) -> Vec<WaitsFor> {
+    let index = index_of(arguments, id);
     let until = Instant::now() + APPLY_WAIT;
     loop {
-        let contacts = handle.members();
-        let now = sources.now().seconds();
-        let (live, waits_for) = state.read(|state| {
-            let live = live_members(state, now);
-            // The leader itself has applied it, whatever its record says meanwhile; all others are waited for.
-            let waits_for = not_applied(state, &live, handle.member(), &contacts, index);
-            (live, waits_for)
-        });
-        if waits_for.is_empty() {
-            return Ok(live.into_keys().collect());
-        }
+        let known = Known::now(arguments);
+        let waits_for = arguments.handle.state().read(|state| not_applied(state, index, &known.knowledge()));
+        let soon = waits_for.iter().any(|waits| matches!(waits, WaitsFor::Member { connected: true, .. }));
         // Nobody who is cut off comes back within the wait of one try.
-        if waits_for.iter().all(|member| !member.connected) || Instant::now() >= until {
-            return Err(GateShut { authority: id.clone(), waits_for });
+        if waits_for.is_empty() || !soon || Instant::now() >= until {
+            return waits_for;
         }
         tokio::time::sleep(APPLY_LOOK).await;
     }
 }
 
-/// Waits until the open streams of this node and of the connected live members have been sent an authority, at most
-/// [`STREAMS_WAIT_LIMIT`]: one that reads has it within milliseconds, and a client that reads nothing must not keep the
-/// authority from moving on. As a rule the authority was prepared long ago and nothing is waited for.
-async fn until_streams_have(
+/// Waits for the gate in front of an authority's revocation, for one try.
+pub(super) async fn pass_revocation(
     arguments: &AuthorityArguments,
     kind: AuthorityKind,
     id: &AuthorityId,
-    live: Vec<MemberNumber>,
-) {
-    let own = arguments.handle.member();
-    let connected: BTreeSet<MemberNumber> =
-        arguments.handle.members().into_iter().filter(|contact| contact.connected).map(|c| c.number).collect();
+) -> Result<(), GateShut> {
+    let depending = match kind {
+        AuthorityKind::X509 => {
+            let wait = StreamsWait::Moved(STREAMS_WAIT_LIMIT);
+            depending(&ask_members(arguments, kind, Some(id), wait).await)
+        }
+        AuthorityKind::Jwt => BTreeMap::new(),
+    };
+    let waits_for = revocation_waits(arguments, kind, id, &depending);
+    if waits_for.is_empty() {
+        return Ok(());
+    }
+    Err(GateShut { step: GatedStep::Revocation, authority: id.clone(), waits_for })
+}
+
+pub(super) fn revocation_waits(
+    arguments: &AuthorityArguments,
+    kind: AuthorityKind,
+    id: &AuthorityId,
+    depending: &BTreeMap<MemberNumber, u64>,
+) -> Vec<WaitsFor> {
+    let known = Known::now(arguments);
+    arguments.handle.state().read(|state| revocation_waits_for(state, (kind, id), depending, &known.knowledge()))
+}
+
+/// Asks this node and every member that is connected after their streams, all at once. One that does not answer is not in
+/// what comes back.
+pub(super) async fn ask_members(
+    arguments: &AuthorityArguments,
+    kind: AuthorityKind,
+    authority: Option<&AuthorityId>,
+    wait: StreamsWait,
+) -> BTreeMap<MemberNumber, StreamsTold> {
+    let asked = StreamsAsked { kind, authority: authority.cloned(), wait };
+    let known = Known::now(arguments);
     // The answer comes after the wait of the one asked, and has its way to go.
     let deadline = Instant::now() + STREAMS_WAIT_LIMIT.saturating_mul(2);
-    let mut asked = JoinSet::new();
-    for member in live.into_iter().filter(|member| Some(*member) != own && connected.contains(member)) {
-        let handle = arguments.handle.clone();
-        asked.spawn(async move { (member, ask_streams(&handle, member, kind, STREAMS_WAIT_LIMIT, deadline).await) });
+    let mut answers = JoinSet::new();
+    for member in known.connected().into_iter().filter(|member| Some(*member) != known.own) {
+        let (handle, asked) = (arguments.handle.clone(), asked.clone());
+        answers.spawn(async move { (member, ask_streams(&handle, member, &asked, deadline).await) });
     }
-    let lacking = until_sent(&arguments.streams, kind, STREAMS_WAIT_LIMIT).await;
-    if lacking > 0 {
-        tell_lacking(id, own, lacking);
+    let mut told = BTreeMap::new();
+    if let Some(own) = known.own {
+        told.insert(own, streams_told(&arguments.streams, &asked).await);
     }
-    while let Some(answered) = asked.join_next().await {
-        match answered {
-            Ok((_, Ok(0))) => {}
-            Ok((member, Ok(lacking))) => tell_lacking(id, Some(member), usize::try_from(lacking).unwrap_or(usize::MAX)),
+    while let Some(answer) = answers.join_next().await {
+        match answer {
+            Ok((member, Ok(streams))) => drop(told.insert(member, streams)),
             Ok((member, Err(error))) => {
-                // It was cut off meanwhile; it has applied the authority, and sends it to its streams by itself.
+                // It was cut off meanwhile, as a rule; what it has applied, it sends to its streams by itself.
                 tracing::warn!(%member, error = &error as &dyn std::error::Error, "a member does not tell of its streams");
             }
             Err(lost) => tracing::warn!(error = %lost, "a question after streams was lost"),
         }
     }
+    told
 }
 
-fn tell_lacking(id: &AuthorityId, member: Option<MemberNumber>, streams: usize) {
-    tracing::warn!(
-        authority_id = %id, member = member.map(|member| member.get()), streams,
-        "an authority begins to sign though some streams have not fetched a bundle with it"
-    );
+fn lacking(told: &BTreeMap<MemberNumber, StreamsTold>) -> BTreeMap<MemberNumber, u64> {
+    told.iter().map(|(member, streams)| (*member, streams.lacking)).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) fn depending(told: &BTreeMap<MemberNumber, StreamsTold>) -> BTreeMap<MemberNumber, u64> {
+    told.iter().map(|(member, streams)| (*member, streams.depending)).collect()
+}
 
-    fn number(number: u64) -> MemberNumber {
-        MemberNumber::new(number).unwrap()
-    }
-
-    fn contact(member: u64, applied_index: u64, connected: bool) -> MemberContact {
-        MemberContact {
-            number: number(member),
-            applied_index,
-            last_report: None,
-            connected,
-            clock_offset_millis: None,
-            round_trip: None,
-        }
-    }
-
-    /// Property 3: live members are waited for, connected or not, until they have reported what is asked for.
-    #[test]
-    fn whoever_is_live_and_has_not_reported_the_index_is_waited_for() {
-        let live: BTreeMap<MemberNumber, UnixSeconds> =
-            (1..=5).map(|member| (number(member), UnixSeconds(9))).collect();
-        // The leader itself, one that has applied it, one that was cut off after that, one that has not, one unheard of.
-        let contacts = [contact(2, 7, true), contact(3, 8, false), contact(4, 6, true)];
-        let waits_for = not_applied(&State::new(), &live, Some(number(1)), &contacts, 7);
-        let found: Vec<_> = waits_for.iter().map(|member| (member.member.get(), member.connected)).collect();
-        assert_eq!(found, [(4, true), (5, false)]);
-        let shut = GateShut { authority: AuthorityId::new("0a").unwrap(), waits_for };
-        assert!(shut.to_string().contains("(member 5) is cut off"), "{shut}");
-    }
-
-    /// Property 3: no state of the leader's own record opens the gate.
-    #[test]
-    fn a_leader_that_does_not_know_who_it_is_waits_for_all_who_are_live() {
-        let live = BTreeMap::from([(number(1), UnixSeconds(9)), (number(2), UnixSeconds(9))]);
-        let waits_for = not_applied(&State::new(), &live, None, &[contact(1, 7, true)], 7);
-        assert_eq!(waits_for.iter().map(|member| member.member.get()).collect::<Vec<_>>(), [2]);
-    }
-
-    #[test]
-    fn nobody_is_waited_for_who_is_not_live() {
-        let contacts = [contact(2, 0, true)];
-        let live = BTreeMap::from([(number(1), UnixSeconds(9))]);
-        assert_eq!(not_applied(&State::new(), &live, Some(number(1)), &contacts, 7), []);
-    }
+/// How many members may be signing.
+pub(super) fn live_members(arguments: &AuthorityArguments) -> Vec<MemberNumber> {
+    let now = arguments.workshop.sources.now().seconds();
+    arguments.handle.state().read(|state| live_until(state, now).into_keys().collect())
 }

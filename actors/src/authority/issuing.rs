@@ -43,6 +43,8 @@ const MANY: u64 = 24;
 pub(crate) struct IssuingRequest {
     /// Whose key it is.
     pub(crate) member: MemberNumber,
+    /// Which start of the member's process made it.
+    pub(crate) boot: u64,
     /// The certificate signing request, DER.
     pub(crate) csr: Bytes,
     /// The first, empty CRL of its key, DER.
@@ -111,10 +113,17 @@ pub(crate) enum IssuingError {
     Refused(#[from] Refusal),
 }
 
-/// What certificates under a root are made with.
+/// What certificates and CRLs of a root are made with.
 pub(crate) struct RootSigner {
     certificate: Certificate,
     key: PrivateKey,
+}
+
+impl RootSigner {
+    /// The root's key.
+    pub(crate) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
 }
 
 /// What is read of the state for a signature.
@@ -171,8 +180,8 @@ pub(crate) async fn sign_and_record(
         read.policy.issuing_lifetime = lifetime;
     }
     let signer = open_root(arguments, &read, &root).await?;
-    let wanted =
-        Wanted { member, public_key: csr.public_key, crl_end: parse_crl(&request.crl)?.next_update, crl: request.crl };
+    let crl_end = parse_crl(&request.crl)?.next_update;
+    let wanted = Wanted { member, public_key: csr.public_key, crl_end, crl: request.crl, boot: request.boot };
     let new = sign(arguments, &read, &signer, wanted).await?;
     let (_, log_index) = propose(arguments, Operation::RecordIssuingCertificate(Box::new(new))).await?;
     tracing::info!(
@@ -225,6 +234,8 @@ pub(crate) struct Wanted {
     crl: Bytes,
     /// Until when that CRL is current.
     crl_end: UnixSeconds,
+    /// Which start of the member's process made the key.
+    boot: u64,
 }
 
 /// What a certificate under a further root takes, for the newest key of each live member. Of a process that was started
@@ -242,6 +253,7 @@ pub(crate) fn wanted_by_live_members(state: &State, now: UnixSeconds) -> Result<
             public_key: certificate.public_key().clone(),
             crl: Bytes::new(),
             crl_end: key.crl_next_update,
+            boot: key.boot,
         })
     };
     state.live_members(now).into_iter().filter_map(newest).map(wanted).collect()
@@ -255,7 +267,7 @@ pub(crate) async fn sign(
     wanted: Wanted,
 ) -> Result<NewIssuingCertificate, IssuingError> {
     let sources = &arguments.workshop.sources;
-    let Wanted { member, public_key, crl, crl_end } = wanted;
+    let Wanted { member, public_key, crl, crl_end, boot } = wanted;
     let root_end = signer.certificate.validity().not_after();
     let validity = validity(sources.now(), read.policy.issuing_lifetime)?.ending_by(crl_end)?.ending_by(root_end)?;
     let serial = SerialNumber::from_random(sources.random());
@@ -264,7 +276,7 @@ pub(crate) async fn sign(
     let slow = is_slow(key.key_type());
     let work = move || certificate(&trust_domain, serial, validity, &public_key, &root, &key);
     let certificate = if slow { sources.run_blocking(work).await?? } else { work()? };
-    Ok(NewIssuingCertificate { member, certificate: Bytes::copy_from_slice(certificate.der()), crl })
+    Ok(NewIssuingCertificate { member, certificate: Bytes::copy_from_slice(certificate.der()), crl, boot })
 }
 
 fn certificate(
@@ -280,7 +292,16 @@ fn certificate(
 
 /// Proposes one operation in the node's own name. Gives what was done, and its log index.
 pub(crate) async fn propose(arguments: &AuthorityArguments, operation: Operation) -> Result<(Done, u64), IssuingError> {
-    let proposal = Proposal::new(Caller::node(), vec![operation]).within(STEP_TIME_LIMIT);
+    propose_for(arguments, &Caller::node(), operation).await
+}
+
+/// Proposes one operation in the name of whoever wants it. Gives what was done, and its log index.
+pub(crate) async fn propose_for(
+    arguments: &AuthorityArguments,
+    asker: &Caller,
+    operation: Operation,
+) -> Result<(Done, u64), IssuingError> {
+    let proposal = Proposal::new(asker.clone(), vec![operation]).within(STEP_TIME_LIMIT);
     let applied = match arguments.handle.propose(proposal).await {
         // It is done. Whether every connected member has applied it is nothing that a step waits for.
         Ok(applied) | Err(ProposeError::NotEverywhere { applied, .. }) => applied,

@@ -11,7 +11,7 @@ use quorate_proto_identity::{
 use quorate_raft_consensus::{AskError as NoAnswer, NotApplied};
 use tokio::time::Instant;
 
-use super::IssuerArguments;
+use super::{IssuerArguments, lease::Lease};
 use crate::{
     authority::{DocumentError, ISSUE_TIME_LIMIT, IssuingRequest, first_crl},
     own::NotAMember,
@@ -35,7 +35,9 @@ pub(crate) struct Prepared {
 pub(crate) struct Asked {
     /// The subject key ID of the key.
     pub(super) key_id: AuthorityId,
-    /// When the key was made.
+    /// Whether the key was made for it; else it is the one that this node signs with.
+    pub(super) is_new: bool,
+    /// When it was made.
     pub(super) made_at: UnixMillis,
     pub(super) request: IssuingRequest,
 }
@@ -101,8 +103,21 @@ pub(super) async fn prepare(arguments: &IssuerArguments) -> Result<Prepared, Pre
     let csr = Bytes::from(build_csr(&key, &trust_domain.id(), &[])?);
     let crl = first_crl(&key, now, crl_end)?;
     let key_id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
-    let request = IssuingRequest { member, csr, crl };
-    Ok(Prepared { key, asked: Asked { key_id, made_at: now, request } })
+    let request = IssuingRequest { member, boot: core.keyring.boot, csr, crl };
+    Ok(Prepared { key, asked: Asked { key_id, is_new: true, made_at: now, request } })
+}
+
+/// Makes what is to be sent for a further certificate of the key that this node signs with, because another root signs now.
+/// A new key would have to wait while CRLs are out (CRL-07). The state has the key's CRL.
+pub(super) fn prepare_further(arguments: &IssuerArguments, lease: &Lease) -> Result<Asked, PrepareError> {
+    let core = &arguments.core;
+    let (member, trust_domain) = core.state.read(|state| {
+        let trust_domain = state.cluster().map(|cluster| cluster.trust_domain.clone()).ok_or(NotAMember::NotFounded)?;
+        Ok::<_, NotAMember>((core.own.member(state)?.number, trust_domain))
+    })?;
+    let csr = Bytes::from(build_csr(lease.held_key.key(), &trust_domain.id(), &[])?);
+    let request = IssuingRequest { member, boot: core.keyring.boot, csr, crl: Bytes::new() };
+    Ok(Asked { key_id: lease.key_id.clone(), is_new: false, made_at: core.sources.now(), request })
 }
 
 /// Sends a request to whoever leads, and waits until its certificate is recorded and applied here.

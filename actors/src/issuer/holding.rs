@@ -1,24 +1,20 @@
 //! Which certificate this node signs with: the best that the state has for a key of this process.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis};
-use quorate_raft_machine::{AuthorityState, IssuingCertificate, State};
+use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixMillis, UnixSeconds};
+use quorate_raft_machine::{AuthorityState, IssuingCertificate, IssuingKeyState, State};
 
-use super::{IssuerState, lease::Lease, request::Asking, telling::NEW_TENTHS};
+use super::{IssuerState, keyring::Keyring, lease::Lease, request::Asking, telling::NEW_TENTHS};
 use crate::own::NotAMember;
 
 impl IssuerState {
     /// Publishes the best of the certificates that the state has for keys of this process, or takes the lease away.
     pub(super) fn take_up_certificate(&mut self, now: UnixMillis) -> Result<MemberNumber, NotAMember> {
         let core = &self.arguments.core;
-        let keys = &self.keys;
         let found = core.state.read(|state| {
             let number = core.own.member(state)?.number;
-            Ok((number, best_certificate(state, number, keys, now).cloned()))
+            Ok((number, best_certificate(state, number, &core.keyring, now).cloned()))
         });
         let (number, best) = match found {
             Ok((number, best)) => (Ok(number), best),
@@ -35,9 +31,13 @@ impl IssuerState {
             }
             (None, None) => {}
         }
-        let current = self.arguments.core.leases.held();
-        if let (Some(lease), Some(asked)) = (&current, &self.asked)
-            && lease.key_id == asked.key_id
+        let core = &self.arguments.core;
+        let current = core.leases.held();
+        let is_recorded =
+            |key_id: &AuthorityId| core.state.read(|state| state.certificates_of(key_id).next().is_some());
+        if let Some(asked) = &self.asked
+            && asked.is_new
+            && is_recorded(&asked.key_id)
             && !self.asking.in_flight
         {
             // The log brought what no answer told of.
@@ -47,13 +47,34 @@ impl IssuerState {
         if number.is_err() {
             self.asked = None;
         }
-        // Keys are kept while a certificate of theirs is held or on its way.
-        let asked = &self.asked;
-        self.keys.retain(|id, _| {
-            current.as_ref().is_some_and(|lease| lease.key_id == *id)
-                || asked.as_ref().is_some_and(|asked| asked.key_id == *id)
+        // Keys are kept while a certificate of theirs is held or on its way, and until the last one has ended: a CRL may
+        // have to be signed (CRL-06).
+        let asked = self.asked.as_ref().map(|asked| &asked.key_id);
+        core.state.read(|state| {
+            core.keyring.retain(|held| {
+                current.as_ref().is_some_and(|lease| lease.key_id == held.id)
+                    || asked == Some(&held.id)
+                    || state.certificates_of(&held.id).any(|issuing| now.seconds() <= issuing.validity.not_after())
+            });
         });
         number
+    }
+
+    /// The key of this process that is recorded and may not sign yet: its CRL is on its way to everybody who gets CRLs
+    /// (CRL-07).
+    pub(super) fn settling_key(&self, now: UnixSeconds) -> Option<AuthorityId> {
+        let core = &self.arguments.core;
+        let settles = |id: &AuthorityId, state: &State| {
+            state.issuing_key(id).is_some_and(|key| key.state == IssuingKeyState::Prepared)
+                && state.certificates_of(id).any(|issuing| issuing.is_live(now))
+        };
+        let held = core.keyring.all().into_iter().filter(|held| !held.is_doomed());
+        core.state.read(|state| held.map(|held| held.id.clone()).find(|id| settles(id, state)))
+    }
+
+    /// Whether what this node signs with is to be revoked whole, so that another key is wanted at once.
+    pub(super) fn is_doomed(&self, lease: &Lease) -> bool {
+        lease.held_key.is_doomed()
     }
 
     /// Has replaced at once, and not when its time has come, what this node signed with a certificate that was revoked
@@ -87,8 +108,8 @@ impl IssuerState {
     }
 
     pub(super) fn hold(&mut self, recorded: &IssuingCertificate) {
-        let Some(key) = self.keys.get(&recorded.key_id) else { return };
-        match Lease::new(recorded, key.clone(), self.arguments.core.sources.random_u64()) {
+        let Some(key) = self.arguments.core.keyring.get(&recorded.key_id) else { return };
+        match Lease::new(recorded, key, self.arguments.core.sources.random_u64()) {
             Ok(lease) => {
                 tracing::info!(
                     target: "quorate::security",
@@ -107,21 +128,27 @@ impl IssuerState {
     }
 }
 
-/// The certificate to sign with: of those that are good and whose key this process has, one under the root that signs,
-/// and of these the one that ends last.
+/// The certificate to sign with: of those that are good and whose key this process has and may use, one under the root that
+/// signs, whose key is not to be revoked, and of these the one that ends last.
 fn best_certificate<'a>(
     state: &'a State,
     member: MemberNumber,
-    keys: &HashMap<AuthorityId, PrivateKey>,
+    keyring: &Keyring,
     now: UnixMillis,
 ) -> Option<&'a IssuingCertificate> {
     let under_active = |issuing: &IssuingCertificate| {
         state.x509_authority(&issuing.issuer).is_some_and(|root| root.state == AuthorityState::Active)
     };
+    let may_sign = |issuing: &IssuingCertificate| {
+        keyring.has(&issuing.key_id)
+            && state.issuing_key(&issuing.key_id).is_some_and(|key| key.state == IssuingKeyState::Signing)
+    };
+    let worth = |issuing: &IssuingCertificate| {
+        let is_kept = !keyring.is_doomed(&issuing.key_id);
+        (under_active(issuing), is_kept, issuing.validity.not_after(), issuing.recorded_at)
+    };
     state
         .issuing_certificates()
-        .filter(|issuing| {
-            issuing.member == member && issuing.is_live(now.seconds()) && keys.contains_key(&issuing.key_id)
-        })
-        .max_by_key(|issuing| (under_active(issuing), issuing.validity.not_after(), issuing.recorded_at))
+        .filter(|issuing| issuing.member == member && issuing.is_live(now.seconds()) && may_sign(issuing))
+        .max_by_key(|issuing| worth(issuing))
 }

@@ -4,13 +4,13 @@ use std::{fmt, sync::Arc};
 
 use parking_lot::RwLock;
 use quorate_proto_identity::{
-    AuthorityId, PrivateKey, SerialNumber, UnixMillis, UnixSeconds, Validity,
+    AuthorityId, SerialNumber, UnixMillis, UnixSeconds, Validity,
     x509::{LeafError, LeafIssuer},
 };
 use quorate_raft_machine::authority::IssuingCertificate;
 use tokio::sync::watch;
 
-use super::request::Held;
+use super::{keyring::HeldKey, request::Held};
 use crate::{metrics, refusal::Refusal};
 
 /// Whether this node may sign, for health and readiness.
@@ -44,6 +44,8 @@ pub(crate) struct Lease {
     /// Until when it may be used.
     pub(crate) validity: Validity,
     renew_at: UnixMillis,
+    /// The key, with the list of what it signed.
+    pub(crate) held_key: Arc<HeldKey>,
     /// Subject key ID of its key.
     pub(crate) key_id: AuthorityId,
     /// Its own serial number.
@@ -54,11 +56,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Joins a recorded certificate with the key that this process made for it; `random` moves its renewal.
-    pub(crate) fn new(recorded: &IssuingCertificate, key: PrivateKey, random: u64) -> Result<Self, LeafError> {
+    pub(crate) fn new(recorded: &IssuingCertificate, held_key: Arc<HeldKey>, random: u64) -> Result<Self, LeafError> {
         Ok(Self {
-            issuer: LeafIssuer::new(&recorded.certificate, key)?,
+            issuer: LeafIssuer::new(&recorded.certificate, held_key.key().clone())?,
             validity: recorded.validity,
             renew_at: Held::new(recorded.validity, random).renew_at,
+            held_key,
             key_id: recorded.key_id.clone(),
             serial: recorded.serial,
             root: recorded.issuer.clone(),
@@ -96,6 +99,8 @@ impl fmt::Debug for Lease {
 #[derive(Debug)]
 pub(crate) struct Leases {
     current: RwLock<Current>,
+    /// How often the lease was put in place or taken away.
+    changes: watch::Sender<u64>,
     status: watch::Sender<IssuanceStatus>,
 }
 
@@ -110,7 +115,11 @@ struct Current {
 impl Leases {
     /// Without a lease.
     pub(crate) fn new() -> Self {
-        Self { current: RwLock::default(), status: watch::Sender::new(IssuanceStatus::Starting) }
+        Self {
+            current: RwLock::default(),
+            changes: watch::Sender::new(0),
+            status: watch::Sender::new(IssuanceStatus::Starting),
+        }
     }
 
     /// The lease, if it is good at `now`. This is the gate in front of every signature and every answer.
@@ -143,6 +152,12 @@ impl Leases {
     pub(crate) fn set(&self, lease: Option<Arc<Lease>>) {
         metrics::lease_until(lease.as_ref().map_or(0, |lease| lease.validity.not_after().0));
         self.current.write().lease = lease;
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Tells when another lease was put in place, or the one that was there taken away.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Forbids every signature for a reason, or allows them again. The lease stays, and its time runs.

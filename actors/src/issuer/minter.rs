@@ -13,9 +13,10 @@ use quorate_raft_machine::Policy;
 use super::{
     lease::Lease,
     renewal::{Granted, grant},
+    serials::LiveSerial,
 };
 use crate::{
-    ledger::{Issued, Ledger},
+    ledger::{Issued, IssuedId, Ledger},
     metrics,
     refusal::Refusal,
     session::core::Core,
@@ -99,17 +100,20 @@ impl Minter {
 
     async fn x509(&self, csr: &[u8], ttl: u32) -> Result<MintedX509, Refusal> {
         let (trust_domain, policy) = self.founded()?;
-        let lease = self.core.leases.current(self.core.sources.now())?;
+        let lease = self.core.lease().await?;
         // The signature over the request is checked here, before anything else is looked at (ATK-05).
         let csr = parse_csr(csr).map_err(|error| Refusal::invalid(format!("malformed CSR: {error}")))?;
         let spiffe_id = requested_id(&csr, &trust_domain)?;
         check_dns_names(&csr.dns_names)?;
+        self.check_not_banned(&spiffe_id)?;
         let ttl = if ttl == 0 { policy.x509_svid_lifetime } else { ttl };
         let granted = grant(self.core.sources.now(), ttl, lease.validity.not_after());
         let granted = granted.ok_or_else(|| Refusal::unavailable("the issuing certificate is about to end"))?;
         let serial = SerialNumber::from_random(self.core.sources.random());
         let slow = is_slow(lease.issuer().key().key_type());
         let (id, signing) = (spiffe_id.clone(), Arc::clone(&lease));
+        let not_after = granted.validity.not_after();
+        lease.held_key.will_sign(LiveSerial { serial, spiffe_id: spiffe_id.clone(), entry: None, not_after });
         let work = move || sign(&signing, &csr, &id, serial, &granted);
         let leaf = if slow {
             let lost = |error: quorate_raft_consensus::WorkLost| Refusal::unavailable(error.to_string());
@@ -117,11 +121,21 @@ impl Minter {
         } else {
             work()?
         };
+        if self.core.bundles.current(&self.core.state)?.replaces(&lease.root) {
+            return Err(Refusal::unavailable("the root was tainted while the SVID was signed; ask again"));
+        }
+        self.core.withdrawals();
+        if lease.held_key.is_revoked(serial) {
+            return Err(Refusal::unavailable(format!("{spiffe_id} was revoked while its SVID was signed; ask again")));
+        }
+        self.check_not_banned(&spiffe_id)?;
         metrics::issued("x509", "mint");
         let expires_at = granted.validity.not_after();
         self.ledger.record(Issued {
-            serial,
+            id: IssuedId::Serial(serial),
             spiffe_id: spiffe_id.clone(),
+            entry: None,
+            issued_at: granted.issued_at.seconds(),
             not_after: expires_at,
             issuing_key: lease.key_id.clone(),
         });
@@ -135,9 +149,11 @@ impl Minter {
         check_workload_id(id, &trust_domain)?;
         check_audiences(&audiences)?;
         self.core.leases.current(self.core.sources.now())?;
+        self.check_not_banned(id)?;
         let ttl = if ttl == 0 { policy.jwt_svid_lifetime } else { ttl };
-        let signed = self.core.tokens.sign(id, &audiences.into(), ttl).await;
+        let signed = self.core.token(id, None, &audiences.into(), ttl).await;
         let token = signed.map_err(|error| error.refusal())?;
+        self.check_not_banned(id)?;
         metrics::issued("jwt", "mint");
         tracing::info!(target: "quorate::security", spiffe_id = %id, "a JWT-SVID was minted");
         Ok(MintedJwt {
@@ -146,6 +162,20 @@ impl Minter {
             issued_at: token.issued_at,
             expires_at: token.expires_at,
         })
+    }
+
+    /// Whoever is banned gets nothing from an administrator either, before the ban is lifted. It is looked at again once
+    /// the document is signed (design section 2, property 5).
+    fn check_not_banned(&self, id: &SpiffeId) -> Result<(), Refusal> {
+        let banned = self.core.state.read(|state| {
+            let number = self.core.own.member(state).map(|member| member.number);
+            let number = number.map_err(|error| Refusal::unavailable(error.to_string()))?;
+            Ok::<_, Refusal>(state.is_banned(None, id, number).map(|revocation| revocation.number))
+        })?;
+        match banned {
+            Some(number) => Err(Refusal::denied(format!("{id} is banned by revocation {number}"))),
+            None => Ok(()),
+        }
     }
 
     fn founded(&self) -> Result<(TrustDomain, Policy), Refusal> {

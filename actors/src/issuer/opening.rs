@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use quorate_proto_identity::{AuthorityId, UnixMillis};
-use quorate_raft_machine::{AuthorityKind, AuthorityState, Recipient};
+use quorate_raft_machine::{AuthorityKind, Recipient};
 use ractor::ActorRef;
 
-use super::{IssuerMessage, IssuerState, tokens::TokenKey};
+use super::{
+    IssuerMessage, IssuerState,
+    tokens::{TokenKey, signs_tokens},
+};
 use crate::{
     authority::own_context,
     errors::with_causes,
@@ -97,14 +100,5 @@ impl IssuerState {
                 self.trouble = Some(format!("the token key could not be opened: {}", with_causes(&error)).into());
             }
         }
-    }
-}
-
-/// Whether a token key that was opened may be used: an old one until its successor is open, because every bundle still
-/// has it; a tainted one never.
-fn signs_tokens(state: AuthorityState) -> bool {
-    match state {
-        AuthorityState::Active | AuthorityState::Old => true,
-        AuthorityState::Prepared | AuthorityState::Tainted | AuthorityState::Revoked => false,
     }
 }

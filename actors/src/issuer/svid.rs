@@ -13,6 +13,7 @@ use quorate_raft_machine::{Policy, entry::Entry};
 use super::{
     lease::Lease,
     renewal::{Granted, grant},
+    serials::LiveSerial,
 };
 use crate::sources::{KeySource, KeySourceError, is_slow};
 
@@ -109,6 +110,12 @@ pub(crate) async fn issue(
 fn sign(sources: &Sources, lease: &Lease, key: &PrivateKey, entry: &Entry, ttl: u32) -> Result<Svid, IssueError> {
     let granted = grant(sources.now(), ttl, lease.validity.not_after()).ok_or(IssueError::NoTimeLeft)?;
     let serial = SerialNumber::from_random(sources.random());
+    lease.held_key.will_sign(LiveSerial {
+        serial,
+        spiffe_id: entry.spiffe_id.clone(),
+        entry: Some(entry.id.clone()),
+        not_after: granted.validity.not_after(),
+    });
     let mut chain = lease.issuer().issue(&LeafTemplate {
         spiffe_id: &entry.spiffe_id,
         dns_names: &entry.dns_names,

@@ -4,7 +4,7 @@
 //! No lock is held while anything is signed.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
@@ -23,7 +23,7 @@ use super::{
     svid::{EntryVersion, IssueError, Svid, issue, x509_ttl},
 };
 use crate::{
-    ledger::{Issued, Ledger},
+    ledger::{Issued, IssuedId, Ledger},
     metrics,
     sources::KeySource,
 };
@@ -66,12 +66,13 @@ impl Flight {
         replaced: &Replaced<'_>,
     ) -> bool {
         self.version == *version
-            && self.svid.get().is_none_or(|svid| !svid.is_due(now, lease, ttl) && !replaced(&svid.root))
+            && self.svid.get().is_none_or(|svid| !svid.is_due(now, lease, ttl) && !replaced(svid))
     }
 }
 
-/// Whether what stands under a root is replaced at once: the root is tainted, or has left the bundle.
-pub(crate) type Replaced<'a> = dyn Fn(&AuthorityId) -> bool + Send + Sync + 'a;
+/// Whether an SVID is replaced at once: its root is tainted or has left the bundle, or its issuing key is revoked or about
+/// to be.
+pub(crate) type Replaced<'a> = dyn Fn(&Svid) -> bool + Send + Sync + 'a;
 
 impl Svids {
     pub(crate) fn new(sources: Sources, keys: Arc<dyn KeySource>, ledger: Ledger) -> Self {
@@ -114,8 +115,10 @@ impl Svids {
         let svid = issue(&self.sources, &self.keys, lease, entry, policy).await?;
         metrics::issued("x509", "workload");
         self.ledger.record(Issued {
-            serial: svid.serial,
+            id: IssuedId::Serial(svid.serial),
             spiffe_id: entry.spiffe_id.clone(),
+            entry: Some(entry.id.clone()),
+            issued_at: svid.granted.issued_at.seconds(),
             not_after: svid.granted.validity.not_after(),
             issuing_key: svid.issuing_key.clone(),
         });
@@ -141,6 +144,16 @@ impl Svids {
             // What is still being made may be made with it.
             shard.lock().retain(|_, flight| flight.svid.get().is_some_and(of_another));
         }
+    }
+
+    /// Forgets SVIDs that were revoked, and what is being made at this moment, which may be one of them.
+    pub(crate) fn withdraw_serials(&self, serials: &BTreeSet<SerialNumber>) {
+        for shard in &self.shards {
+            shard.lock().retain(|_, flight| flight.svid.get().is_some_and(|svid| !serials.contains(&svid.serial)));
+        }
+        // Last the number: whoever has taken one of them by now has read it before, and sees that it has changed. Nobody
+        // takes one after this.
+        self.withdrawals.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How often SVIDs were withdrawn. An answer that was made at another count may hold one of them.

@@ -10,6 +10,7 @@ use quorate_proto_identity::{
     AuthorityId, JwtClaims, JwtSigner, PrivateKey, SpiffeId, UnixSeconds, Validity, jwt_svid::JwtSignError,
 };
 use quorate_raft_consensus::{Sources, WorkLost};
+use quorate_raft_machine::AuthorityState;
 
 use crate::{refusal::Refusal, sources::is_slow};
 
@@ -42,6 +43,10 @@ pub(crate) struct TokenKeys {
 /// A signed token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
+    /// The `kid` of the key that signed it.
+    pub(crate) key_id: AuthorityId,
+    /// Its `jti`, which it prints as hexadecimal digits.
+    pub(crate) jti: [u8; 16],
     pub(crate) text: String,
     pub(crate) issued_at: UnixSeconds,
     pub(crate) expires_at: UnixSeconds,
@@ -53,6 +58,12 @@ pub(crate) enum TokenError {
     /// No token key is open.
     #[error("this node holds no token key")]
     NoKey,
+    /// A rule refuses every token of this subject that is issued now.
+    #[error("tokens of {subject} are refused by a revocation that is newer than this node's clock")]
+    Refused {
+        /// Whose.
+        subject: SpiffeId,
+    },
     /// The key has no second left.
     #[error("the token key has expired")]
     KeyExpired,
@@ -69,7 +80,7 @@ impl TokenError {
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::Sign(JwtSignError::TooLong { .. }) => Refusal::invalid("the audiences make the token too long"),
-            Self::NoKey | Self::KeyExpired | Self::Sign(_) | Self::Lost(_) => {
+            Self::NoKey | Self::KeyExpired | Self::Refused { .. } | Self::Sign(_) | Self::Lost(_) => {
                 tracing::error!(error = self as &dyn std::error::Error, "a JWT-SVID could not be signed");
                 Refusal::unavailable(self.to_string())
             }
@@ -110,13 +121,13 @@ impl TokenKeys {
         if expires_at <= issued_at {
             return Err(TokenError::KeyExpired);
         }
-        let jti = hex(self.sources.random());
+        let jti: [u8; 16] = self.sources.random();
         if key.slow {
             let (subject, audiences) = (subject.clone(), Arc::clone(audiences));
-            let work = move || sign(&key, &subject, &audiences, issued_at, expires_at, &jti);
+            let work = move || sign(&key, &subject, &audiences, issued_at, expires_at, jti);
             return self.sources.run_blocking(work).await?;
         }
-        sign(&key, subject, audiences, issued_at, expires_at, &jti)
+        sign(&key, subject, audiences, issued_at, expires_at, jti)
     }
 }
 
@@ -126,14 +137,24 @@ fn sign(
     aud: &[String],
     issued_at: UnixSeconds,
     expires_at: UnixSeconds,
-    jti: &str,
+    jti: [u8; 16],
 ) -> Result<Token, TokenError> {
-    let text = key.signer.sign(&JwtClaims { sub, aud, iat: issued_at, exp: expires_at, jti })?;
-    Ok(Token { text, issued_at, expires_at })
+    let text = key.signer.sign(&JwtClaims { sub, aud, iat: issued_at, exp: expires_at, jti: &hex(jti) })?;
+    Ok(Token { key_id: key.id().clone(), jti, text, issued_at, expires_at })
 }
 
-fn hex(random: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(random))
+/// Whether a token key that was opened may be used: an old one until its successor is open, because every bundle still
+/// has it; a tainted one never.
+pub(crate) fn signs_tokens(state: AuthorityState) -> bool {
+    match state {
+        AuthorityState::Active | AuthorityState::Old => true,
+        AuthorityState::Prepared | AuthorityState::Tainted | AuthorityState::Revoked => false,
+    }
+}
+
+/// A `jti` as tokens have it.
+pub(crate) fn hex(jti: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(jti))
 }
 
 impl std::fmt::Debug for TokenKeys {

@@ -94,7 +94,7 @@ impl Membership {
 
     /// Removes a member: it signs no more, leaves the Raft group, and loses what was sealed to it. Returns when its record
     /// is closed; with `compromised` only when a new root and a new token key sign, which it cannot open (design section
-    /// 2, property 6).
+    /// 2, property 6), what stood under those that it could open has been replaced, and they have left the bundle.
     ///
     /// # Errors
     /// [`MembershipError`].

@@ -3,7 +3,7 @@
 
 use quorate_proto_identity::MemberNumber;
 use quorate_raft_consensus::RaftMembers;
-use quorate_raft_machine::{AuthorityState, AuthorityTimes, Member, MemberRole, Recipient, State};
+use quorate_raft_machine::{AuthorityKind, AuthorityState, AuthorityView, Member, MemberRole, Recipient, State};
 
 /// What is to become of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Aim {
     Learner,
     /// It is gone.
     Gone,
-    /// It is gone, and nothing signs that it could open.
+    /// It is gone, and nothing that it could open signs, or is in the bundle.
     GoneCompromised,
 }
 
@@ -92,31 +92,57 @@ pub(crate) fn progress(
     progress
 }
 
-/// The new authorities after a removal as compromised.
+/// The new authorities after a removal as compromised, and the end of those that the member could open.
 fn replaced(progress: &mut Progress, state: &State, absent: &[MemberNumber]) {
-    let roots: Vec<_> = state.x509_authorities().map(|root| (&root.id, root.state, root.times)).collect();
-    let keys: Vec<_> = state.jwt_authorities().map(|key| (&key.id, key.state, key.times)).collect();
-    for (what, authorities) in [("root", roots), ("token key", keys)] {
-        let is_suspect = |(_, state, times): &&(_, AuthorityState, AuthorityTimes)| {
-            matches!(state, AuthorityState::Active | AuthorityState::Prepared) && times.suspected_at.is_some()
+    for kind in AuthorityKind::ALL {
+        let authorities = state.authorities(kind);
+        let what = what(kind);
+        let signs = |authority: &AuthorityView| {
+            matches!(authority.state, AuthorityState::Active | AuthorityState::Prepared)
         };
-        let in_state = |wanted| authorities.iter().find(move |(_, state, _)| *state == wanted).map(|(id, _, _)| id);
+        let in_state = |wanted| authorities.iter().find(move |authority| authority.state == wanted);
         progress.part(
-            !authorities.iter().any(|authority| is_suspect(&authority)),
+            !authorities.iter().any(|authority| signs(authority) && authority.is_suspect()),
             || {
-                let id = in_state(AuthorityState::Active).map(ToString::to_string).unwrap_or_default();
+                let id = in_state(AuthorityState::Active).map(|active| active.id.to_string()).unwrap_or_default();
                 format!("A new {what} signs: {id}, sealed to those that remain.")
             },
             || match in_state(AuthorityState::Prepared) {
-                Some(id) => {
-                    format!(
-                        "the new {what} {id} to sign, once every live member has applied it{}",
-                        cut_off(state, absent)
-                    )
-                }
+                Some(prepared) => format!(
+                    "the new {what} {} to sign, once every live member has applied it{}",
+                    prepared.id,
+                    cut_off(state, absent)
+                ),
                 None => format!("a new {what} to be made"),
             },
         );
+    }
+    for kind in AuthorityKind::ALL {
+        let authorities = state.authorities(kind);
+        let what = what(kind);
+        let suspect = |wanted| {
+            let suspects = authorities.iter().filter(|authority| authority.is_suspect());
+            suspects.filter(move |authority| authority.state == wanted).map(|authority| authority.id.to_string()).next()
+        };
+        let (old, tainted) = (suspect(AuthorityState::Old), suspect(AuthorityState::Tainted));
+        progress.part(
+            old.is_none() && tainted.is_none(),
+            || format!("No {what} that it could open is in the bundle any more."),
+            || match (old, tainted) {
+                (Some(id), _) => format!("the {what} {id} to be tainted"),
+                (None, id) => format!(
+                    "the {what} {} to be revoked, once no stream has an SVID under it",
+                    id.unwrap_or_default()
+                ),
+            },
+        );
+    }
+}
+
+fn what(kind: AuthorityKind) -> &'static str {
+    match kind {
+        AuthorityKind::X509 => "root",
+        AuthorityKind::Jwt => "token key",
     }
 }
 

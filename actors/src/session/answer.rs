@@ -9,7 +9,7 @@ use quorate_proto_api::workload::{X509svid, X509svidResponse};
 use quorate_proto_identity::UnixMillis;
 use quorate_raft_machine::entry::Entry;
 
-use super::identities::Identities;
+use super::{identities::Identities, standing::Standing};
 use crate::{bundles::BundleAnswers, issuer::svid::Svid};
 
 /// What a stream is about.
@@ -52,6 +52,8 @@ pub(crate) struct X509Answer {
     /// When something about the SVIDs may next be due, in Unix milliseconds.
     due: AtomicI64,
     svids: Vec<Arc<Svid>>,
+    /// Under which roots they stand.
+    standing: Arc<Standing>,
     /// The newest version of the bundle that it was found to be right beside.
     sequence: AtomicU64,
     roots_since: u64,
@@ -74,10 +76,15 @@ impl X509Answer {
             bundle: bundle.roots.clone(),
             hint: entry.hint.clone(),
         };
-        let response = X509svidResponse { svids: svids.iter().map(of).collect(), ..X509svidResponse::default() };
-        let svids = svids.into_iter().map(|(_, svid)| svid).collect();
+        let response = X509svidResponse {
+            svids: svids.iter().map(of).collect(),
+            crl: bundle.crls_for(svids.iter().map(|(entry, _)| entry.as_ref())),
+            ..X509svidResponse::default()
+        };
+        let svids: Vec<Arc<Svid>> = svids.into_iter().map(|(_, svid)| svid).collect();
+        let standing = Standing::of(&svids);
         let (due, sequence) = (AtomicI64::new(i64::MAX), AtomicU64::new(bundle.sequence));
-        Self { response, due, svids, sequence, roots_since: bundle.roots_since, identities, withdrawals }
+        Self { response, due, svids, standing, sequence, roots_since: bundle.roots_since, identities, withdrawals }
     }
 
     /// Notes when the SVIDs are next to be looked at: the first renewal after `looked_at`, the instant since when all of
@@ -100,6 +107,17 @@ impl X509Answer {
     /// The newest version of the bundle that it was found to be right beside.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence.load(Ordering::Acquire)
+    }
+
+    /// Under which roots its SVIDs stand.
+    pub(crate) fn standing(&self) -> &Arc<Standing> {
+        &self.standing
+    }
+
+    /// Whether nothing in it is to be replaced by what this bundle says (INV-06).
+    pub(crate) fn stands_in(&self, bundle: &BundleAnswers) -> bool {
+        self.sequence() == bundle.sequence
+            || self.standing.all(|root| !bundle.replaces(root)) && self.standing.all_keys(|key| bundle.may_issue(key))
     }
 
     /// Whether it carries the roots of this bundle.

@@ -1,27 +1,38 @@
 //! What sessions and unary calls are answered from: the applied state, the lease, and what is made once for many.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use quorate_proto_identity::{SelectorSet, UnixMillis};
+use quorate_proto_identity::{EntryId, SelectorSet, SpiffeId, UnixMillis};
 use quorate_raft_consensus::{Sources, StateReader};
-use quorate_raft_machine::entry::Entry;
+use quorate_raft_machine::{AuditIssuance, entry::Entry};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     answer::X509Answer,
     answer_size::{Room, SvidSize, by_age},
     identities::Identities,
+    turns::Pace,
 };
 use crate::{
     bundles::{BundleAnswers, Bundles},
     issuer::{
+        keyring::Keyring,
         lease::{Lease, Leases},
         svid::Svid,
         svids::Svids,
-        tokens::TokenKeys,
+        tokens::{Token, TokenError, TokenKeys, hex, signs_tokens},
     },
+    ledger::{Issued, IssuedId, Ledger},
     own::{NotAMember, Own},
     refusal::Refusal,
+    revocation::withdrawal::Withdrawals,
 };
+
+/// How long a signature waits for an issuing certificate under a root that was not tainted: through an election.
+const LEASE_WAIT: Duration = Duration::from_secs(5);
+
+/// How often a token is signed again because a rule refuses it that was made in the same second: clocks may differ a little.
+const TOKEN_TRIES: usize = 3;
 
 /// Shared by all that answer workloads. Nothing in it is an actor's alone: actors publish, everybody reads.
 pub(crate) struct Core {
@@ -30,6 +41,9 @@ pub(crate) struct Core {
     pub(crate) sources: Sources,
     pub(crate) leases: Arc<Leases>,
     pub(crate) svids: Svids,
+    pub(crate) keyring: Keyring,
+    pub(crate) withdrawals: Withdrawals,
+    pub(crate) ledger: Ledger,
     pub(crate) tokens: TokenKeys,
     pub(crate) bundles: Bundles,
     pub(crate) identities_limit: usize,
@@ -50,6 +64,67 @@ impl Core {
         read.map_err(|error: NotAMember| Refusal::unavailable(error.to_string()))
     }
 
+    /// The lease to sign with, once it is under a root that may sign: one whose root was tainted signs nothing more (INV-06),
+    /// and this node has asked for another, which comes within milliseconds as long as somebody leads.
+    pub(crate) async fn lease(&self) -> Result<Arc<Lease>, Refusal> {
+        let until = Instant::now() + LEASE_WAIT;
+        let mut changes = self.leases.changes();
+        loop {
+            changes.borrow_and_update();
+            let lease = self.leases.current(self.sources.now())?;
+            let bundle = self.bundles.current(&self.state)?;
+            if !bundle.replaces(&lease.root) && bundle.may_issue(&lease.key_id) {
+                return Ok(lease);
+            }
+            if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
+                return Err(Refusal::unavailable(
+                    "this node's issuing certificate was revoked, or the root above it was tainted, and no other certificate \
+                     has come yet",
+                ));
+            }
+        }
+    }
+
+    /// Signs a token that no rule refuses, with nothing but the key that signs, or signed last: one that was tainted, or has left the bundle,
+    /// while the token was made makes it worth nothing (INV-06).
+    pub(crate) async fn token(
+        &self,
+        subject: &SpiffeId,
+        entry: Option<&EntryId>,
+        audiences: &Arc<[String]>,
+        ttl: u32,
+    ) -> Result<Token, TokenError> {
+        for _ in 0..TOKEN_TRIES {
+            let token = self.tokens.sign(subject, audiences, ttl).await?;
+            let (key_state, is_refused, is_noted) = self.state.read(|state| {
+                let refusal = state.token_refusal(subject, Some(&hex(token.jti)), token.issued_at);
+                let noted = state.policy().is_some_and(|policy| policy.audit_issuance != AuditIssuance::Off);
+                (state.jwt_authority(&token.key_id).map(|key| key.state), refusal.is_some(), noted)
+            });
+            if !key_state.is_some_and(signs_tokens) {
+                return Err(TokenError::NoKey);
+            }
+            if is_refused {
+                // A rule is about whole seconds, and this is still the one in which it was made.
+                let next = token.issued_at.plus(1).millis().since(self.sources.now()).clamp(1, 1000);
+                tokio::time::sleep(Duration::from_millis(next.unsigned_abs())).await;
+                continue;
+            }
+            if is_noted {
+                self.ledger.record(Issued {
+                    id: IssuedId::Jti(token.jti),
+                    spiffe_id: subject.clone(),
+                    entry: entry.cloned(),
+                    issued_at: token.issued_at,
+                    not_after: token.expires_at,
+                    issuing_key: token.key_id.clone(),
+                });
+            }
+            return Ok(token);
+        }
+        Err(TokenError::Refused { subject: subject.clone() })
+    }
+
     /// The SVIDs of identities, in their order, as many as one answer has room for: the first created stay. Made now
     /// where there is none yet.
     pub(crate) async fn x509_svids(
@@ -57,10 +132,14 @@ impl Core {
         identities: &Identities,
         lease: &Arc<Lease>,
         bundles: &BundleAnswers,
+        pace: Pace,
     ) -> Result<Vec<(Arc<Entry>, Arc<Svid>)>, Refusal> {
+        let began = self.sources.now();
         let policy = self.state.read(|state| state.policy().copied());
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
-        let replaced = |root: &_| bundles.replaces(root);
+        let replaced = |svid: &Svid| {
+            bundles.replaces_svid(svid) || (svid.issuing_key != lease.key_id && self.keyring.is_doomed(&svid.issuing_key))
+        };
         let issuer = lease.issuer().key().key_type();
         let size = SvidSize::new(policy.x509_svid_key_type, issuer, lease.certificate(), &bundles.roots);
         let mut room = Room::new();
@@ -79,18 +158,29 @@ impl Core {
             if !room.take(reckoned.max(size.of_signed(entry, &svid.chain, &svid.key))) {
                 break;
             }
+            let is_new = svid.granted.issued_at >= began;
             svids.push((Arc::clone(entry), svid));
             // A caller of a thousand identities must not hold a thread for as many signatures.
-            tokio::task::coop::consume_budget().await;
+            match pace {
+                Pace::Background if is_new => tokio::task::yield_now().await,
+                Pace::Background | Pace::AtOnce => tokio::task::coop::consume_budget().await,
+            }
         }
         identities.tell_x509_left_out(identities.entries.len().saturating_sub(svids.len()));
         svids.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         Ok(svids)
     }
 
+    /// How often SVIDs were withdrawn, once what the state has of revocations is done on this node. An answer that was made
+    /// at another count may hold one of them.
+    pub(crate) fn withdrawals(&self) -> u64 {
+        self.withdrawals.catch_up(&self.state, &self.keyring, &self.svids);
+        self.svids.withdrawals()
+    }
+
     /// Whether an answer that was made earlier may be given to a new session: nothing changed, and nothing is due.
     pub(crate) fn is_good(&self, answer: &X509Answer, selectors: &SelectorSet, now: UnixMillis) -> bool {
-        let withdrawn = answer.withdrawals != self.svids.withdrawals();
+        let withdrawn = answer.withdrawals != self.withdrawals();
         if withdrawn || now >= answer.due() || self.leases.current(now).is_err() {
             return false;
         }
@@ -107,7 +197,10 @@ impl Core {
     /// Whether an answer that waited in a slot may still go out (design section 2, properties 4 and 5). If not, a newer
     /// one is on its way: the event that spoiled it refreshes the group.
     pub(crate) fn may_go_out(&self, answer: &X509Answer, selectors: &SelectorSet) -> bool {
-        answer.withdrawals == self.svids.withdrawals() && self.still_stand(&answer.identities, selectors)
+        let bundles = self.bundles.current(&self.state);
+        answer.withdrawals == self.withdrawals()
+            && bundles.is_ok_and(|bundles| answer.stands_in(&bundles))
+            && self.still_stand(&answer.identities, selectors)
     }
 
     /// Whether what was made for these identities may be given to who has these selectors (design section 2, property

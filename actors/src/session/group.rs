@@ -22,7 +22,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_proto_identity::{SelectorSet, UnixMillis};
+use quorate_proto_identity::{AuthorityId, SelectorSet, UnixMillis, UnixSeconds};
 use quorate_raft_machine::AuthorityKind;
 use tokio::time::Instant;
 
@@ -32,8 +32,9 @@ use super::{
     core::Core,
     identities::Identities,
     slot::Slot,
+    turns::Pace,
 };
-use crate::{bundles::BundleAnswers, metrics, refusal::Refusal};
+use crate::{bundles::BundleAnswers, metrics, peers::StreamsTold, refusal::Refusal};
 
 /// How many streams a group may have. They share one answer, so this bounds file descriptors and memory, not work:
 /// at some 10 KiB a stream this is 640 MiB, for one user and program (ATK-20).
@@ -207,16 +208,16 @@ impl Group {
                 membership.slot.put(version, || Answer::X509Svids(answer));
                 if self.inner.lock().x509_version != version {
                     // A newer one came before this one was in its place, and passed the empty slot over.
-                    self.refresh(core).await;
+                    self.refresh(core, Pace::AtOnce).await;
                 }
             }
-            Some(_) | None => self.refresh(core).await,
+            Some(_) | None => self.refresh(core, Pace::AtOnce).await,
         }
         Ok(membership)
     }
 
     /// Computes what is wanted and hands it to all sessions. If somebody is doing that already, they do it once more.
-    pub(crate) async fn refresh(&self, core: &Core) {
+    pub(crate) async fn refresh(&self, core: &Core, pace: Pace) {
         if !self.inner.lock().begin() {
             return;
         }
@@ -233,7 +234,7 @@ impl Group {
                 let served = self.sessions.load(Ordering::SeqCst);
                 (served, wanted, (inner.identities.clone(), inner.x509.clone()))
             };
-            let computed = compute(core, &self.selectors, x509_wanted, before).await;
+            let computed = compute(core, &self.selectors, x509_wanted, pace, before).await;
             if self.publish(computed, served, x509_wanted) {
                 break;
             }
@@ -280,7 +281,7 @@ impl Group {
     }
 
     /// How many of its open streams have yet to fetch what this bundle has of a kind of authority.
-    pub(crate) fn lacking(&self, bundle: &BundleAnswers, authorities: AuthorityKind) -> usize {
+    pub(crate) fn lacking(&self, bundle: &BundleAnswers, authorities: AuthorityKind) -> u64 {
         let inner = self.inner.lock();
         let has_roots = inner.x509.as_ref().is_some_and(|answer| answer.has_roots_of(bundle));
         // Without the roots in the newest answer, it takes one that is newer still.
@@ -293,7 +294,28 @@ impl Group {
                 false
             }
         };
-        inner.slots.values().filter(lacks).count()
+        count(inner.slots.values().filter(lacks).count())
+    }
+
+    /// How many of its open streams carry roots and CRLs.
+    pub(crate) fn x509_streams(&self) -> u64 {
+        let inner = self.inner.lock();
+        let carries = |(kind, slot): &&(Kind, Arc<Slot>)| match kind {
+            Kind::X509Svids | Kind::X509Bundles => slot.ended().is_none(),
+            Kind::JwtBundles => false,
+        };
+        count(inner.slots.values().filter(carries).count())
+    }
+
+    /// Counts under which roots stands what its open streams were sent last, `authority` told apart.
+    pub(crate) fn count_standing(&self, authority: Option<&AuthorityId>, now: UnixSeconds, told: &mut StreamsTold) {
+        let inner = self.inner.lock();
+        for standing in inner.slots.values().filter_map(|(_, slot)| slot.sent()) {
+            told.sent = told.sent.saturating_add(1);
+            let Some(authority) = authority else { continue };
+            told.depending = told.depending.saturating_add(u64::from(standing.depends_on(authority, now)));
+            told.under = told.under.saturating_add(u64::from(standing.is_under(authority, now)));
+        }
     }
 
     fn leave(&self, number: u64) {
@@ -358,15 +380,20 @@ impl Inner {
     }
 }
 
+fn count(streams: usize) -> u64 {
+    u64::try_from(streams).unwrap_or(u64::MAX)
+}
+
 /// Reads, signs, and checks that what was read still stands.
 async fn compute(
     core: &Core,
     selectors: &SelectorSet,
     x509_wanted: bool,
+    pace: Pace,
     (mut identities_before, x509_before): (Option<Arc<Identities>>, Option<Arc<X509Answer>>),
 ) -> Result<Computed, Refusal> {
     for _ in 0..TRIES {
-        let lease = core.leases.current(core.sources.now())?;
+        let lease = core.lease().await?;
         let identities = core.identities(selectors, identities_before.as_ref())?;
         if identities.entries.is_empty() {
             return Err(Refusal::no_identity());
@@ -376,11 +403,14 @@ async fn compute(
         if x509_wanted {
             // Before the SVIDs are looked at: one whose renewal comes due while others are made is not passed over.
             let looked_at = core.sources.now();
-            let withdrawals = core.svids.withdrawals();
-            let svids = core.x509_svids(&identities, &lease, &bundles).await?;
-            // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5).
-            let withdrawn = withdrawals != core.svids.withdrawals();
-            if withdrawn || !core.still_stand(&identities, selectors) {
+            let withdrawals = core.withdrawals();
+            let svids = core.x509_svids(&identities, &lease, &bundles, pace).await?;
+            // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5), and
+            // nothing under a root that was tainted meanwhile (INV-06).
+            let withdrawn = withdrawals != core.withdrawals();
+            let now_good = core.bundles.current(&core.state)?;
+            let tainted = svids.iter().any(|(_, svid)| now_good.replaces_svid(svid));
+            if withdrawn || tainted || !core.still_stand(&identities, selectors) {
                 identities_before = Some(identities);
                 continue;
             }

@@ -14,7 +14,7 @@ use quorate_raft_machine::{State, entry::Entry, registry::Entitlement};
 use super::answer_size::IDENTITIES_BYTES_LIMIT;
 use crate::{
     metrics,
-    own::{NotAMember, Own},
+    own::{NotAMember, Own, OwnMember},
 };
 
 /// How many identities a caller gets, unless configured otherwise: so many of the usual size that an answer stays below
@@ -29,8 +29,10 @@ const TOO_MANY_BYTES: &str =
 pub(crate) struct Identities {
     /// The entries, by ID ascending (A-27, WAPI-55): the first is the default identity.
     pub(crate) entries: Vec<Arc<Entry>>,
-    /// All entitlements that the entries came from, those left out for their hints too.
+    /// All entitlements that the entries came from, those left out for their hints and bans too.
     entitlements: Vec<Entitlement>,
+    /// The entries to which nothing is issued, because a revocation says so.
+    banned: Vec<Arc<Entry>>,
     /// When one of them ends by itself.
     pub(crate) ends_at: Option<UnixSeconds>,
     /// The last log index at which this was found to hold.
@@ -55,6 +57,8 @@ impl Identities {
         let found = state.entitled(&member.scope, selectors, now, limit);
         if let Some(before) = before
             && before.entitlements == found.entitlements
+            && before.entries.iter().all(|entry| !is_banned(state, &member, entry))
+            && before.banned.iter().all(|entry| is_banned(state, &member, entry))
         {
             before.holds_at.fetch_max(index, Ordering::Relaxed);
             return Ok(Arc::clone(before));
@@ -67,11 +71,16 @@ impl Identities {
                 "a caller is entitled to more identities than it may get; the ones created last are left out"
             );
         }
-        let entries = found.entitlements.iter().filter_map(|entitled| state.entry(&entitled.entry_id)).collect();
+        let entries = found.entitlements.iter().filter_map(|entitled| state.entry(&entitled.entry_id));
+        let (banned, entries): (Vec<_>, Vec<_>) = entries.partition(|entry| is_banned(state, &member, entry));
+        if !banned.is_empty() {
+            metrics::identities_left_out("banned", banned.len());
+        }
         Ok(Arc::new(Self {
             entries: in_order(entries),
             ends_at: found.entitlements.iter().filter_map(|entitled| entitled.expires_at).min(),
             entitlements: found.entitlements,
+            banned,
             holds_at: AtomicU64::new(index),
             x509_left_out: AtomicUsize::new(0),
             jwt_told: AtomicBool::new(false),
@@ -103,7 +112,7 @@ impl Identities {
         self.holds_at.load(Ordering::Relaxed) == index && self.ends_at.is_none_or(|end| now <= end)
     }
 
-    /// Whether the selectors are still entitled to all of these, unchanged: the check of a signature in flight (design
+    /// Whether the selectors are still entitled to all of these, unchanged and not banned: the check of a signature in flight (design
     /// section 2, property 5). It is read afresh and not entry by entry, because an entry also goes out of reach when
     /// another one between it and this node does.
     pub(crate) fn still_stand(
@@ -115,11 +124,19 @@ impl Identities {
         limit: usize,
     ) -> bool {
         let Ok(member) = own.member(state) else { return false };
+        if self.entries.iter().any(|entry| is_banned(state, &member, entry)) {
+            return false;
+        }
         let found = state.entitled(&member.scope, selectors, now, limit).entitlements;
         // Both are in the order of creation, so one pass finds each of ours among those of now.
         let mut found = found.iter();
         self.entitlements.iter().all(|entitled| found.any(|now| now == entitled))
     }
+}
+
+/// Whether this node issues nothing for an entry, because a revocation of the entry or of its SPIFFE ID bans it.
+fn is_banned(state: &State, member: &OwnMember, entry: &Entry) -> bool {
+    state.is_banned(Some(&entry.id), &entry.spiffe_id, member.number).is_some()
 }
 
 /// Puts entries in the order of their IDs, and leaves out those whose hint another one has: of two with one hint, the

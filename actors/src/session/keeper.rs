@@ -8,7 +8,7 @@
 //! closed: their streams end with `Unavailable`, and callers that come again find the keeper's successor.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_proto_identity::{Selector, SelectorSet, UnixMillis};
+use quorate_proto_identity::{AuthorityId, Selector, SelectorSet, UnixMillis};
 use quorate_raft_consensus::{AppliedEvents, Handle};
 use quorate_raft_machine::{AuthorityKind, Event, entry::Entry};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -27,19 +27,18 @@ use super::{
     clock::{ShardClock, run_clock},
     core::Core,
     group::Group,
+    turns::{Pace, Turns},
 };
 use crate::{
     events::{self, News},
     issuer::lease::IssuanceStatus,
     mailbox::{Address, Envelope},
+    peers::StreamsTold,
     refusal::Refusal,
 };
 
 /// How many messages a keeper's mailbox takes: registrations of new groups, and events, which wait for room.
 pub(crate) const KEEPER_MAILBOX_LIMIT: usize = 4096;
-
-/// How many refreshes of one keeper run at once. Most are a few signatures of some forty microseconds on one core.
-const REFRESHES_AT_ONCE: usize = 4;
 
 /// How many groups one keeper takes. A group is a user and program; hosts have hundreds.
 const GROUPS_LIMIT: usize = 16_384;
@@ -119,12 +118,30 @@ impl OpenStreams {
         Self { shards, core }
     }
 
-    /// How many streams have yet to fetch what the bundle has now of a kind of authority.
-    pub(crate) fn lacking(&self, authorities: AuthorityKind) -> usize {
-        // Without a bundle nothing was ever sent, and no stream is open.
-        let Ok(bundle) = self.core.bundles.current(&self.core.state) else { return 0 };
+    /// How many open streams carry roots and CRLs, and have been sent an answer.
+    pub(crate) fn x509_streams(&self) -> u64 {
         let groups = |shard: &Arc<Shard>| shard.groups.lock().values().cloned().collect::<Vec<_>>();
-        self.shards.iter().flat_map(groups).map(|group| group.lacking(&bundle, authorities)).sum()
+        self.shards.iter().flat_map(groups).map(|group| group.x509_streams()).sum()
+    }
+
+    /// What open streams have of a kind of authority, and of one of them.
+    pub(crate) fn told(&self, kind: AuthorityKind, authority: Option<&AuthorityId>) -> StreamsTold {
+        let signs_under = match kind {
+            AuthorityKind::X509 => self.core.leases.held().map(|lease| lease.root.clone()),
+            AuthorityKind::Jwt => self.core.tokens.active_id(),
+        };
+        let mut told = StreamsTold { signs_under, ..StreamsTold::default() };
+        // Without a bundle nothing was ever sent, and no stream is open.
+        let Ok(bundle) = self.core.bundles.current(&self.core.state) else { return told };
+        let now = self.core.sources.now().seconds();
+        let groups = |shard: &Arc<Shard>| shard.groups.lock().values().cloned().collect::<Vec<_>>();
+        for group in self.shards.iter().flat_map(groups) {
+            told.lacking = told.lacking.saturating_add(group.lacking(&bundle, kind));
+            if kind == AuthorityKind::X509 {
+                group.count_standing(authority, now, &mut told);
+            }
+        }
+        told
     }
 }
 
@@ -174,8 +191,8 @@ pub(crate) enum KeeperMessage {
     Lease(IssuanceStatus),
     /// The clock says that groups may be due, or unused.
     Tick,
-    /// A refresh has ended.
-    Refreshed,
+    /// A refresh of this pace has ended.
+    Refreshed(Pace),
 }
 
 /// The keeper.
@@ -194,9 +211,7 @@ pub(crate) struct KeeperState {
     arguments: KeeperArguments,
     groups: BTreeMap<u64, Arc<Group>>,
     by_selector: HashMap<Selector, BTreeSet<u64>>,
-    waiting: VecDeque<u64>,
-    is_waiting: BTreeSet<u64>,
-    running: usize,
+    turns: Turns,
     /// Refreshes, the clock, and what listens to events and to the lease; they die with the keeper.
     tasks: JoinSet<()>,
 }
@@ -226,9 +241,7 @@ impl Actor for Keeper {
             arguments,
             groups: BTreeMap::new(),
             by_selector: HashMap::new(),
-            waiting: VecDeque::new(),
-            is_waiting: BTreeSet::new(),
-            running: 0,
+            turns: Turns::default(),
             tasks,
         })
     }
@@ -246,7 +259,7 @@ impl Actor for Keeper {
             KeeperMessage::News(News::Afresh) => state.want_all(),
             KeeperMessage::Lease(status) => state.lease(&status),
             KeeperMessage::Tick => state.tick(),
-            KeeperMessage::Refreshed => state.running = state.running.saturating_sub(1),
+            KeeperMessage::Refreshed(pace) => state.turns.ended(pace),
         }
         state.start_refreshes(&myself);
         Ok(())
@@ -288,10 +301,18 @@ impl KeeperState {
                 | Event::ScopesChanged
                 | Event::BundleChanged { .. }
                 | Event::X509AuthorityChanged { .. }
-                | Event::MemberChanged { .. } => self.want_all(),
+                | Event::MemberChanged { .. }
+                // Who is banned, and which CRLs go along.
+                | Event::RevocationChanged { .. }
+                | Event::CrlsSwitched { .. }
+                | Event::CrlSetChanged => self.want_all(),
                 // New lifetimes count from the next signature on; tokens are made by the call; of issuing certificates
                 // the lease speaks.
-                Event::PolicyChanged | Event::JwtAuthorityChanged { .. } | Event::IssuingCertificateChanged { .. } => {}
+                Event::PolicyChanged
+                | Event::JwtAuthorityChanged { .. }
+                | Event::IssuingCertificateChanged { .. }
+                | Event::IssuingKeyActivated { .. }
+                | Event::CrlRecorded { .. } => {}
                 // What the cluster is made of is nothing that a workload sees.
                 Event::InvitationChanged { .. }
                 | Event::RecoveryKeyChanged
@@ -317,21 +338,14 @@ impl KeeperState {
             |number: &&u64| self.groups.get(number).is_some_and(|group| entry.selectors.is_subset_of(&group.selectors));
         let concerned: Vec<u64> = rarest.iter().filter(has_all).copied().collect();
         for number in concerned {
-            self.want(number);
+            self.turns.want(number, Pace::AtOnce);
         }
     }
 
     fn want_all(&mut self) {
         let numbers: Vec<u64> = self.groups.keys().copied().collect();
         for number in numbers {
-            self.want(number);
-        }
-    }
-
-    /// Has a group refreshed, soon; once, however often that is wanted meanwhile.
-    fn want(&mut self, number: u64) {
-        if self.is_waiting.insert(number) {
-            self.waiting.push_back(number);
+            self.turns.want(number, Pace::Background);
         }
     }
 
@@ -368,7 +382,7 @@ impl KeeperState {
             }
         }
         for number in due {
-            self.want(number);
+            self.turns.want(number, Pace::Background);
         }
         for group in unused {
             self.unregister(&group);
@@ -377,27 +391,27 @@ impl KeeperState {
 
     fn start_refreshes(&mut self, myself: &ActorRef<Envelope<KeeperMessage>>) {
         while self.tasks.try_join_next().is_some() {}
-        while self.running < REFRESHES_AT_ONCE {
-            let Some(number) = self.waiting.pop_front() else { return };
-            self.is_waiting.remove(&number);
-            let Some(group) = self.groups.get(&number).cloned() else { continue };
-            self.running = self.running.saturating_add(1);
-            let (core, ended) = (Arc::clone(&self.arguments.core), Ended(myself.clone()));
+        while let Some((number, pace)) = self.turns.next() {
+            let Some(group) = self.groups.get(&number).cloned() else {
+                self.turns.ended(pace);
+                continue;
+            };
+            let (core, ended) = (Arc::clone(&self.arguments.core), Ended(myself.clone(), pace));
             self.tasks.spawn(async move {
                 let _ended = ended;
-                group.refresh(&core).await;
+                group.refresh(&core, pace).await;
             });
         }
     }
 }
 
 /// Tells the keeper that a refresh has ended, also when it panicked.
-struct Ended(ActorRef<Envelope<KeeperMessage>>);
+struct Ended(ActorRef<Envelope<KeeperMessage>>, Pace);
 
 impl Drop for Ended {
     fn drop(&mut self) {
         // Fails only when the keeper is gone.
-        drop(self.0.send_message(Envelope::own(KeeperMessage::Refreshed)));
+        drop(self.0.send_message(Envelope::own(KeeperMessage::Refreshed(self.1))));
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::answer::Answer;
+use super::{answer::Answer, standing::Standing};
 use crate::refusal::Refusal;
 
 /// The place. Written by whoever refreshes its group, read by its stream.
@@ -28,12 +28,26 @@ struct Inner {
     end: Option<Refusal>,
     /// The version of the last answer put here; 0 before there was one.
     version: u64,
+    /// Under which roots stands what the stream was sent last.
+    sent: Option<Arc<Standing>>,
     reader: Option<Waker>,
 }
 
 impl Slot {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(Inner { waiting: None, end: None, version: 0, reader: None }) })
+        let inner = Inner { waiting: None, end: None, version: 0, sent: None, reader: None };
+        Arc::new(Self { inner: Mutex::new(inner) })
+    }
+
+    /// Notes what the stream was sent.
+    pub(crate) fn note_sent(&self, standing: &Arc<Standing>) {
+        self.inner.lock().sent = Some(Arc::clone(standing));
+    }
+
+    /// Under which roots stands what the stream was sent last, as long as it goes on.
+    pub(crate) fn sent(&self) -> Option<Arc<Standing>> {
+        let inner = self.inner.lock();
+        if inner.end.is_some() { None } else { inner.sent.clone() }
     }
 
     /// Puts an answer here unless it is no newer than the last one. Says whether it was.

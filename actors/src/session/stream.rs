@@ -34,8 +34,9 @@ pub struct AnswerStream<T> {
 
 enum State {
     Open(Membership),
-    /// The caller is attested afresh, and joins the group that it then belongs to.
-    Reopening(Reopening),
+    /// The caller is attested afresh, and joins the group that it then belongs to. Until then what it was sent counts where
+    /// it was.
+    Reopening(Reopening, Membership),
     Ended,
 }
 
@@ -80,8 +81,11 @@ impl<T> Stream for AnswerStream<T> {
         loop {
             match &mut this.state {
                 State::Ended => return Poll::Ready(None),
-                State::Reopening(reopening) => match ready!(reopening.as_mut().poll(context)) {
+                State::Reopening(reopening, before) => match ready!(reopening.as_mut().poll(context)) {
                     Ok(membership) => {
+                        if let Some(sent) = before.slot().sent() {
+                            membership.slot().note_sent(&sent);
+                        }
                         this.state = State::Open(membership);
                         this.looked = true;
                     }
@@ -95,7 +99,10 @@ impl<T> Stream for AnswerStream<T> {
                     match this.look() {
                         None => {}
                         Some(Ok(reopening)) => {
-                            this.state = State::Reopening(reopening);
+                            this.state = match std::mem::replace(&mut this.state, State::Ended) {
+                                State::Open(before) => State::Reopening(reopening, before),
+                                other @ (State::Reopening(..) | State::Ended) => other,
+                            };
                             continue;
                         }
                         Some(Err(refusal)) => return this.end(refusal),
@@ -112,6 +119,9 @@ impl<T> Stream for AnswerStream<T> {
                     if !good {
                         // The event that spoiled it is on its way to the keeper; the caller was looked at all the same.
                         continue;
+                    }
+                    if let Answer::X509Svids(answer) = &answer {
+                        membership.slot().note_sent(answer.standing());
                     }
                     if let Some(answer) = (this.take)(&answer) {
                         return Poll::Ready(Some(Ok(answer)));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use quorate_proto_api::workload::{
     JwtBundlesResponse, Jwtsvid, JwtsvidResponse, X509BundlesResponse, X509svidResponse,
 };
-use quorate_proto_identity::{SpiffeId, VerifiedJwtSvid, verify_jwt_svid};
-use quorate_raft_machine::{Entry, Policy};
+use quorate_proto_identity::{SpiffeId, UnixSeconds, VerifiedJwtSvid, verify_jwt_svid};
+use quorate_raft_machine::{Entry, Policy, State};
 
 use super::{
     answer::{Answer, Kind},
@@ -171,7 +171,7 @@ impl WorkloadApi {
             for entry in &wanted {
                 let life = jwt_ttl(entry, &policy);
                 let life = ttl.map_or(life, |asked| asked.min(life));
-                let signed = core.tokens.sign(&entry.spiffe_id, &audiences, life).await;
+                let signed = core.token(&entry.spiffe_id, Some(&entry.id), &audiences, life).await;
                 let token = signed.map_err(|error| error.refusal())?;
                 let spiffe_id = entry.spiffe_id.as_str().to_owned();
                 let svid = Jwtsvid { spiffe_id, svid: token.text, hint: entry.hint.clone() };
@@ -216,15 +216,33 @@ impl WorkloadApi {
         // Attestation may have taken long.
         core.leases.current(now)?;
         let now = now.seconds();
-        verify_jwt_svid(token, audience, &bundles.verification, now).map_err(|error| {
+        let verified = verify_jwt_svid(token, audience, &bundles.verification, now).map_err(|error| {
             tracing::debug!(
                 target: "quorate::security",
                 error = &error as &dyn std::error::Error,
                 "a JWT-SVID did not verify"
             );
             Refusal::invalid(error.to_string())
-        })
+        })?;
+        match core.state.read(|state| token_rule(state, &verified)) {
+            None => Ok(verified),
+            Some(number) => {
+                tracing::debug!(
+                    target: "quorate::security",
+                    spiffe_id = %verified.spiffe_id(), number,
+                    "a JWT-SVID was refused because it is revoked"
+                );
+                Err(Refusal::invalid(format!("the token is revoked, by revocation {number}")))
+            }
+        }
     }
+}
+
+/// The number of the revocation that refuses a token of our trust domain. One that does not say when it was issued counts as
+/// old.
+fn token_rule(state: &State, verified: &VerifiedJwtSvid) -> Option<u64> {
+    let issued_at = verified.issued_at().unwrap_or(UnixSeconds(i64::MIN));
+    state.token_refusal(verified.spiffe_id(), verified.jti(), issued_at).map(|revocation| revocation.number)
 }
 
 /// How long a JWT-SVID of this entry lives, in seconds.

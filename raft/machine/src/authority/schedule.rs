@@ -22,6 +22,7 @@
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
 
+use super::gate::CLOCK_MARGIN;
 use super::{AuthorityKind, AuthorityState, AuthorityView, BACKDATE};
 use crate::state::State;
 
@@ -68,7 +69,7 @@ pub enum Due {
         /// Which.
         id: AuthorityId,
     },
-    /// Authorities or issuing certificates have ended and can go.
+    /// Authorities or issuing certificates have ended, by every clock that lets a member sign, and can go.
     PruneAuthorities,
     /// Entries have expired and can go.
     PruneExpiredEntries,
@@ -128,7 +129,7 @@ pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
         steps.extend(cycle.next_step(state, now));
         steps.extend(cycle.steps_of_suspects());
     }
-    if state.has_prunable_authorities(now) {
+    if state.has_prunable_authorities(now.minus(CLOCK_MARGIN)) {
         steps.push(Due::PruneAuthorities);
     }
     if state.next_entry_expiry().is_some_and(|expiry| expiry < now) {
@@ -142,7 +143,7 @@ pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
 #[must_use]
 pub fn next_due_at(state: &State, now: UnixSeconds) -> Option<UnixSeconds> {
     let authorities = AuthorityKind::ALL.into_iter().flat_map(|kind| state.authorities(kind)).flat_map(|authority| {
-        let gone = authority.gone_at();
+        let gone = authority.gone_at().plus(CLOCK_MARGIN);
         match authority.state {
             AuthorityState::Active => [prepare_at(&authority.validity), activate_at(&authority.validity)],
             // A prepared one that has itself expired no longer counts, and another one is made.
@@ -150,8 +151,8 @@ pub fn next_due_at(state: &State, now: UnixSeconds) -> Option<UnixSeconds> {
             AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => [gone, gone],
         }
     });
-    let issuing = state.issuing_certificates().map(|issuing| gone_at(&issuing.validity));
-    let invitations = state.invitations().map(|invitation| invitation.invitation.expires_at);
+    let issuing = state.issuing_certificates().map(|issuing| gone_at(&issuing.validity).plus(CLOCK_MARGIN));
+    let invitations = state.invitations().map(|invitation| invitation.invitation.expires_at.plus(CLOCK_MARGIN));
     let entries = state.next_entry_expiry().map(|expiry| expiry.plus(1));
     authorities.chain(issuing).chain(invitations).chain(entries).filter(|at| *at > now).min()
 }

@@ -9,6 +9,12 @@ use quorate_raft_machine::{
 
 use crate::world::{TestRoot, World, backdated, jwt_key, life, member, number, sealed_to};
 
+/// A root is to be made.
+const PREPARE_X509: Due = Due::Prepare { kind: AuthorityKind::X509 };
+
+/// A token key is to be made.
+const PREPARE_JWT: Due = Due::Prepare { kind: AuthorityKind::Jwt };
+
 fn prepare(root: &TestRoot) -> Operation {
     Operation::PrepareX509Authority(Box::new(root.new.clone()))
 }
@@ -271,21 +277,24 @@ fn steps_fall_due_at_half_and_at_a_sixth_of_a_life() {
     let mut world = World::founded();
     let at = |world: &World, second: i64| due(&world.state, UnixSeconds(crate::world::START + second));
     assert_eq!(at(&world, 59), []);
-    assert_eq!(at(&world, 60), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
-    assert_eq!(at(&world, 100), [Due::PrepareX509Authority, Due::PrepareJwtAuthority], "late, but one after the other");
+    assert_eq!(at(&world, 60), [PREPARE_X509, PREPARE_JWT]);
+    assert_eq!(at(&world, 100), [PREPARE_X509, PREPARE_JWT], "late, but one after the other");
     world.now += 60;
     let next = world.root(120);
     world.one(prepare(&next)).unwrap();
     let operation = prepare_jwt(&world, "jwt-2");
     world.one(operation).unwrap();
     assert_eq!(at(&world, 99), []);
-    let activations = [Due::ActivateX509Authority { id: next.id() }, Due::ActivateJwtAuthority { id: jwt("jwt-2") }];
+    let activations = [
+        Due::Activate { kind: AuthorityKind::X509, id: next.id() },
+        Due::Activate { kind: AuthorityKind::Jwt, id: jwt("jwt-2") },
+    ];
     assert_eq!(at(&world, 100), activations);
     world.now += 40;
     world.one(activate(&next, vec![])).unwrap();
     world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
     assert_eq!(at(&world, 119), []);
-    assert_eq!(at(&world, 120), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
+    assert_eq!(at(&world, 120), [PREPARE_X509, PREPARE_JWT]);
     assert!(!at(&world, 120).contains(&Due::PruneAuthorities));
     assert!(at(&world, 121).contains(&Due::PruneAuthorities));
 }
@@ -296,15 +305,12 @@ fn after_a_year_switched_off_a_new_authority_is_made_and_signs_at_once() {
     let unused = world.root(120);
     world.one(prepare(&unused)).unwrap();
     world.now += 365 * 24 * 3_600;
-    assert_eq!(
-        due(&world.state, world.seconds()),
-        [Due::PrepareX509Authority, Due::PrepareJwtAuthority, Due::PruneAuthorities]
-    );
+    assert_eq!(due(&world.state, world.seconds()), [PREPARE_X509, PREPARE_JWT, Due::PruneAuthorities]);
     let next = world.root(120);
     world.one(prepare(&next)).unwrap();
     assert_eq!(
         due(&world.state, world.seconds()),
-        [Due::ActivateX509Authority { id: next.id() }, Due::PrepareJwtAuthority]
+        [Due::Activate { kind: AuthorityKind::X509, id: next.id() }, PREPARE_JWT]
     );
 }
 
@@ -378,16 +384,19 @@ fn inv_11_authorities_that_a_compromised_member_could_open_are_due_for_replaceme
     assert_eq!(due(&world.state, world.seconds()), []);
     let compromised = Operation::RemoveMember { number: number(2), compromised: true };
     world.one(compromised.clone()).unwrap();
-    let activate_prepared = Due::ActivateX509Authority { id: prepared.id() };
-    assert_eq!(due(&world.state, world.seconds()), [activate_prepared, Due::PrepareJwtAuthority]);
+    let activate_prepared = Due::Activate { kind: AuthorityKind::X509, id: prepared.id() };
+    assert_eq!(due(&world.state, world.seconds()), [activate_prepared, PREPARE_JWT]);
 
     world.one(activate(&prepared, Vec::new())).unwrap();
-    assert_eq!(due(&world.state, world.seconds()), [Due::PrepareX509Authority, Due::PrepareJwtAuthority]);
+    assert_eq!(due(&world.state, world.seconds()), [PREPARE_X509, PREPARE_JWT]);
     let fresh = world.root(120);
     world.one(prepare(&fresh)).unwrap();
     let key = prepare_jwt(&world, "jwt-2");
     world.one(key).unwrap();
-    let activations = [Due::ActivateX509Authority { id: fresh.id() }, Due::ActivateJwtAuthority { id: jwt("jwt-2") }];
+    let activations = [
+        Due::Activate { kind: AuthorityKind::X509, id: fresh.id() },
+        Due::Activate { kind: AuthorityKind::Jwt, id: jwt("jwt-2") },
+    ];
     assert_eq!(due(&world.state, world.seconds()), activations);
     world.one(activate(&fresh, Vec::new())).unwrap();
     world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();

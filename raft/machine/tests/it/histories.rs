@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_proto_identity::{EntryId, UnixMillis, UnixSeconds};
 use quorate_raft_machine::{
-    Admission, AuthorityState, COMMAND_VERSION, Command, EntryChange, EntryDraft, EntryFilter, Event, MemberRole,
-    MembershipPlan, NewInvitation, NodeScope, Operation, Policy, SnapshotReader, State, due,
+    Admission, AuthorityKind, AuthorityState, COMMAND_VERSION, Command, Due, EntryChange, EntryDraft, EntryFilter,
+    Event, MemberRole, MembershipPlan, NewInvitation, NodeScope, Operation, Policy, SnapshotReader, State, due,
 };
 
 use crate::admission::{invitation, newcomer};
@@ -119,6 +119,7 @@ fn drafted(world: &World, choice: &Choice) -> EntryDraft {
     drafted.admin = choice.bits & 1 != 0;
     drafted.downstream = choice.bits & 2 != 0;
     drafted.store_svid = choice.bits & 4 != 0;
+    drafted.crl_per_domain = choice.bits & 32 != 0;
     drafted.hint = if choice.bits & 8 != 0 { "hint".to_owned() } else { String::new() };
     drafted.dns_names = if choice.bits & 16 != 0 { vec!["a.example.org".to_owned()] } else { vec![] };
     drafted
@@ -141,6 +142,7 @@ fn change(drafted: EntryDraft, mask: u16) -> EntryChange {
         store_svid: all.store_svid.filter(|_| has(10)),
         hint: all.hint.filter(|_| has(11)),
         additional_attributes: all.additional_attributes.filter(|_| has(12)),
+        crl_per_domain: has(13).then_some(mask & 1 == 1),
     }
 }
 
@@ -160,7 +162,7 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
             id: entry_id(&format!("entry-{entry}")),
             change: Box::new(change(drafted(world, choice), *mask)),
         }],
-        Step::Delete(entry) => vec![Operation::DeleteEntry { id: entry_id(&format!("entry-{entry}")) }],
+        Step::Delete(entry) => vec![Operation::DeleteEntry { id: entry_id(&format!("entry-{entry}")), revoke: None }],
         Step::PruneEntries => vec![Operation::PruneExpiredEntries],
         Step::Wait(_) | Step::Repeat(_) | Step::Restore => vec![],
         Step::PrepareX509 => vec![Operation::PrepareX509Authority(Box::new(world.root(120).new))],
@@ -256,21 +258,25 @@ fn what_is_due(world: &mut World) -> Vec<Operation> {
     steps
         .into_iter()
         .map(|step| match step {
-            quorate_raft_machine::Due::PrepareX509Authority => {
+            Due::Prepare { kind: AuthorityKind::X509 } => {
                 Operation::PrepareX509Authority(Box::new(world.root(120).new))
             }
-            quorate_raft_machine::Due::ActivateX509Authority { id } => {
+            Due::Activate { kind: AuthorityKind::X509, id } => {
                 let root = world.root_with(&id);
                 let issuing = vec![world.issuing(&root, 1, 15)];
                 Operation::ActivateX509Authority { id, issuing_certificates: issuing }
             }
-            quorate_raft_machine::Due::PrepareJwtAuthority => {
+            Due::Prepare { kind: AuthorityKind::Jwt } => {
                 let name = format!("due-{}", world.sequence);
                 Operation::PrepareJwtAuthority(Box::new(jwt_key(&name, world.now, 120)))
             }
-            quorate_raft_machine::Due::ActivateJwtAuthority { id } => Operation::ActivateJwtAuthority { id },
-            quorate_raft_machine::Due::PruneAuthorities => Operation::PruneAuthorities,
-            quorate_raft_machine::Due::PruneExpiredEntries => Operation::PruneExpiredEntries,
+            Due::Activate { kind: AuthorityKind::Jwt, id } => Operation::ActivateJwtAuthority { id },
+            Due::Taint { kind: AuthorityKind::X509, id } => Operation::TaintX509Authority { id },
+            Due::Taint { kind: AuthorityKind::Jwt, id } => Operation::TaintJwtAuthority { id },
+            Due::Revoke { kind: AuthorityKind::X509, id } => Operation::RevokeX509Authority { id },
+            Due::Revoke { kind: AuthorityKind::Jwt, id } => Operation::RevokeJwtAuthority { id },
+            Due::PruneAuthorities => Operation::PruneAuthorities,
+            Due::PruneExpiredEntries => Operation::PruneExpiredEntries,
         })
         .collect()
 }

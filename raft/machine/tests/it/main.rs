@@ -7,19 +7,24 @@
 )]
 
 mod admission;
+mod audit;
 mod authorities;
 mod cluster;
+mod crls;
 mod entitlement;
 mod entries;
 mod founding;
 mod histories;
 mod idempotence;
 mod issuing;
+mod lifecycle;
 mod listing;
 mod members;
 mod plan;
 mod policy;
 mod removal;
+mod restore;
+mod revocation;
 mod sealing;
 mod snapshots;
 mod stored;
