@@ -290,5 +290,8 @@ fn main() {
     let took = processor_seconds() - processor;
     println!("snapshot read in {:.2?}, {took:.2} s of a processor", begin.elapsed());
     assert_eq!(restored.state_hash(), log.state.state_hash());
-    report("delete, applied", ids.into_iter().map(|id| log.apply(Operation::DeleteEntry { id })).collect());
+    report(
+        "delete, applied",
+        ids.into_iter().map(|id| log.apply(Operation::DeleteEntry { id, revoke: None })).collect(),
+    );
 }

@@ -10,9 +10,10 @@ use quorate_proto_identity::{
 };
 
 use super::StoredError;
+use crate::audit::AuditAnchor;
 use crate::authority::{
-    AuthorityState, AuthorityTimes, IssuingCertificate, IssuingKey, JwtAuthority, Recipient, Sealed, SealedFor,
-    X509Authority,
+    AuthorityState, AuthorityTimes, IssuingCertificate, IssuingKey, IssuingKeyState, JwtAuthority, Recipient, Sealed,
+    SealedFor, X509Authority,
 };
 use crate::entry::{AdditionalAttributes, Entry, EntryDraft};
 use crate::invitation::{Invitation, NewInvitation};
@@ -20,9 +21,10 @@ use crate::members::{Member, MemberDraft, MemberRole, MemberStatus};
 use crate::objects::Object;
 use crate::origins::{KeptOutcome, OriginRecord};
 use crate::plan::MembershipPlan;
-use crate::policy::{NetworkProfile, Policy};
+use crate::policy::{AuditIssuance, CrlMode, NetworkProfile, Policy};
 use crate::recovery::RecoveryKey;
-use crate::state::{Cluster, Counters, PolicyRecord};
+use crate::revocation::{Revocation, RevocationReason, RevocationTarget, RevokedLeaf};
+use crate::state::{Cluster, Counters, PolicyRecord, RevokedRecord};
 
 fn domain() -> TrustDomain {
     TrustDomain::new("example.org").unwrap()
@@ -89,7 +91,8 @@ fn every_field_of_an_entry_is_stored() {
         set(&["unix:uid:1", "unix:gid:1"]),
     );
     let entry = draft.into_entry(UnixSeconds(1_700_000_000), 17);
-    let changes: [fn(&mut Entry); 23] = [
+    let changes: [fn(&mut Entry); 24] = [
+        |e| e.crl_per_domain = true,
         |e| e.id = EntryId::new("f").unwrap(),
         |e| e.spiffe_id = id("/other"),
         |e| e.parent_id = id("/other"),
@@ -151,6 +154,8 @@ fn every_field_of_what_was_founded_and_of_the_counters_is_stored() {
             |c| c.next_creation_number = 2,
             |c| c.next_member_number = 2,
             |c| c.spiffe_sequence = 2,
+            |c| c.next_revocation_number = 2,
+            |c| c.next_key_number = 2,
         ],
     );
 }
@@ -174,6 +179,12 @@ fn every_field_of_the_policy_is_stored() {
             |r| r.policy.x509_svid_key_type = KeyType::EcP384,
             |r| r.policy.jwt_key_type = KeyType::EcP384,
             |r| r.policy.network = NetworkProfile::Distance,
+            |r| r.policy.crl_mode = CrlMode::Off,
+            |r| r.policy.crl_mode = CrlMode::Always,
+            |r| r.policy.crl_settle = 0,
+            |r| r.policy.publication_time = 1,
+            |r| r.policy.audit_issuance = AuditIssuance::Recorded,
+            |r| r.policy.audit_issuance = AuditIssuance::Required,
         ],
     );
 }
@@ -285,6 +296,7 @@ fn every_field_of_an_authority_is_stored() {
         id: authority("a"),
         certificate: Bytes::from_static(b"c"),
         crl: Bytes::from_static(b"l"),
+        crl_keeps_until: None,
         validity: validity(1, 100),
         state: AuthorityState::Active,
         times: AuthorityTimes { prepared_at: UnixSeconds(1), ..AuthorityTimes::default() },
@@ -297,6 +309,8 @@ fn every_field_of_an_authority_is_stored() {
             |r| r.id = authority("b"),
             |r| r.certificate = Bytes::from_static(b"x"),
             |r| r.crl = Bytes::from_static(b"x"),
+            |r| r.crl_keeps_until = Some(UnixSeconds(0)),
+            |r| r.times.replace_at = Some(UnixSeconds(0)),
             |r| r.validity = validity(2, 100),
             |r| r.validity = validity(1, 101),
             |r| r.state = AuthorityState::Old,
@@ -347,6 +361,11 @@ fn every_field_of_issuing_keys_and_certificates_is_stored() {
         member: number(1),
         crl: Bytes::from_static(b"l"),
         crl_next_update: UnixSeconds(9),
+        number: 1,
+        boot: 0,
+        state: IssuingKeyState::Prepared,
+        covered: 0,
+        recorded_at: UnixSeconds(3),
     };
     walk(
         &key,
@@ -356,6 +375,11 @@ fn every_field_of_issuing_keys_and_certificates_is_stored() {
             |k| k.member = number(2),
             |k| k.crl = Bytes::from_static(b"x"),
             |k| k.crl_next_update = UnixSeconds(10),
+            |k| k.number = 2,
+            |k| k.boot = 1,
+            |k| k.state = IssuingKeyState::Signing,
+            |k| k.covered = 1,
+            |k| k.recorded_at = UnixSeconds(4),
         ],
     );
     let certificate = IssuingCertificate {
@@ -381,6 +405,78 @@ fn every_field_of_issuing_keys_and_certificates_is_stored() {
             |c| c.validity = validity(1, 101),
             |c| c.recorded_at = UnixSeconds(4),
             |c| c.revoked_at = Some(UnixSeconds(0)),
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_revocations_and_revoked_leaves_is_stored() {
+    let revocation = Revocation {
+        number: 1,
+        target: RevocationTarget::SpiffeId(id("/a")),
+        subject: None,
+        reason: RevocationReason::Unspecified,
+        ban: false,
+        token_rule: false,
+        created_at: UnixSeconds(1),
+        up_to: UnixSeconds(1),
+        expires_at: UnixSeconds(9),
+    };
+    walk(
+        &revocation,
+        super::revocation::decode_revocation,
+        &[
+            |r| r.number = 2,
+            |r| r.target = RevocationTarget::SpiffeId(id("/b")),
+            |r| r.target = RevocationTarget::Serial { serial: SerialNumber::new([1; 16]).unwrap() },
+            |r| r.target = RevocationTarget::Serial { serial: SerialNumber::new([2; 16]).unwrap() },
+            |r| r.target = RevocationTarget::Entry(EntryId::new("e").unwrap()),
+            |r| r.target = RevocationTarget::Node(number(1)),
+            |r| r.target = RevocationTarget::Node(number(2)),
+            |r| r.target = RevocationTarget::Jti { jti: "j".to_owned(), expires_at: UnixSeconds(1) },
+            |r| r.target = RevocationTarget::Jti { jti: "j".to_owned(), expires_at: UnixSeconds(2) },
+            |r| r.target = RevocationTarget::Jti { jti: "k".to_owned(), expires_at: UnixSeconds(1) },
+            |r| r.subject = Some(id("/a")),
+            |r| r.reason = RevocationReason::KeyCompromise,
+            |r| r.reason = RevocationReason::PrivilegeWithdrawn,
+            |r| r.ban = true,
+            |r| r.token_rule = true,
+            |r| r.created_at = UnixSeconds(2),
+            |r| r.up_to = UnixSeconds(2),
+            |r| r.expires_at = UnixSeconds(10),
+        ],
+    );
+    let leaf = RevokedLeaf {
+        serial: SerialNumber::new([1; 16]).unwrap(),
+        spiffe_id: id("/a"),
+        not_after: UnixSeconds(5),
+        revocation: 1,
+    };
+    walk(
+        &RevokedRecord { issuer: authority("a"), leaf },
+        super::revocation::decode_leaf,
+        &[
+            |r| r.issuer = authority("b"),
+            |r| r.leaf.serial = SerialNumber::new([2; 16]).unwrap(),
+            |r| r.leaf.spiffe_id = id("/b"),
+            |r| r.leaf.not_after = UnixSeconds(6),
+            |r| r.leaf.revocation = 2,
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_an_anchor_is_stored() {
+    let anchor = AuditAnchor { member: number(1), records: 5, index: 9, hash: [7; 32], recorded_at: UnixSeconds(3) };
+    walk(
+        &anchor,
+        super::revocation::decode_anchor,
+        &[
+            |a| a.member = number(2),
+            |a| a.records = 6,
+            |a| a.index = 10,
+            |a| a.hash = [8; 32],
+            |a| a.recorded_at = UnixSeconds(4),
         ],
     );
 }
@@ -428,7 +524,8 @@ fn every_kind_of_outcome_reads_back() {
         Ok(Done::EntryCreated { id: entry(), creation_number: 2, created_at: UnixSeconds(3) }),
         Ok(Done::EntryExists { id: entry() }),
         Ok(Done::EntryUpdated { id: entry(), revision_number: 4 }),
-        Ok(Done::EntryDeleted { id: entry() }),
+        Ok(Done::EntryDeleted { id: entry(), revocation: None }),
+        Ok(Done::EntryDeleted { id: entry(), revocation: Some(8) }),
         Ok(Done::EntriesPruned { count: 5, more: true }),
         Ok(Done::PolicySet { revision: 6 }),
         Ok(Done::AuthoritiesPruned { x509: 1, jwt: 2, issuing: 3 }),
@@ -439,6 +536,14 @@ fn every_kind_of_outcome_reads_back() {
         }),
         Ok(Done::IssuingCertificatesRevoked { member: number(1), count: 7 }),
         Ok(Done::MemberSet { number: number(2) }),
+        Ok(Done::Revoked { number: 9 }),
+        Ok(Done::RevocationRemoved { number: 9 }),
+        Ok(Done::CrlRecorded { issuer: authority("a") }),
+        Ok(Done::IssuingKeyActivated { key: authority("a") }),
+        Ok(Done::IssuingKeysRevoked { certificates: 3 }),
+        Ok(Done::RevocationsPruned { revocations: 1, leaves: 2, more: true }),
+        Ok(Done::AuthorityMarked { kind: AuthorityKind::Jwt, id: authority("a") }),
+        Ok(Done::AuditAnchored { member: number(2), index: 77 }),
     ];
     for kind in [AuthorityKind::X509, AuthorityKind::Jwt] {
         for state in AuthorityState::ALL {

@@ -107,7 +107,7 @@ fn a_new_link_in_the_middle_brings_the_whole_branch_and_its_loss_takes_it() {
     let back = EntryChange { parent_id: Some(id("/a")), ..EntryChange::default() };
     world.one(Operation::UpdateEntry { id: entry_id("b"), change: Box::new(back) }).unwrap();
     assert_eq!(world.entitled(&["unix:uid:3"]), ["c", "d"]);
-    world.one(Operation::DeleteEntry { id: entry_id("a") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("a"), revoke: None }).unwrap();
     assert_eq!(world.entitled(&["unix:uid:3"]), Vec::<String>::new());
 }
 
@@ -117,7 +117,7 @@ fn an_entry_that_changes_no_scope_says_so_by_its_own_event_alone() {
     world.one(create(draft("b", "/b", &["unix:uid:1"]))).unwrap();
     let hint = EntryChange { hint: Some("x".to_owned()), ..EntryChange::default() };
     world.one(Operation::UpdateEntry { id: entry_id("a"), change: Box::new(hint) }).unwrap();
-    world.one(Operation::DeleteEntry { id: entry_id("b") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("b"), revoke: None }).unwrap();
     assert!(!world.take_events().contains(&Event::ScopesChanged));
 }
 
@@ -133,7 +133,7 @@ fn the_first_entry_ever_under_a_node_is_served_at_once() {
     assert_eq!(ask(&world), 1);
     world.one(create(draft_under("/a", "b", "/b", &["unix:uid:1"]))).unwrap();
     assert_eq!(ask(&world), 2);
-    world.one(Operation::DeleteEntry { id: entry_id("a") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("a"), revoke: None }).unwrap();
     assert_eq!(ask(&world), 0);
 }
 
@@ -186,7 +186,7 @@ fn an_entitlement_tells_every_version_of_an_entry_apart() {
     world.one(Operation::UpdateEntry { id: entry_id("a"), change: Box::default() }).unwrap();
     let updated = ask(&world);
     assert_eq!((first[0].revision_number, updated[0].revision_number), (0, 1));
-    world.one(Operation::DeleteEntry { id: entry_id("a") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("a"), revoke: None }).unwrap();
     world.one(create(draft_under(OWN, "a", "/a", &["unix:uid:1"]))).unwrap();
     let recreated = ask(&world);
     assert_eq!((recreated[0].revision_number, recreated[0].created_at), (0, first[0].created_at));
@@ -209,7 +209,7 @@ fn whether_an_entry_is_in_scope_is_the_same_question() {
     let answers = ["own", "others", "child", "alias", "aliased"].map(|entry| in_scope(&world, entry));
     assert_eq!(answers, [true, false, true, false, true]);
     let own = world.state.entry(&entry_id("own")).unwrap();
-    world.one(Operation::DeleteEntry { id: entry_id("own") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("own"), revoke: None }).unwrap();
     assert!(world.state.in_scope(&world.scope(1), &own, world.seconds()), "known by its parent, gone or not");
     assert!(!in_scope(&world, "child"));
 }

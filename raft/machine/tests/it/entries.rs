@@ -48,7 +48,7 @@ fn a_new_entry_gets_revision_0_the_logs_time_and_the_next_creation_number() {
     assert_eq!(*entry, full("a").into_entry(created_at, 1));
     assert_eq!((entry.revision_number, entry.dns_names[0].as_str()), (0, "b.example.org"), "names keep their order");
     assert_eq!(world.take_events(), [Event::EntryChanged { id: entry_id("a"), before: None, after: Some(entry) }]);
-    world.one(Operation::DeleteEntry { id: entry_id("a") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("a"), revoke: None }).unwrap();
     let Ok(Done::EntryCreated { creation_number, .. }) = world.one(create(full("a"))) else { unreachable!() };
     assert_eq!(creation_number, 2, "a creation number is never given again");
 }
@@ -135,7 +135,7 @@ fn every_update_counts_the_revision_up_and_changes_only_what_is_given() {
 fn what_is_not_there_is_neither_updated_nor_deleted() {
     let mut world = World::founded();
     world.refused_with(update("a", EntryChange::default()), RefusalCode::NotFound);
-    world.refused_with(Operation::DeleteEntry { id: entry_id("a") }, RefusalCode::NotFound);
+    world.refused_with(Operation::DeleteEntry { id: entry_id("a"), revoke: None }, RefusalCode::NotFound);
 }
 
 #[test]
@@ -144,7 +144,10 @@ fn a_deleted_entry_is_gone_and_the_event_carries_it() {
     world.one(create(full("a"))).unwrap();
     let before = world.state.entry(&entry_id("a"));
     world.take_events();
-    assert_eq!(world.one(Operation::DeleteEntry { id: entry_id("a") }), Ok(Done::EntryDeleted { id: entry_id("a") }));
+    assert_eq!(
+        world.one(Operation::DeleteEntry { id: entry_id("a"), revoke: None }),
+        Ok(Done::EntryDeleted { id: entry_id("a"), revocation: None })
+    );
     assert_eq!(world.state.entry(&entry_id("a")), None);
     assert_eq!(world.take_events(), [Event::EntryChanged { id: entry_id("a"), before, after: None }]);
 }
@@ -324,7 +327,7 @@ fn entries_survive_in_order_while_most_of_their_neighbours_are_deleted() {
     }
     let keep = |n: u32| n.is_multiple_of(37) || (900..910).contains(&n);
     for n in (0..2_000).filter(|n| !keep(*n)) {
-        let command = world.command(vec![Operation::DeleteEntry { id: entry_id(&format!("e{n}")) }]);
+        let command = world.command(vec![Operation::DeleteEntry { id: entry_id(&format!("e{n}")), revoke: None }]);
         world.state.apply(u64::from(n) + 3_000, &command, &mut events);
     }
     world.one(create(draft("last", "/last", &["unix:uid:1"]))).unwrap();

@@ -30,7 +30,7 @@ fn a_repeat_changes_nothing_and_gets_the_same_outcome_whatever_happened_since() 
     );
     let first = world.apply(&command);
     assert_eq!(codes(&first), [None, Some(RefusalCode::AlreadyExists), None]);
-    let later = unacknowledged(&mut world, vec![Operation::DeleteEntry { id: entry_id("a") }]);
+    let later = unacknowledged(&mut world, vec![Operation::DeleteEntry { id: entry_id("a"), revoke: None }]);
     world.apply(&later);
     world.take_events();
     let before = world.content();
@@ -54,7 +54,7 @@ fn what_was_acknowledged_is_forgotten_and_never_carried_out_again() {
     let mut world = World::founded();
     let command = unacknowledged(&mut world, vec![create(draft("a", "/a", &["unix:uid:1"]))]);
     world.apply(&command);
-    let mut acknowledging = world.command(vec![Operation::DeleteEntry { id: entry_id("a") }]);
+    let mut acknowledging = world.command(vec![Operation::DeleteEntry { id: entry_id("a"), revoke: None }]);
     acknowledging.origin.acknowledged = command.origin.sequence;
     world.apply(&acknowledging);
     assert_eq!(codes(&world.apply(&command)), [Some(RefusalCode::OutcomeForgotten)]);
@@ -65,7 +65,7 @@ fn what_was_acknowledged_is_forgotten_and_never_carried_out_again() {
 fn an_origin_that_acknowledges_nothing_keeps_its_newest_outcomes() {
     let mut world = World::founded();
     let commands: Vec<Command> = (0..OUTCOMES_PER_ORIGIN + 10)
-        .map(|_| unacknowledged(&mut world, vec![Operation::DeleteEntry { id: entry_id("none") }]))
+        .map(|_| unacknowledged(&mut world, vec![Operation::DeleteEntry { id: entry_id("none"), revoke: None }]))
         .collect();
     let mut events = Vec::new();
     for command in &commands {
@@ -85,7 +85,7 @@ fn the_start_of_a_node_that_was_unused_for_longest_goes_first() {
     let mut world = World::founded();
     let boots = u64::try_from(BOOTS_PER_NODE).unwrap();
     let command_of = |boot: u64, sequence: u64| {
-        let mut command = World::empty().command(vec![Operation::DeleteEntry { id: entry_id("none") }]);
+        let mut command = World::empty().command(vec![Operation::DeleteEntry { id: entry_id("none"), revoke: None }]);
         command.origin = quorate_raft_machine::Origin { node: 2, boot, sequence, acknowledged: 0 };
         command
     };
@@ -106,7 +106,7 @@ fn the_start_of_a_node_that_was_unused_for_longest_goes_first() {
 #[test]
 fn outcomes_beyond_their_bytes_are_forgotten_the_oldest_first_however_refusals_are_worded() {
     let mut world = World::founded();
-    let many = vec![Operation::DeleteEntry { id: entry_id("none") }; OPERATIONS_PER_COMMAND];
+    let many = vec![Operation::DeleteEntry { id: entry_id("none"), revoke: None }; OPERATIONS_PER_COMMAND];
     let fit = OUTCOME_BYTES_PER_ORIGIN / (OPERATIONS_PER_COMMAND * REFUSAL_MESSAGE_LIMIT);
     let commands: Vec<Command> = (0..=fit).map(|_| unacknowledged(&mut world, many.clone())).collect();
     let outcomes: Vec<Outcome> = commands.iter().map(|command| world.apply(command)).collect();

@@ -57,7 +57,7 @@ fn pages_follow_each_other_without_gap_or_repeat_while_entries_come_and_go() {
         after = last.creation_number;
         seen.extend(page.iter().map(|entry| entry.creation_number));
         if seen.len() == 50 {
-            world.one(Operation::DeleteEntry { id: entry_id("e5") }).unwrap();
+            world.one(Operation::DeleteEntry { id: entry_id("e5"), revoke: None }).unwrap();
             world.one(create(draft("new", "/new", &["unix:uid:1"]))).unwrap();
         }
     }

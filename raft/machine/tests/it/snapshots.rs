@@ -34,7 +34,7 @@ pub(crate) fn rich() -> World {
         create(draft_under("/full", "child", "/child", &["unix:uid:1"])),
         create(draft_under("/spire/server", "alias", "/alias", &["quorate:zone:a"])),
         Operation::UpdateEntry { id: entry_id("child"), change: Box::new(EntryChange::default()) },
-        Operation::DeleteEntry { id: entry_id("nobody") },
+        Operation::DeleteEntry { id: entry_id("nobody"), revoke: None },
     ]);
     world
 }
@@ -107,7 +107,7 @@ fn a_view_stays_what_it_was_while_the_state_moves_on() {
     for n in 0..600 {
         world.one(create(draft(&format!("n{n}"), &format!("/n{n}"), &[&format!("unix:uid:{n}")]))).unwrap();
     }
-    world.one(Operation::DeleteEntry { id: entry_id("full") }).unwrap();
+    world.one(Operation::DeleteEntry { id: entry_id("full"), revoke: None }).unwrap();
     world.one(Operation::UpdateEntry { id: entry_id("child"), change: Box::default() }).unwrap();
     world.now += 200;
     world.one(Operation::PruneAuthorities).unwrap();

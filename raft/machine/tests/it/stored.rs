@@ -11,9 +11,10 @@ use quorate_proto_identity::{
 };
 use quorate_raft_machine::command::{COMMAND_BYTES_LIMIT, COMMANDS_PER_BATCH, OPERATIONS_PER_COMMAND};
 use quorate_raft_machine::{
-    AdditionalAttributes, Admission, COMMAND_VERSION, Caller, CallerIdentity, Command, CommandBatch, EntryChange,
-    EntryDraft, Found, MemberDraft, MemberRole, MemberStatus, MembershipPlan, NetworkProfile, NewInvitation,
-    NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation, Origin, Policy, Recipient, Sealed, SealedFor,
+    AdditionalAttributes, Admission, AuditIssuance, AuthorityKind, COMMAND_VERSION, Caller, CallerIdentity, Command,
+    CommandBatch, CrlMode, EntryChange, EntryDraft, Found, MemberDraft, MemberRole, MemberStatus, MembershipPlan,
+    NetworkProfile, NewCrl, NewInvitation, NewIssuingCertificate, NewJwtAuthority, NewRevocation, NewX509Authority,
+    Operation, Origin, Policy, Recipient, RevocationReason, RevocationTarget, RevokedLeaf, Sealed, SealedFor,
     SnapshotReader, State, StoredError,
 };
 
@@ -68,6 +69,10 @@ fn policy() -> Policy {
         x509_svid_key_type: KeyType::Ed25519,
         jwt_key_type: KeyType::Rsa4096,
         network: NetworkProfile::Distance,
+        crl_mode: CrlMode::Always,
+        crl_settle: 7,
+        publication_time: 45,
+        audit_issuance: AuditIssuance::Required,
     }
 }
 
@@ -111,6 +116,7 @@ fn new_issuing() -> NewIssuingCertificate {
         member: number(2),
         certificate: Bytes::from_static(b"issuing certificate"),
         crl: Bytes::from_static(b"issuing CRL"),
+        boot: 5,
     }
 }
 
@@ -129,6 +135,7 @@ fn full_draft() -> EntryDraft {
             disable_x509_svid_prefetch: true,
             jwt_svid_include_jti: true,
         }),
+        crl_per_domain: true,
         ..draft("entry-1", "/workload", &["unix:uid:1000", "unix:gid:100"])
     }
 }
@@ -160,7 +167,7 @@ fn every_operation() -> Command {
                 ..EntryChange::default()
             }),
         },
-        Operation::DeleteEntry { id: entry_id("entry-1") },
+        Operation::DeleteEntry { id: entry_id("entry-1"), revoke: None },
         Operation::PruneExpiredEntries,
         Operation::SetPolicy { policy: policy(), expected_revision: 12 },
         Operation::PrepareX509Authority(Box::new(new_x509())),
@@ -234,6 +241,49 @@ fn every_operation_on_members() -> Command {
     ])
 }
 
+/// A command with every operation on revocations, CRLs and what goes with them, and every field of each.
+fn every_operation_on_revocations() -> Command {
+    let authority = || AuthorityId::new("0123456789abcdef0123456789abcdef01234567").unwrap();
+    let revoke = |target, reason, ban| Operation::Revoke(Box::new(NewRevocation { target, reason, ban }));
+    let leaf =
+        RevokedLeaf { serial: serial(78), spiffe_id: id("/a"), not_after: UnixSeconds(1_700_000_090), revocation: 3 };
+    let crl = NewCrl { issuer: authority(), crl: Bytes::from_static(b"CRL"), covers: 3, revoked: vec![leaf] };
+    let root_crl = NewCrl { covers: 0, revoked: vec![], ..crl.clone() };
+    envelope(vec![
+        revoke(RevocationTarget::Serial { serial: serial(77) }, RevocationReason::Unspecified, false),
+        revoke(RevocationTarget::SpiffeId(id("/a")), RevocationReason::KeyCompromise, true),
+        revoke(RevocationTarget::Entry(entry_id("entry-1")), RevocationReason::Superseded, true),
+        revoke(RevocationTarget::Node(number(2)), RevocationReason::CessationOfOperation, true),
+        revoke(
+            RevocationTarget::Jti { jti: "token-1".to_owned(), expires_at: UnixSeconds(1_700_000_300) },
+            RevocationReason::PrivilegeWithdrawn,
+            false,
+        ),
+        Operation::DeleteEntry { id: entry_id("entry-1"), revoke: Some(RevocationReason::AffiliationChanged) },
+        Operation::DeleteEntry { id: entry_id("entry-1"), revoke: Some(RevocationReason::Unspecified) },
+        Operation::RemoveRevocation { number: 3 },
+        Operation::RecordCrl(Box::new(crl)),
+        Operation::ActivateIssuingKey { key: authority() },
+        Operation::RevokeIssuingKeys {
+            keys: vec![authority()],
+            reason: RevocationReason::CaCompromise,
+            root_crls: vec![root_crl],
+        },
+        Operation::PruneRevocations,
+        Operation::MarkAuthority { kind: AuthorityKind::X509, id: authority(), compromised: false },
+        Operation::MarkAuthority { kind: AuthorityKind::Jwt, id: authority(), compromised: true },
+        Operation::AnchorAudit { member: number(2), records: 5, index: 77, hash: [7; 32] },
+        Operation::UpdateEntry {
+            id: entry_id("entry-1"),
+            change: Box::new(EntryChange { crl_per_domain: Some(true), ..EntryChange::default() }),
+        },
+        Operation::UpdateEntry {
+            id: entry_id("entry-1"),
+            change: Box::new(EntryChange { crl_per_domain: Some(false), ..EntryChange::default() }),
+        },
+    ])
+}
+
 /// Commands of each kind of caller.
 fn callers() -> CommandBatch {
     let mut by_node = envelope(vec![Operation::PruneAuthorities]);
@@ -250,6 +300,9 @@ const SNAPSHOT_V1: &str = include_str!("../stored/snapshot-v1.hex");
 const MEMBERS_OPERATION_V1: &str = include_str!("../stored/command-members-v1.hex");
 const MEMBERS_HISTORY_V1: &str = include_str!("../stored/history-members-v1.hex");
 const MEMBERS_SNAPSHOT_V1: &str = include_str!("../stored/snapshot-members-v1.hex");
+const REVOCATIONS_OPERATION_V1: &str = include_str!("../stored/command-revocations-v1.hex");
+const REVOCATIONS_HISTORY_V1: &str = include_str!("../stored/history-revocations-v1.hex");
+const REVOCATIONS_SNAPSHOT_V1: &str = include_str!("../stored/snapshot-revocations-v1.hex");
 
 #[test]
 fn version_1_of_commands_is_read_and_still_written_so() {
@@ -259,6 +312,9 @@ fn version_1_of_commands_is_read_and_still_written_so() {
     let stored = unhex(MEMBERS_OPERATION_V1);
     assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation_on_members());
     assert_eq!(hex(&every_operation_on_members().encode()), hex(&stored));
+    let stored = unhex(REVOCATIONS_OPERATION_V1);
+    assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation_on_revocations());
+    assert_eq!(hex(&every_operation_on_revocations().encode()), hex(&stored));
     let stored = unhex(CALLERS_V1);
     assert_eq!(CommandBatch::decode(stored.clone()).unwrap(), callers());
     assert_eq!(hex(&callers().encode()), hex(&stored));
@@ -290,6 +346,19 @@ fn version_1_of_snapshots_with_members_is_read_and_gives_the_hash_it_had() {
     assert_eq!((state.invitations().count(), state.plan().voters), (1, 5));
     assert!(state.recovery_key().is_some());
     assert_eq!(state.cluster().unwrap().epoch, 2);
+    let written: Vec<u8> = state.view().chunks().flatten().collect();
+    assert_eq!(hex(&written), hex(&stored));
+}
+
+#[test]
+fn version_1_of_snapshots_with_revocations_is_read_and_gives_the_hash_it_had() {
+    let stored = unhex(REVOCATIONS_SNAPSHOT_V1);
+    let mut reader = SnapshotReader::new();
+    reader.push(&stored).unwrap();
+    let state = reader.finish().unwrap();
+    assert_eq!((state.revocations().count(), state.revoked_leaves().count()), (4, 1));
+    assert!(state.crls_are_on() && state.crl_set().is_some());
+    assert_eq!(state.audit_anchors(number(1)).count(), 1);
     let written: Vec<u8> = state.view().chunks().flatten().collect();
     assert_eq!(hex(&written), hex(&stored));
 }
@@ -365,7 +434,7 @@ fn eventful() -> World {
         create(draft("again", "/full", &["unix:gid:2", "unix:uid:1"])),
         create(draft("spire", "/spire/x", &["unix:uid:9"])),
         Operation::UpdateEntry { id: entry_id("child"), change: Box::new(hint) },
-        Operation::DeleteEntry { id: entry_id("alias") },
+        Operation::DeleteEntry { id: entry_id("alias"), revoke: None },
         Operation::RevokeIssuingCertificate { member: number(1), serial: None },
     ]);
     world.now += 60;
@@ -384,6 +453,7 @@ fn eventful() -> World {
 fn the_history_that_version_1_wrote_comes_to_the_hashes_it_came_to() {
     assert_eq!(replay(HISTORY_V1), 7);
     assert_eq!(replay(MEMBERS_HISTORY_V1), 8);
+    assert_eq!(replay(REVOCATIONS_HISTORY_V1), 14);
 }
 
 /// Applies a history that was stored, and answers how many commands it has.
@@ -413,8 +483,12 @@ fn print_what_this_version_writes() {
     println!("snapshot {}", hex(&world.state.view().chunks().flatten().collect::<Vec<u8>>()));
     println!("command-members {}", hex(&every_operation_on_members().encode()));
     let members = membership();
+    println!("command-revocations {}", hex(&every_operation_on_revocations().encode()));
+    let revoked = crate::crls::eventful();
+    println!("snapshot-revocations {}", hex(&revoked.state.view().chunks().flatten().collect::<Vec<u8>>()));
     println!("snapshot-members {}", hex(&members.state.view().chunks().flatten().collect::<Vec<u8>>()));
-    for (name, world) in [("history", eventful()), ("history-members", members)] {
+    let worlds = [("history", eventful()), ("history-members", members), ("history-revocations", revoked)];
+    for (name, world) in worlds {
         let mut state = State::new();
         for (log_index, command) in (1..).zip(world.applied) {
             state.apply(log_index, &Command::decode(command.clone()).unwrap(), &mut Vec::new());
@@ -425,7 +499,7 @@ fn print_what_this_version_writes() {
 
 #[test]
 fn damaged_bytes_are_refused_and_never_panic() {
-    for command in [every_operation(), every_operation_on_members()] {
+    for command in [every_operation(), every_operation_on_members(), every_operation_on_revocations()] {
         damage(&command);
     }
 }
@@ -462,7 +536,7 @@ fn what_a_newer_version_wrote_is_refused_with_what_to_do() {
 
 #[test]
 fn a_field_that_is_not_known_here_is_never_passed_over() {
-    let stored = envelope(vec![Operation::DeleteEntry { id: entry_id("entry-1") }]).encode();
+    let stored = envelope(vec![Operation::DeleteEntry { id: entry_id("entry-1"), revoke: None }]).encode();
     assert!(Command::decode(stored.clone()).is_ok());
     // A field of the envelope, and one of the operation: number 100, the number 1.
     let added = [0xa0, 0x06, 0x01];

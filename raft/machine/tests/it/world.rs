@@ -134,7 +134,7 @@ pub(crate) fn crl(key: &PrivateKey, from: i64, seconds: i64) -> Bytes {
     let template = CrlTemplate {
         this_update: UnixSeconds(from - 30),
         next_update: UnixSeconds(from + seconds),
-        number: 1,
+        number: u64::try_from(from).unwrap(),
         revoked: &[],
     };
     build_crl(&template, key).unwrap().into()
@@ -262,6 +262,7 @@ impl World {
             member: number(member),
             certificate: Bytes::copy_from_slice(certificate.der()),
             crl: crl(key, self.now, crl_seconds),
+            boot: 1,
         }
     }
 
@@ -319,7 +320,7 @@ impl World {
     pub(crate) fn content(&self) -> String {
         let state = &self.state;
         format!(
-            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
             state.invitations().collect::<Vec<_>>(),
             state.plan(),
             state.recovery_key(),
@@ -330,6 +331,9 @@ impl World {
             state.jwt_authorities().collect::<Vec<_>>(),
             state.issuing_certificates().collect::<Vec<_>>(),
             state.issuing_keys().collect::<Vec<_>>(),
+            state.revocations().collect::<Vec<_>>(),
+            state.revoked_leaves().collect::<Vec<_>>(),
+            (state.crls_are_on(), state.all_crls(), state.last_revocation_number()),
             state.bundle(),
             state.list(&quorate_raft_machine::EntryFilter::default(), 0, usize::MAX),
         )
