@@ -95,6 +95,27 @@ cargo_deny() {
     "$program" "$@"
 }
 
+# crl_consumers: installs the programs of others that check certificates against our CRLs, where they are missing, from
+# Debian's packages. Where nothing can be installed (no root, no apt, no way to the archive), that is said, and `may_miss`
+# has the options by which the run goes on without them; where the archive answers, what cannot be installed is a failure.
+may_miss=()
+crl_consumers() {
+    local packages=() names=() name
+    command -v openssl >/dev/null || { packages+=(openssl) && names+=(openssl); }
+    PATH=$PATH:/usr/sbin command -v nginx >/dev/null || { packages+=(nginx-light) && names+=(nginx); }
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || { packages+=(postgresql) && names+=(postgresql); }
+    if [ "${#packages[@]}" -eq 0 ]; then return 0; fi
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || ! apt-get update --error-on=any >/dev/null; then
+        for name in "${names[@]}"; do
+            printf 'MISSING, and cannot be installed here: %s; its part of the revocation run is NOT DONE\n' "$name"
+            may_miss+=(--may-miss "$name")
+        done
+        return 0
+    fi
+    # No server of a package is started: RUNLEVEL=1 tells their scripts that the machine is not up.
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+}
+
 # unchanged_since STATUS: a run must not write to the tree.
 unchanged_since() {
     local now
