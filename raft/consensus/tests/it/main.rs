@@ -21,6 +21,7 @@ mod peers;
 mod proposals;
 mod reads;
 mod recovery;
+mod restore;
 mod snapshots;
 mod support;
 mod syncing;

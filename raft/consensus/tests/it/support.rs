@@ -218,6 +218,7 @@ pub(crate) fn create_with_hint(name: &str, hint: String) -> Operation {
         store_svid: false,
         hint,
         additional_attributes: None,
+        crl_per_domain: false,
     }))
 }
 
