@@ -48,7 +48,7 @@ impl Caller {
     /// Starts the process of a user, counted from 0. It takes root to make a process another user's.
     pub(crate) fn start(number: usize) -> Result<Self, Trouble> {
         if !nix::unistd::getuid().is_root() {
-            return Err(Trouble::Unexpected("each connection has a user of its own here, which takes root".to_owned()));
+            return Err(Trouble::NotPermitted("callers have users of their own here, which takes root".to_owned()));
         }
         let user = FIRST_USER + u32::try_from(number).map_err(Trouble::crypto("user"))?;
         let (door, theirs) = UnixStream::pair().map_err(Trouble::system("pair of sockets"))?;

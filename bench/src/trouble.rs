@@ -12,6 +12,9 @@ pub(crate) enum Trouble {
     /// The node ended or stayed silent before it served.
     #[error("the node did not say 'ready': {0}")]
     NotReady(String),
+    /// This user may not do what the measurement takes. Nothing was measured.
+    #[error("skipped: {0}")]
+    NotPermitted(String),
     /// A file or a process could not be used.
     #[error("{what}")]
     System {
