@@ -45,7 +45,7 @@ pub(crate) fn describe() {
     );
     describe_counter!(
         "quorate_actors_identities_left_out_total",
-        "Identities left out of an answer: limit (too many for one caller), bytes (more than 3.5 MiB in one answer) or hint (two with one hint)."
+        "Identities left out of an answer: limit (too many for one caller), bytes (more than 3.5 MiB in one answer), hint (two with one hint) or banned (by a revocation)."
     );
     describe_counter!(
         "quorate_actors_authority_steps_total",
@@ -55,11 +55,26 @@ pub(crate) fn describe() {
         "quorate_actors_membership_steps_total",
         "Steps by which this node, while it led, brought the Raft group and the seals after the records of members."
     );
+    describe_counter!("quorate_actors_crls_signed_total", "CRLs that this node signed and had recorded: issuing_key or root.");
     describe_counter!(
         "quorate_actors_ledger_records_total",
         "Records of issued SVIDs: written, dropped because the ledger was behind, pruned."
     );
     describe_counter!("quorate_actors_ledger_set_aside_total", "Times the ledger was damaged and begun anew.");
+    describe_counter!(
+        "quorate_actors_audit_records_total",
+        "Records of the audit trail: written, or dropped because there was no room for them."
+    );
+    describe_counter!("quorate_actors_audit_gaps_total", "Times log entries got no records in the audit trail.");
+    describe_gauge!("quorate_actors_audit_blocked", "Whether the audit trail cannot be written: 1 if so.");
+    describe_gauge!(
+        "quorate_actors_audit_anchored_record",
+        "Number of the last record of the audit trail that is anchored in the replicated state."
+    );
+    describe_counter!(
+        "quorate_actors_audit_withheld_total",
+        "SVIDs that were not handed out because their record was not on the disk in time."
+    );
     describe_counter!("quorate_actors_mailbox_full_total", "Messages refused because a mailbox was full.");
     describe_counter!("quorate_actors_restarts_total", "Actors that ended and were started again.");
 }
@@ -145,6 +160,11 @@ pub(crate) fn authority_step(step: &'static str, result: &'static str) {
     counter!("quorate_actors_authority_steps_total", "step" => step, "result" => result).increment(1);
 }
 
+/// A CRL was signed and recorded.
+pub(crate) fn crl_signed(issuer: &'static str) {
+    counter!("quorate_actors_crls_signed_total", "issuer" => issuer).increment(1);
+}
+
 /// A step of the membership was taken.
 pub(crate) fn membership_step(step: &'static str, result: &'static str) {
     counter!("quorate_actors_membership_steps_total", "step" => step, "result" => result).increment(1);
@@ -158,4 +178,30 @@ pub(crate) fn ledger_records(result: &'static str, count: usize) {
 /// The ledger could not be used and was set aside.
 pub(crate) fn ledger_set_aside() {
     counter!("quorate_actors_ledger_set_aside_total").increment(1);
+}
+
+/// Records were added to the audit trail, or found no room.
+pub(crate) fn audit_records(result: &'static str, count: u64) {
+    counter!("quorate_actors_audit_records_total", "result" => result).increment(count);
+}
+
+/// Log entries got no records in the audit trail.
+pub(crate) fn audit_gap() {
+    counter!("quorate_actors_audit_gaps_total").increment(1);
+}
+
+/// Whether the audit trail cannot be written.
+pub(crate) fn audit_blocked(is_blocked: bool) {
+    gauge!("quorate_actors_audit_blocked").set(f64::from(u8::from(is_blocked)));
+}
+
+/// The head of the audit trail was anchored.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; record numbers stay far below 2^53")]
+pub(crate) fn audit_anchored(record: u64) {
+    gauge!("quorate_actors_audit_anchored_record").set(record as f64);
+}
+
+/// An SVID was not handed out, for want of its record.
+pub(crate) fn audit_withheld() {
+    counter!("quorate_actors_audit_withheld_total").increment(1);
 }

@@ -109,6 +109,7 @@ pub(crate) async fn run(world: Arc<World>, cast: Arc<Cast>, node: usize) -> Resu
         custody,
         name: node_name(node)?,
         ledger_dir: None,
+        audit: quorate_actors::audit::Auditor::none(),
         answerer: None,
         settings: Settings { keepers: 1, ..Settings::default() },
     };

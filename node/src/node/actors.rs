@@ -87,6 +87,7 @@ impl Node {
             custody: Arc::clone(custody),
             name: config.name.clone(),
             ledger_dir: Some(config.data_dir.join(LEDGER_DIRECTORY)),
+            audit: quorate_actors::audit::Auditor::none(),
             answerer: Some(NodeAnswers::new(consensus.clone())),
             settings: Settings::default(),
         })

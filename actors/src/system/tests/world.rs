@@ -140,6 +140,7 @@ impl World {
             custody: Arc::clone(&custody),
             name: name.clone(),
             ledger_dir: Some(data.join("ledger")),
+            audit: crate::audit::Auditor::none(),
             answerer: None,
             settings: settings.clone(),
         });
@@ -180,6 +181,7 @@ impl World {
             custody: Arc::clone(&self.custody),
             name: self.name.clone(),
             ledger_dir: Some(self.directory.path().join("data").join("ledger")),
+            audit: crate::audit::Auditor::none(),
             answerer: None,
             settings: self.settings.clone(),
         }
@@ -232,7 +234,7 @@ impl World {
     }
 
     pub(super) async fn delete(&self, entry: &str) {
-        self.propose(Operation::DeleteEntry { id: EntryId::new(entry).unwrap() }).await;
+        self.propose(Operation::DeleteEntry { id: EntryId::new(entry).unwrap(), revoke: None }).await;
     }
 }
 
