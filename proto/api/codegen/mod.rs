@@ -20,6 +20,7 @@ const SOURCES: &[&str] = &[
     "quorate/cluster/v1/backup.proto",
     "quorate/cluster/v1/cluster.proto",
     "quorate/cluster/v1/authority.proto",
+    "quorate/cluster/v1/revocation.proto",
     "quorate/peer/v1/peer.proto",
 ];
 

@@ -4420,3 +4420,1199 @@ pub mod authorities_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What a revocation is about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevocationTarget {
+    /// Which.
+    #[prost(oneof = "revocation_target::Target", tags = "1, 2, 3, 4, 5")]
+    pub target: ::core::option::Option<revocation_target::Target>,
+}
+/// Nested message and enum types in `RevocationTarget`.
+pub mod revocation_target {
+    /// One token.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Jti {
+        /// Its `jti`.
+        #[prost(string, tag = "1")]
+        pub jti: ::prost::alloc::string::String,
+        /// Its `exp`, in Unix seconds. 0 in a request: as long as any token there is can last.
+        #[prost(int64, tag = "2")]
+        pub expires_at: i64,
+    }
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        /// One X509-SVID, by its serial number: in decimal, or as 32 hexadecimal digits, with or without colons.
+        #[prost(string, tag = "1")]
+        Serial(::prost::alloc::string::String),
+        /// Whatever has this SPIFFE ID, tokens too.
+        #[prost(string, tag = "2")]
+        SpiffeId(::prost::alloc::string::String),
+        /// Whatever was issued for this registration entry, tokens too.
+        #[prost(string, tag = "3")]
+        EntryId(::prost::alloc::string::String),
+        /// Whatever the member of this name has signed. Tokens are not among it: their keys are shared.
+        #[prost(string, tag = "4")]
+        Node(::prost::alloc::string::String),
+        /// One token.
+        #[prost(message, tag = "5")]
+        Jti(Jti),
+    }
+}
+/// What to revoke.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeRequest {
+    /// What it is about.
+    #[prost(message, optional, tag = "1")]
+    pub target: ::core::option::Option<RevocationTarget>,
+    /// Why.
+    #[prost(enumeration = "RevocationReason", tag = "2")]
+    pub reason: i32,
+    /// No node issues to it any more, until the revocation is removed. Of an entry, a SPIFFE ID or a node only.
+    #[prost(bool, tag = "3")]
+    pub ban: bool,
+    /// Of a node: the caller says that nobody else has its keys. One that was stolen is to be removed as compromised; what it
+    /// could open is not replaced by this.
+    #[prost(bool, tag = "4")]
+    pub not_compromised: bool,
+    /// Issuers that are cut off, and may have signed what is to be revoked, are revoked whole: every workload on their nodes
+    /// is refused from then on, until it gets another SVID there.
+    #[prost(bool, tag = "5")]
+    pub revoke_cut_off: bool,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "6")]
+    pub dry_run: bool,
+    /// How long to wait until it is carried out, in milliseconds; 0 takes 30 s. At most five minutes.
+    #[prost(uint64, tag = "7")]
+    pub wait_millis: u64,
+}
+/// Which entry to delete, with what was issued for it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteAndRevokeRequest {
+    /// The entry's ID.
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(enumeration = "RevocationReason", tag = "2")]
+    pub reason: i32,
+    /// As in `RevokeRequest`.
+    #[prost(bool, tag = "3")]
+    pub revoke_cut_off: bool,
+    /// As in `RevokeRequest`.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+    /// As in `RevokeRequest`.
+    #[prost(uint64, tag = "5")]
+    pub wait_millis: u64,
+}
+/// What came of a revocation.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RevokeResponse {
+    /// What was done, or would be, for people.
+    #[prost(string, repeated, tag = "1")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What whoever asks should know besides.
+    #[prost(string, repeated, tag = "2")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Issuers that do not answer. On a dry run: with any of them here, `revoke_cut_off` will be needed.
+    #[prost(message, repeated, tag = "3")]
+    pub cut_off: ::prost::alloc::vec::Vec<CutOffIssuer>,
+    /// Its number, and where in the log it stands. 0 on a dry run.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
+    /// Where in the log it stands.
+    #[prost(uint64, tag = "5")]
+    pub log_index: u64,
+    /// The certificates that are in CRLs because of it, at most a thousand.
+    #[prost(message, repeated, tag = "6")]
+    pub certificates: ::prost::alloc::vec::Vec<RevokedCertificate>,
+    /// How many there are altogether.
+    #[prost(uint64, tag = "7")]
+    pub certificate_count: u64,
+    /// Issuing keys that were revoked whole.
+    #[prost(message, repeated, tag = "8")]
+    pub keys: ::prost::alloc::vec::Vec<RevokedKey>,
+    /// How many open streams were handed the CRLs. What their readers make of them, nobody knows.
+    #[prost(uint64, tag = "9")]
+    pub handed_to_streams: u64,
+    /// How many open streams have not fetched them yet.
+    #[prost(uint64, tag = "10")]
+    pub lacking_streams: u64,
+    /// How the CRLs stand.
+    #[prost(message, optional, tag = "11")]
+    pub crls: ::core::option::Option<CrlState>,
+}
+/// An issuer that does not answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CutOffIssuer {
+    /// The name of its node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Until when it may go on signing, in Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub until: i64,
+}
+/// A certificate in a CRL.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedCertificate {
+    /// In decimal.
+    #[prost(string, tag = "1")]
+    pub serial: ::prost::alloc::string::String,
+    /// Whom it named.
+    #[prost(string, tag = "2")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// When it ends, in Unix seconds.
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
+}
+/// An issuing key that was revoked whole.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokedKey {
+    /// Its subject key ID.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The name of its node.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+}
+/// How the CRLs stand.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CrlState {
+    /// Whether streams carry CRLs.
+    #[prost(bool, tag = "1")]
+    pub handed_out: bool,
+    /// How many there are.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// How many bytes they have together.
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    /// Why not, if streams carry none; and else until when they do, if that has an end.
+    #[prost(string, tag = "4")]
+    pub explanation: ::prost::alloc::string::String,
+}
+/// Asks for the revocations.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRevocationsRequest {}
+/// The revocations.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRevocationsResponse {
+    /// Those that are kept, in the order of their numbers.
+    #[prost(message, repeated, tag = "1")]
+    pub revocations: ::prost::alloc::vec::Vec<Revocation>,
+    /// How the CRLs stand.
+    #[prost(message, optional, tag = "2")]
+    pub crls: ::core::option::Option<CrlState>,
+}
+/// A revocation. Times are Unix seconds of the log's time.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Revocation {
+    /// Ascending, never given again.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// What it is about.
+    #[prost(message, optional, tag = "2")]
+    pub target: ::core::option::Option<RevocationTarget>,
+    /// Of an entry: the SPIFFE ID that it gave.
+    #[prost(string, tag = "3")]
+    pub subject: ::prost::alloc::string::String,
+    /// Why.
+    #[prost(enumeration = "RevocationReason", tag = "4")]
+    pub reason: i32,
+    /// Whether nothing is issued to it until it is removed.
+    #[prost(bool, tag = "5")]
+    pub ban: bool,
+    /// Whether tokens are refused because of it, by ValidateJWTSVID and our own proxy alone.
+    #[prost(bool, tag = "6")]
+    pub token_rule: bool,
+    /// When it was made: what was issued up to then is meant.
+    #[prost(int64, tag = "7")]
+    pub up_to: i64,
+    /// When the last certificate or token that can be meant has ended. A ban has no end.
+    #[prost(int64, tag = "8")]
+    pub expires_at: i64,
+    /// How many certificates are in CRLs because of it.
+    #[prost(uint64, tag = "9")]
+    pub certificates: u64,
+}
+/// Which revocation to lift.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveRevocationRequest {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// What to look for in the ledger of this node. What is empty or 0 matches everything.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SearchLedgerRequest {
+    /// A serial number: in decimal, or as 32 hexadecimal digits, with or without colons.
+    #[prost(string, tag = "1")]
+    pub serial: ::prost::alloc::string::String,
+    /// A `jti`: 32 hexadecimal digits.
+    #[prost(string, tag = "2")]
+    pub jti: ::prost::alloc::string::String,
+    /// To whom it was issued.
+    #[prost(string, tag = "3")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// For which entry.
+    #[prost(string, tag = "4")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// What signed it: a subject key ID, or the `kid` of a token key.
+    #[prost(string, tag = "5")]
+    pub issuing_key: ::prost::alloc::string::String,
+    /// Ends at this instant or later, in Unix seconds.
+    #[prost(int64, tag = "6")]
+    pub ends_from: i64,
+    /// Ends at this instant or earlier, in Unix seconds.
+    #[prost(int64, tag = "7")]
+    pub ends_to: i64,
+    /// Most rows of the answer; at most 1,000, which 0 takes.
+    #[prost(uint32, tag = "8")]
+    pub page_size: u32,
+    /// What the page before gave.
+    #[prost(string, tag = "9")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Rows of the ledger, in the order of their ends.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SearchLedgerResponse {
+    /// The rows. A page may be short, and even empty, and go on all the same.
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<LedgerRow>,
+    /// Where the answer goes on; empty at its end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A row of the ledger.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LedgerRow {
+    /// What it is.
+    #[prost(oneof = "ledger_row::Row", tags = "1, 2")]
+    pub row: ::core::option::Option<ledger_row::Row>,
+}
+/// Nested message and enum types in `LedgerRow`.
+pub mod ledger_row {
+    /// What it is.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Row {
+        /// Something was issued.
+        #[prost(message, tag = "1")]
+        Issued(super::IssuedSvid),
+        /// Rows are missing here.
+        #[prost(message, tag = "2")]
+        Gap(super::LedgerGap),
+    }
+}
+/// Something that was issued. Times in Unix seconds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct IssuedSvid {
+    /// To whom.
+    #[prost(string, tag = "3")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// For which entry; empty when it was minted.
+    #[prost(string, tag = "4")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// When.
+    #[prost(int64, tag = "5")]
+    pub issued_at: i64,
+    /// Until when it holds.
+    #[prost(int64, tag = "6")]
+    pub not_after: i64,
+    /// What signed it: a subject key ID, or the `kid` of a token key.
+    #[prost(string, tag = "7")]
+    pub issuing_key: ::prost::alloc::string::String,
+    /// Whether it is revoked, as far as this node knows: it is in a CRL, its issuing key is revoked, or a rule refuses it.
+    #[prost(bool, tag = "8")]
+    pub revoked: bool,
+    /// Which.
+    #[prost(oneof = "issued_svid::Id", tags = "1, 2")]
+    pub id: ::core::option::Option<issued_svid::Id>,
+}
+/// Nested message and enum types in `IssuedSvid`.
+pub mod issued_svid {
+    /// Which.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Id {
+        /// The serial number of an X509-SVID, in decimal.
+        #[prost(string, tag = "1")]
+        Serial(::prost::alloc::string::String),
+        /// The `jti` of a JWT-SVID, 32 hexadecimal digits.
+        #[prost(string, tag = "2")]
+        Jti(::prost::alloc::string::String),
+    }
+}
+/// Rows that are missing: the ledger could not keep up, or had no room. What was looked for may be among them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LedgerGap {
+    /// How many.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// When the first of them was issued, in Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub from: i64,
+    /// When the last of them was.
+    #[prost(int64, tag = "3")]
+    pub to: i64,
+}
+/// An entry, and what it is to say.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetEntryCrlPerDomainRequest {
+    /// The entry's ID.
+    #[prost(string, tag = "1")]
+    pub entry_id: ::prost::alloc::string::String,
+    /// Whether its workloads keep a store for each trust domain.
+    #[prost(bool, tag = "2")]
+    pub crl_per_domain: bool,
+}
+/// Entries to look at.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEntryCrlPerDomainRequest {
+    /// Their IDs, at most 1,000.
+    #[prost(string, repeated, tag = "1")]
+    pub entry_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Which of them have the attribute.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetEntryCrlPerDomainResponse {
+    /// Their IDs, in the order of the request. One that there is no entry of is left out.
+    #[prost(string, repeated, tag = "1")]
+    pub entry_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Why something was revoked (RFC 5280 section 5.3.1), with the standard's codes plus one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RevocationReason {
+    /// As `REVOCATION_REASON_NONE`.
+    Unspecified = 0,
+    /// No reason is given.
+    None = 1,
+    /// Somebody else may have its key.
+    KeyCompromise = 2,
+    /// Somebody else may have the key of its issuer.
+    CaCompromise = 3,
+    /// Whoever it names is named otherwise now.
+    AffiliationChanged = 4,
+    /// Another has taken its place.
+    Superseded = 5,
+    /// What it was for is no more.
+    CessationOfOperation = 6,
+    /// What it allowed was taken away.
+    PrivilegeWithdrawn = 10,
+}
+impl RevocationReason {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REVOCATION_REASON_UNSPECIFIED",
+            Self::None => "REVOCATION_REASON_NONE",
+            Self::KeyCompromise => "REVOCATION_REASON_KEY_COMPROMISE",
+            Self::CaCompromise => "REVOCATION_REASON_CA_COMPROMISE",
+            Self::AffiliationChanged => "REVOCATION_REASON_AFFILIATION_CHANGED",
+            Self::Superseded => "REVOCATION_REASON_SUPERSEDED",
+            Self::CessationOfOperation => "REVOCATION_REASON_CESSATION_OF_OPERATION",
+            Self::PrivilegeWithdrawn => "REVOCATION_REASON_PRIVILEGE_WITHDRAWN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REVOCATION_REASON_UNSPECIFIED" => Some(Self::Unspecified),
+            "REVOCATION_REASON_NONE" => Some(Self::None),
+            "REVOCATION_REASON_KEY_COMPROMISE" => Some(Self::KeyCompromise),
+            "REVOCATION_REASON_CA_COMPROMISE" => Some(Self::CaCompromise),
+            "REVOCATION_REASON_AFFILIATION_CHANGED" => Some(Self::AffiliationChanged),
+            "REVOCATION_REASON_SUPERSEDED" => Some(Self::Superseded),
+            "REVOCATION_REASON_CESSATION_OF_OPERATION" => {
+                Some(Self::CessationOfOperation)
+            }
+            "REVOCATION_REASON_PRIVILEGE_WITHDRAWN" => Some(Self::PrivilegeWithdrawn),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod revocations_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Revokes what was issued, and tells what was. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node. A call that writes is answered when every connected member has applied what it
+    /// wrote, with the metadata `quorate-log-index`; one that revokes certificates, when they are also in CRLs that every
+    /// connected member has handed to its open streams. What the readers of those streams make of them, nobody knows.
+    #[derive(Debug, Clone)]
+    pub struct RevocationsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RevocationsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RevocationsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RevocationsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Revokes what was issued so far: SVIDs of a SPIFFE ID, an entry or a node, one certificate, or one token. A ban also
+        /// keeps new ones from being issued. `NotFound` for what nobody has issued, `FailedPrecondition` when issuers are cut off
+        /// and `revoke_cut_off` is not set: nothing was changed then. `DeadlineExceeded` with a log index when it is recorded and
+        /// goes on.
+        pub async fn revoke(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RevokeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/Revoke",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Revocations", "Revoke"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes an entry and revokes what was issued for it, in one step. Answers and fails as `Revoke`.
+        pub async fn delete_entry(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteAndRevokeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RevokeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/DeleteEntry",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Revocations", "DeleteEntry"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the revocations that are kept, and how the CRLs stand.
+        pub async fn list(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRevocationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRevocationsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/List",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Revocations", "List"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lifts the ban and the token rule of a revocation. What is in a CRL stays there. `FailedPrecondition` when there is
+        /// nothing to lift.
+        pub async fn remove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveRevocationRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/Remove",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.Revocations", "Remove"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Searches what this node has issued and what has not ended. Each node has a ledger of its own, which it can afford to
+        /// lose: gaps are rows, too. `Unavailable` where it cannot be read.
+        pub async fn search_ledger(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SearchLedgerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SearchLedgerResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/SearchLedger",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Revocations", "SearchLedger"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says whether the workloads of an entry keep a store of authorities and CRLs for each trust domain. One that does gets
+        /// our CRLs beside foreign bundles; one that does not, and gets foreign bundles, gets no CRLs, because it would refuse the
+        /// foreign workloads.
+        pub async fn set_entry_crl_per_domain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetEntryCrlPerDomainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/SetEntryCrlPerDomain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.Revocations",
+                        "SetEntryCrlPerDomain",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells which of these entries have that attribute.
+        pub async fn get_entry_crl_per_domain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetEntryCrlPerDomainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEntryCrlPerDomainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Revocations/GetEntryCrlPerDomain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.Revocations",
+                        "GetEntryCrlPerDomain",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod revocations_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RevocationsServer.
+    #[async_trait]
+    pub trait Revocations: std::marker::Send + std::marker::Sync + 'static {
+        /// Revokes what was issued so far: SVIDs of a SPIFFE ID, an entry or a node, one certificate, or one token. A ban also
+        /// keeps new ones from being issued. `NotFound` for what nobody has issued, `FailedPrecondition` when issuers are cut off
+        /// and `revoke_cut_off` is not set: nothing was changed then. `DeadlineExceeded` with a log index when it is recorded and
+        /// goes on.
+        async fn revoke(
+            &self,
+            request: tonic::Request<super::RevokeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RevokeResponse>, tonic::Status>;
+        /// Deletes an entry and revokes what was issued for it, in one step. Answers and fails as `Revoke`.
+        async fn delete_entry(
+            &self,
+            request: tonic::Request<super::DeleteAndRevokeRequest>,
+        ) -> std::result::Result<tonic::Response<super::RevokeResponse>, tonic::Status>;
+        /// Lists the revocations that are kept, and how the CRLs stand.
+        async fn list(
+            &self,
+            request: tonic::Request<super::ListRevocationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRevocationsResponse>,
+            tonic::Status,
+        >;
+        /// Lifts the ban and the token rule of a revocation. What is in a CRL stays there. `FailedPrecondition` when there is
+        /// nothing to lift.
+        async fn remove(
+            &self,
+            request: tonic::Request<super::RemoveRevocationRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Searches what this node has issued and what has not ended. Each node has a ledger of its own, which it can afford to
+        /// lose: gaps are rows, too. `Unavailable` where it cannot be read.
+        async fn search_ledger(
+            &self,
+            request: tonic::Request<super::SearchLedgerRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SearchLedgerResponse>,
+            tonic::Status,
+        >;
+        /// Says whether the workloads of an entry keep a store of authorities and CRLs for each trust domain. One that does gets
+        /// our CRLs beside foreign bundles; one that does not, and gets foreign bundles, gets no CRLs, because it would refuse the
+        /// foreign workloads.
+        async fn set_entry_crl_per_domain(
+            &self,
+            request: tonic::Request<super::SetEntryCrlPerDomainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ChangeResponse>, tonic::Status>;
+        /// Tells which of these entries have that attribute.
+        async fn get_entry_crl_per_domain(
+            &self,
+            request: tonic::Request<super::GetEntryCrlPerDomainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetEntryCrlPerDomainResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Revokes what was issued, and tells what was. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node. A call that writes is answered when every connected member has applied what it
+    /// wrote, with the metadata `quorate-log-index`; one that revokes certificates, when they are also in CRLs that every
+    /// connected member has handed to its open streams. What the readers of those streams make of them, nobody knows.
+    #[derive(Debug)]
+    pub struct RevocationsServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RevocationsServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RevocationsServer<T>
+    where
+        T: Revocations,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.Revocations/Revoke" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeSvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::RevokeRequest>
+                    for RevokeSvc<T> {
+                        type Response = super::RevokeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::revoke(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Revocations/DeleteEntry" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteEntrySvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::DeleteAndRevokeRequest>
+                    for DeleteEntrySvc<T> {
+                        type Response = super::RevokeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteAndRevokeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::delete_entry(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteEntrySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Revocations/List" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::ListRevocationsRequest>
+                    for ListSvc<T> {
+                        type Response = super::ListRevocationsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRevocationsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::list(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Revocations/Remove" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveSvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::RemoveRevocationRequest>
+                    for RemoveSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveRevocationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::remove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Revocations/SearchLedger" => {
+                    #[allow(non_camel_case_types)]
+                    struct SearchLedgerSvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::SearchLedgerRequest>
+                    for SearchLedgerSvc<T> {
+                        type Response = super::SearchLedgerResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SearchLedgerRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::search_ledger(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SearchLedgerSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Revocations/SetEntryCrlPerDomain" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetEntryCrlPerDomainSvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::SetEntryCrlPerDomainRequest>
+                    for SetEntryCrlPerDomainSvc<T> {
+                        type Response = super::ChangeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetEntryCrlPerDomainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::set_entry_crl_per_domain(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetEntryCrlPerDomainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Revocations/GetEntryCrlPerDomain" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetEntryCrlPerDomainSvc<T: Revocations>(pub Arc<T>);
+                    impl<
+                        T: Revocations,
+                    > tonic::server::UnaryService<super::GetEntryCrlPerDomainRequest>
+                    for GetEntryCrlPerDomainSvc<T> {
+                        type Response = super::GetEntryCrlPerDomainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetEntryCrlPerDomainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Revocations>::get_entry_crl_per_domain(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetEntryCrlPerDomainSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RevocationsServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.Revocations";
+    impl<T> tonic::server::NamedService for RevocationsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
