@@ -81,10 +81,17 @@ impl Sample {
     }
 }
 
-/// The median of offsets; the lower of the two in the middle. 0 for none.
+/// The median of offsets to the leader; of two in the middle the one that is nearer to the leader, since nobody can tell
+/// which of two clocks is wrong, and only one of them leads. 0 for none.
 pub(crate) fn median(mut offsets: Vec<i64>) -> i64 {
     offsets.sort_unstable();
-    offsets.get(offsets.len().saturating_sub(1) / 2).copied().unwrap_or(0)
+    let middle = [offsets.len().saturating_sub(1) / 2, offsets.len() / 2];
+    middle
+        .iter()
+        .filter_map(|index| offsets.get(*index))
+        .min_by_key(|offset| offset.unsigned_abs())
+        .copied()
+        .unwrap_or(0)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -128,6 +135,8 @@ mod tests {
         assert_eq!(median(vec![0, -3_600_000, -3_600_000]), -3_600_000);
         assert_eq!(median(vec![0, 3, 3_600_000]), 3);
         assert_eq!(median(vec![0, 9_000]), 0);
+        assert_eq!(median(vec![0, -9_000]), 0);
+        assert_eq!(median(vec![-9_000, 0, 3, 4]), 0);
         assert_eq!(median(vec![]), 0);
     }
 

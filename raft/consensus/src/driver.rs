@@ -80,17 +80,17 @@ impl Driver {
     /// Looks and acts until Raft has ended.
     async fn follow_the_books(&self) {
         let mut books = self.raft.server_metrics();
-        let mut clock = self.elections.clock_is_fit();
+        let mut clock = self.elections.watch_clock();
         let settings = self.elections.settings();
         let mut memory = Memory { timer: self.draw_timer(), settings, round: None, office: None, confirmed: None };
         loop {
             let seen = books.borrow_and_update().clone();
-            let clock_is_fit = *clock.borrow_and_update();
+            clock.mark_unchanged();
             self.note_office(&seen, &mut memory);
             self.note_settings(&mut memory);
             telemetry::term(seen.vote.leader_id().term);
             self.announce(self.role_in(&seen, &memory));
-            let action = self.decide(&seen, &memory, clock_is_fit);
+            let action = self.decide(&seen, &memory);
             let concluded = memory.round.take();
             let goes_on = match action {
                 Action::Ask => {
@@ -113,7 +113,7 @@ impl Driver {
                 Action::StepDown => {
                     telemetry::stepped_down();
                     tracing::warn!(
-                        clock_is_fit,
+                        clock_is_off = self.elections.clock_is_off_for(Instant::now()).is_some(),
                         "this node steps down: its quorum is out of reach, or its clock is off"
                     );
                     let next = seen.vote.leader_id().term.saturating_add(1);
@@ -128,7 +128,7 @@ impl Driver {
         }
     }
 
-    fn decide(&self, books: &Books, memory: &Memory, clock_is_fit: bool) -> Action {
+    fn decide(&self, books: &Books, memory: &Memory) -> Action {
         let now = Instant::now();
         let (contacts, settings) = (&self.elections.contacts, self.elections.settings());
         let configurations = books.membership_config.membership().get_joint_config();
@@ -144,7 +144,7 @@ impl Driver {
             soft_grant: contacts.soft_grant(now),
             timer: memory.timer,
             round: memory.round.as_ref(),
-            clock_is_fit,
+            clock_is_off_for: self.elections.clock_is_off_for(now),
             settings,
         })
     }
@@ -316,7 +316,7 @@ fn standing(state: ServerState) -> Standing {
 /// Waits for a change, or for the time given. `false` when Raft has ended.
 async fn changed_within(
     books: &mut watch::Receiver<Books>,
-    clock: &mut watch::Receiver<bool>,
+    clock: &mut watch::Receiver<Option<Instant>>,
     limit: Option<Duration>,
 ) -> bool {
     let elapsed = async {

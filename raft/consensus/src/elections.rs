@@ -74,8 +74,8 @@ pub(crate) struct View<'a> {
     pub(crate) timer: Duration,
     /// The round of PreVote that has just ended.
     pub(crate) round: Option<&'a Round>,
-    /// Whether the clock is close enough to the others' to lead (ELE-11).
-    pub(crate) clock_is_fit: bool,
+    /// How long the clock still counts as too far from the others' to lead (ELE-11); nothing when it is near enough.
+    pub(crate) clock_is_off_for: Option<Duration>,
     /// The settings in force.
     pub(crate) settings: &'a Settings,
 }
@@ -109,7 +109,7 @@ fn decide_as_leader(view: &View<'_>) -> Action {
     if is_sole_voter(view.own, view.configurations) {
         return Action::Wait(None);
     }
-    if !view.clock_is_fit {
+    if view.clock_is_off_for.is_some() {
         return Action::StepDown;
     }
     let silence = view.now.saturating_duration_since(view.quorum_acknowledged);
@@ -126,8 +126,8 @@ fn decide_as_voter(view: &View<'_>) -> Action {
     if is_sole_voter(view.own, view.configurations) {
         return decide_alone(view);
     }
-    if !view.clock_is_fit {
-        return Action::Wait(None);
+    if view.clock_is_off_for.is_some() {
+        return Action::Wait(view.clock_is_off_for);
     }
     if let Some(action) = view.round.and_then(|round| conclude(view, round)) {
         return action;

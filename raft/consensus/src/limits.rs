@@ -137,6 +137,11 @@ pub const CLOCK_WARN_LIMIT: Duration = Duration::from_secs(1);
 /// An offset of the clock with which a node does not lead, sign or join.
 pub const CLOCK_REFUSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long a clock that was found to be off keeps its node out of elections once nobody compares it any more. The others
+/// have stood several times by then. For ever would be a cluster without a leader, and so without anybody to compare clocks,
+/// if a quorum cannot do without the node.
+pub const CLOCK_JUDGEMENT_LIMIT: Duration = Duration::from_secs(3);
+
 /// A slower round trip says too little of the clocks.
 pub const CLOCK_SAMPLE_ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 

@@ -12,6 +12,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use openraft::{
@@ -23,6 +24,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Contacts, Grant, Request, SoftGrant, VoterView, grant};
 use crate::{
+    limits::CLOCK_JUDGEMENT_LIMIT,
     settings::Settings,
     type_config::{LogId, Raft, Vote},
 };
@@ -82,7 +84,8 @@ pub(crate) struct Elections {
     own: u64,
     pub(crate) contacts: Contacts,
     settings: RwLock<&'static Settings>,
-    clock_is_fit: watch::Sender<bool>,
+    /// Until when the clock counts as too far off, or nothing.
+    clock_is_off_until: watch::Sender<Option<Instant>>,
     /// True while office is being handed over: no heartbeats, no read-index rounds, no proposals.
     handing_over: watch::Sender<bool>,
     /// When office was last handed over, or was not for want of success.
@@ -98,7 +101,7 @@ impl Elections {
             own,
             contacts: Contacts::new(now),
             settings: RwLock::new(settings),
-            clock_is_fit: watch::Sender::new(true),
+            clock_is_off_until: watch::Sender::new(None),
             handing_over: watch::Sender::new(false),
             transfer_ended: RwLock::new(now),
             transfer_term: AtomicU64::new(0),
@@ -116,14 +119,26 @@ impl Elections {
     }
 
     /// Whether the clock of this node is close enough to the others' to ask and to lead (ELE-11). Called by whoever
-    /// compares clocks.
+    /// compares clocks, each time: after [`CLOCK_JUDGEMENT_LIMIT`] nothing is known of the clock any more.
     pub(crate) fn set_clock_is_fit(&self, fit: bool) {
-        self.clock_is_fit.send_if_modified(|known| std::mem::replace(known, fit) != fit);
+        let now = Instant::now();
+        let until = (!fit).then(|| now + CLOCK_JUDGEMENT_LIMIT);
+        self.clock_is_off_until.send_if_modified(|known| {
+            let turned = known.is_some_and(|until| now < until) != until.is_some();
+            *known = until;
+            turned
+        });
     }
 
-    /// The same, watched.
-    pub(crate) fn clock_is_fit(&self) -> watch::Receiver<bool> {
-        self.clock_is_fit.subscribe()
+    /// Hears when it turns from one to the other.
+    pub(crate) fn watch_clock(&self) -> watch::Receiver<Option<Instant>> {
+        self.clock_is_off_until.subscribe()
+    }
+
+    /// How long it still counts as too far off, if it does.
+    pub(crate) fn clock_is_off_for(&self, now: Instant) -> Option<Duration> {
+        let until = *self.clock_is_off_until.borrow();
+        until?.checked_duration_since(now).filter(|left| !left.is_zero())
     }
 
     /// A leader was heard of: call it when Raft answered an AppendEntries neither with an error nor with `HigherVote`, and
@@ -232,7 +247,7 @@ impl Elections {
         if last_log(raft) < Some(last) {
             return Err(TakeOverRefused::Behind);
         }
-        if !*self.clock_is_fit.borrow() {
+        if self.clock_is_off_for(Instant::now()).is_some() {
             return Err(TakeOverRefused::Clock);
         }
         tracing::info!(leader, term, "the leader hands over to this node, which stands for election");

@@ -5,6 +5,7 @@ use super::*;
 const OWN: u64 = 1;
 const SETTINGS: &Settings = &Settings::SITE;
 const TIMER: Duration = Duration::from_millis(450);
+const OFF: Duration = Duration::from_millis(2_500);
 
 fn voters(configurations: &[&[u64]]) -> Vec<BTreeSet<u64>> {
     configurations.iter().map(|voters| voters.iter().copied().collect()).collect()
@@ -25,7 +26,7 @@ fn view<'a>(standing: Standing, configurations: &'a [BTreeSet<u64>]) -> View<'a>
         soft_grant: None,
         timer: TIMER,
         round: None,
-        clock_is_fit: true,
+        clock_is_off_for: None,
         settings: SETTINGS,
     }
 }
@@ -44,7 +45,7 @@ fn a_sole_voter_elects_at_once_whatever_its_clock_says_ele_11() {
     let sole = voters(&[&[OWN]]);
     assert_eq!(decide(&view(Standing::Follower, &sole)), Action::Elect);
     assert_eq!(decide(&view(Standing::Candidate, &sole)), Action::Elect);
-    let off = View { clock_is_fit: false, ..view(Standing::Follower, &sole) };
+    let off = View { clock_is_off_for: Some(OFF), ..view(Standing::Follower, &sole) };
     assert_eq!(decide(&off), Action::Elect);
     assert_eq!(decide(&View { standing: Standing::Leader, ..off }), Action::Wait(None));
 }
@@ -155,11 +156,11 @@ fn a_leader_steps_down_when_no_quorum_has_acknowledged_for_too_long_ele_04() {
 #[test]
 fn a_node_whose_clock_is_off_neither_asks_nor_leads_ele_11() {
     let three = voters(&[&[OWN, 2, 3]]);
-    let mut view = View { clock_is_fit: false, ..view(Standing::Leader, &three) };
+    let mut view = View { clock_is_off_for: Some(OFF), ..view(Standing::Leader, &three) };
     assert_eq!(decide(&view), Action::StepDown);
     view.standing = Standing::Follower;
     view.now += TIMER;
-    assert_eq!(decide(&view), Action::Wait(None));
+    assert_eq!(decide(&view), Action::Wait(Some(OFF)));
     let won = round(&view, &[(2, true, 3), (3, true, 3)]);
-    assert_eq!(decide(&View { round: Some(&won), ..view }), Action::Wait(None));
+    assert_eq!(decide(&View { round: Some(&won), ..view }), Action::Wait(Some(OFF)));
 }
