@@ -2,22 +2,28 @@
 //!
 //! ```text
 //!   workload socket                        admin socket (every call passes admin_authorization)
-//!     workload     SpiffeWorkloadAPI         entry, bundle, svid, debug, health   SPIRE's server API
-//!     reflection   v1 and v1alpha            cluster                              quorate.cluster.v1
+//!     workload     SpiffeWorkloadAPI         entry, bundle, svid, ...             SPIRE's server API
+//!     reflection   v1 and v1alpha            cluster, authorities, ...            quorate.cluster.v1
 //!            \                                 /
 //!             gate: header, call limit, panics
 //! ```
 
 mod admin_authorization;
+mod audit;
+mod authorities;
+mod authority_errors;
+mod backup;
 mod bundle;
 mod cluster;
 mod debug;
 mod entry;
 pub mod gate;
 mod health;
+mod local_authority;
 mod reads;
 pub mod reflection;
 mod refusal;
+mod revocations;
 mod svid;
 pub mod workload;
 mod writes;
@@ -45,15 +51,20 @@ pub fn workload(node: &Node) -> Result<Gate, BrokenDescriptors> {
 /// where the node begins to catch up for its readers.
 #[must_use]
 pub fn admin(node: &Node) -> Gate {
-    let rule = AdminAuthorization::new(node.admin_group());
+    let rule = AdminAuthorization::new(node.admin_group()).recorded_in(node.audit(), &node.config().admin.socket);
     let reads = Reads::new(node);
     let mut services = RoutesBuilder::default();
     services
         .add_service(Authorized::new(&rule, entry::service(node, &reads)))
         .add_service(Authorized::new(&rule, bundle::service(&reads)))
         .add_service(Authorized::new(&rule, svid::service(node)))
+        .add_service(Authorized::new(&rule, audit::service(node)))
         .add_service(Authorized::new(&rule, debug::service(node)))
         .add_service(Authorized::new(&rule, health::service(node, &reads)))
-        .add_service(Authorized::new(&rule, cluster::service(node, &reads)));
+        .add_service(Authorized::new(&rule, local_authority::service(node, &reads)))
+        .add_service(Authorized::new(&rule, backup::service(node)))
+        .add_service(Authorized::new(&rule, cluster::service(node, &reads)))
+        .add_service(Authorized::new(&rule, authorities::service(node, &reads)))
+        .add_service(Authorized::new(&rule, revocations::service(node, &reads)));
     Gate::new("admin", services.routes())
 }

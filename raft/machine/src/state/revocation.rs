@@ -41,6 +41,12 @@ impl State {
         self.revoked_leaves.range(of_key(issuer)).map(|(_, record)| &record.leaf)
     }
 
+    /// What is known of a leaf that this issuing key has revoked.
+    #[must_use]
+    pub fn revoked_leaf(&self, issuer: &AuthorityId, serial: SerialNumber) -> Option<&RevokedLeaf> {
+        self.revoked_leaves.get(&(issuer.clone(), serial)).map(|record| &record.leaf)
+    }
+
     /// The ban because of which nothing may be issued: for an entry (where one is known), with a SPIFFE ID, by a member.
     #[must_use]
     pub fn is_banned(
