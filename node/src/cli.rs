@@ -28,6 +28,7 @@ mod node;
 mod output;
 mod policy;
 mod recovery_key;
+mod recovery_private_key;
 mod socket;
 mod text;
 mod wait;

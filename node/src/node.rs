@@ -35,6 +35,7 @@ use crate::shutdown::Stopping;
 use crate::warnings;
 
 pub use actors::ActorsEnd;
+pub(crate) use identity::own_keys;
 
 /// One node. Cheap to clone; all clones are the same.
 #[derive(Clone)]

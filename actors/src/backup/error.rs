@@ -14,7 +14,9 @@ pub enum BackupError {
     #[error("this is no backup of Quorate, or its first bytes are damaged")]
     NotABackup,
     /// A newer program made it. Use that version, or a newer one.
-    #[error("the backup has format {found}, and this program reads up to {newest}: use the program version that made it")]
+    #[error(
+        "the backup has format {found}, and this program reads up to {newest}: use the program version that made it"
+    )]
     NewerFormat {
         /// The format of the file.
         found: u32,

@@ -81,7 +81,9 @@ impl<R: Read> BackupReader<R> {
         let mut prelude = [0; PRELUDE_BYTES];
         match source.fill(&mut prelude, 0) {
             // Nothing that was ever the beginning of a backup.
-            Err(BackupError::Truncated { read, .. }) if !may_begin(&prelude, read) => return Err(BackupError::NotABackup),
+            Err(BackupError::Truncated { read, .. }) if !may_begin(&prelude, read) => {
+                return Err(BackupError::NotABackup);
+            }
             filled => filled?,
         }
         let mut signed = vec![0; read_prelude(&prelude)?];

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_proto_identity::x509::{
-    CrlError, CrlTemplate, ParsedCrl, RevocationReason, RevokedCertificate, ThisUpdate, build_crl, parse_crl, this_update,
+    CrlError, CrlTemplate, ParsedCrl, RevocationReason, RevokedCertificate, ThisUpdate, build_crl, parse_crl,
+    this_update,
 };
 use quorate_proto_identity::{
     AuthorityId, ClusterId, MemberNumber, NodeName, PrivateKey, TrustDomain, UnixMillis, UnixSeconds,
@@ -122,17 +123,13 @@ pub fn plan_restore(
     let number = MemberNumber::new(counters.next_member_number).ok_or(RestorePlanError::Numbers)?;
     let (time, lists) = time_of_lists(state, sources.now().max(counters.time))?;
     let floor = restore_floor(state, time).ok_or(RestorePlanError::Clock)?;
-    let sealing = Sealing {
-        state,
-        from: cluster.id,
-        to: ClusterId::new(sources.random()),
-        member: number,
-        recovery,
-        custody,
-    };
+    let sealing =
+        Sealing { state, from: cluster.id, to: ClusterId::new(sources.random()), member: number, recovery, custody };
     let mut roots = Vec::new();
     for root in state.x509_authorities().filter(|root| root.state.in_bundle()) {
-        let Some((key, sealed)) = sealing.reseal(AuthorityKind::X509, &root.id, root.sealed.as_ref())? else { continue };
+        let Some((key, sealed)) = sealing.reseal(AuthorityKind::X509, &root.id, root.sealed.as_ref())? else {
+            continue;
+        };
         let Some((last, this_update)) = lists.get(&root.id) else { continue };
         let crl = next_crl(state, root, &key, last, *this_update, time, floor)
             .map_err(|source| RestorePlanError::Crl { root: root.id.clone(), source })?;
@@ -224,9 +221,8 @@ fn next_crl(
 ) -> Result<Bytes, CrlError> {
     let mut revoked: BTreeMap<_, _> = last.revoked.iter().map(|revoked| (revoked.serial, *revoked)).collect();
     let now = now.seconds();
-    let live = state
-        .issuing_certificates()
-        .filter(|issuing| issuing.issuer == root.id && now <= issuing.validity.not_after());
+    let live =
+        state.issuing_certificates().filter(|issuing| issuing.issuer == root.id && now <= issuing.validity.not_after());
     for issuing in live {
         revoked.entry(issuing.serial).or_insert(RevokedCertificate {
             serial: issuing.serial,

@@ -6,17 +6,21 @@
 //!   plan                      how many voters are wanted, and what the leader does about it by itself
 //!   status, members           at any node, at any time
 //!   recover                   offline, when a majority is lost for good
+//!   backup ──► restore        a file sealed to the recovery key; offline, when every node is lost
 //! ```
 //!
 //! A command that changes something says what it will do, shows the steps while they go on, and says what it did. It can
 //! be given at any node: the work is the leader's, and goes on when nobody listens.
 
+mod backup;
 pub(super) mod change;
 mod init;
 mod invite;
+mod lost;
 mod members;
 mod plan;
 mod recover;
+mod restore;
 mod roles;
 mod status;
 mod upkeep;
@@ -58,6 +62,11 @@ pub(super) enum ClusterCommand {
     ResetTime(upkeep::ResetTimeArgs),
     /// Go on with one node when a majority of the voters is lost for good. Offline: the node must not run
     Recover(recover::RecoverArgs),
+    /// Back the whole state up to a file, and check such files
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
+    /// Begin a new cluster from a backup when every node is lost. Offline: into an empty data directory
+    Restore(restore::RestoreArgs),
 }
 
 impl ClusterCommand {
@@ -79,6 +88,8 @@ impl ClusterCommand {
             Self::RaiseVersion(args) => upkeep::raise_version(args).await,
             Self::ResetTime(args) => upkeep::reset_time(args).await,
             Self::Recover(args) => recover::run(args).await,
+            Self::Backup(command) => command.run().await,
+            Self::Restore(args) => restore::run(args).await,
         }
     }
 }

@@ -18,6 +18,12 @@ pub(crate) fn printable(text: &str) -> String {
     })
 }
 
+/// A size for people: "12.3 MiB".
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
 /// Rows under a head, aligned to the left.
 #[derive(Debug)]
 pub(crate) struct Table<const COLUMNS: usize> {

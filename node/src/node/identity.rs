@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use quorate_actors::keys::{FileCustody, KeyCustody, WhenMissing};
+use quorate_actors::keys::{FileCustody, FileCustodyError, KeyCustody, WhenMissing};
 use quorate_raft_consensus::Handle;
 
 use super::StartError;
@@ -16,11 +16,16 @@ const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// Reads the node's keys, or makes them where nobody knows any yet.
 pub(super) fn open_custody(config: &Config, consensus: &Handle) -> Result<Arc<dyn KeyCustody>, StartError> {
-    let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(PathBuf::from);
     // A member's keys are in the cluster's record; until the directory says that it is one, nothing was sealed to them.
     // The directory is asked, and not the role: that moves while the node starts.
     let when_missing = if consensus.member().is_none() { WhenMissing::Make } else { WhenMissing::Refuse };
-    Ok(Arc::new(FileCustody::open(&config.data_dir, credentials.as_deref(), when_missing)?))
+    Ok(Arc::new(own_keys(config, when_missing)?))
+}
+
+/// The node's own keys: handed in as credentials, or in the data directory, which the caller holds.
+pub(crate) fn own_keys(config: &Config, when_missing: WhenMissing) -> Result<FileCustody, FileCustodyError> {
+    let credentials = std::env::var_os(CREDENTIALS_VARIABLE).map(PathBuf::from);
+    FileCustody::open(&config.data_dir, credentials.as_deref(), when_missing)
 }
 
 /// Whether the state in the data directory is the one that the configuration speaks of, and the keys are this member's.

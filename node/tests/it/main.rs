@@ -11,6 +11,7 @@
 mod admin_entries;
 mod admin_roles;
 mod admin_services;
+mod backup;
 mod bad_input;
 mod cli_commands;
 mod cluster;
