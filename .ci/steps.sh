@@ -29,6 +29,12 @@ step() {
     fi
 }
 
+# logged COMMAND...: runs it, and keeps what it says for the steps after it, in $cache/tests.log.
+logged() {
+    mkdir -p "$cache"
+    "$@" 2>&1 | tee "$cache/tests.log"
+}
+
 # permitted COMMAND...: runs it; what this machine does not permit it to do (exit code 77) is said, and is no failure.
 permitted() {
     local code=0

@@ -16,7 +16,7 @@ use rcgen::{
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::support::{name, now};
+use crate::support::{CertificateSpec, Extension, name, now};
 
 /// One key of each type; RSA keys take long to make.
 static KEYS: LazyLock<Vec<PrivateKey>> =
@@ -182,6 +182,8 @@ fn serial_numbers_and_dates_of_every_form_are_what_rcgen_writes() {
 /// ID-27, X509-01, X509-06, X509-16, X509-19, X509-22 to X509-25, X509-27 on leaves of every type of key, read by
 /// x509-parser; verified over rustls-webpki.
 /// X509-26: the extended key usage is always there.
+///
+/// Accepts: X509-01, X509-06, X509-16, X509-19, X509-24, X509-25, X509-27, as a verifier does.
 #[test]
 fn every_leaf_keeps_the_profile_and_verifies() {
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048] {
@@ -225,6 +227,8 @@ fn every_leaf_keeps_the_profile_and_verifies() {
 /// X509-09, X509-11: each has the ID of the trust domain. X509-12, X509-14: the issuing certificate stands below the
 /// root and takes nobody below itself. X509-17, X509-28: neither has name constraints or an extended key usage.
 /// X509-40: the root is self-signed. ID-29, ID-30: an authority's ID is its trust domain's, without a path.
+///
+/// Accepts: X509-10, X509-11, X509-21.
 #[test]
 fn every_authority_keeps_the_profile() {
     for key_type in [KeyType::EcP256, KeyType::EcP384, KeyType::Rsa2048, KeyType::Rsa4096] {
@@ -281,6 +285,8 @@ fn the_subject_is_empty_or_the_first_dns_name_and_the_names_say_so() {
 }
 
 /// X509-06, ID-38: no ID without a path, and none of another trust domain.
+///
+/// Refuses: X509-06, X509-07 by subjects that are no names, X509-11 by an ID of another trust domain than the issuer's.
 #[test]
 fn a_leaf_that_no_leaf_may_be_is_refused() {
     let authority = Authority::of_type(KeyType::EcP256);
@@ -319,6 +325,25 @@ fn an_issuer_takes_only_its_own_signing_certificate() {
     let leaf = authority.issue(&key, &[], None).unwrap();
     assert_eq!(LeafIssuer::new(&leaf, key.clone()).unwrap_err(), LeafError::NotSigning);
     assert!(matches!(LeafIssuer::new(&leaf[1..], key).unwrap_err(), LeafError::Certificate(_)));
+}
+
+/// Refuses: X509-09 by an issuing certificate without an ID, X509-10 by one whose ID has a path, X509-21 by one that may
+/// sign lists and no certificates.
+#[test]
+fn an_issuing_certificate_that_is_none_of_a_trust_domain_signs_no_leaves() {
+    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+    let issuer = |change: fn(&mut CertificateSpec)| {
+        let mut certificate = CertificateSpec::authority("R", &["spiffe://example.org"], &key);
+        change(&mut certificate);
+        LeafIssuer::new(&certificate.sign(&key), key.clone())
+    };
+    issuer(|_| {}).unwrap();
+    let nameless = issuer(|certificate| certificate.unset(&[2, 5, 29, 17]));
+    assert_eq!(nameless.unwrap_err(), LeafError::NoTrustDomain);
+    let with_a_path = issuer(|certificate| certificate.set(Extension::uri_san(&["spiffe://example.org/issuer"])));
+    assert_eq!(with_a_path.unwrap_err(), LeafError::NoTrustDomain);
+    let for_lists = issuer(|certificate| certificate.set(Extension::key_usage(&[1, 0x02])));
+    assert_eq!(for_lists.unwrap_err(), LeafError::NotSigning);
 }
 
 #[test]

@@ -221,6 +221,11 @@ const REFUSED: &[Refused] = &[
     }),
 ];
 
+/// Refuses: JWT-03 by XJ-33 to XJ-36, JWT-06 by XJ-01 to XJ-06, JWT-07 by XJ-24 and by no `kid` at all, JWT-08 by XJ-09 to
+/// XJ-11, JWT-09 by XJ-19 since a registered claim keeps its type, JWT-11 by XJ-20, XJ-21 and XJ-43, JWT-13 by XJ-12 to
+/// XJ-15, JWT-14 by XJ-14, JWT-15 by XJ-15 since the name of a trust domain covers no service in it, JWT-17 by XJ-16 to
+/// XJ-18, JWT-20 by XJ-18, XJ-19 and XJ-41, JWT-30 by an audience that a validator without any goes by, JWT-31 by XJ-22
+/// and XJ-23.
 #[test]
 fn tokens_wrong_in_one_way_are_refused_for_just_that() {
     for (number, wanted, change) in REFUSED {
@@ -237,6 +242,8 @@ fn refusal(token: &Token, text: &str) -> String {
 
 /// XJ-25, XJ-26: what is signed is what is read.
 /// JWT-19.
+///
+/// Refuses: JWT-19.
 #[test]
 fn a_part_changed_after_signing_is_refused() {
     let token = Token::base();
@@ -255,6 +262,8 @@ fn a_part_changed_after_signing_is_refused() {
 
 /// XJ-27 to XJ-32.
 /// JWT-01, JWT-02; JWT-04 by XJ-29.
+///
+/// Refuses: JWT-01 by XJ-30 to XJ-32, JWT-02 by XJ-27 and XJ-28, JWT-04 by XJ-29.
 #[test]
 fn only_the_compact_form_is_read() {
     let token = Token::base();
@@ -306,6 +315,8 @@ fn a_token_that_brings_its_own_key_is_refused() {
 
 /// XJ-37, ATK-34: keys of another use never verify a token.
 /// JWT-26, JWT-27.
+///
+/// Refuses: JWT-26. Accepts: JWT-26 by the same keys under their own use.
 #[test]
 fn a_key_of_another_use_does_not_verify_tokens() {
     let mut token = Token::base();
@@ -368,6 +379,8 @@ const ACCEPTED: &[Accepted] = &[
     ("iat in the future is not looked at (A-20)", |token| token.claims["iat"] = json!(now().0 + 3600)),
 ];
 
+/// Accepts: JWT-06, JWT-11, JWT-13 to JWT-15, JWT-17, JWT-19, JWT-20 and JWT-30 by AJ-01, JWT-08 by AJ-04, JWT-09 by AJ-06,
+/// JWT-20 by AJ-02, AJ-03 and AJ-12, JWT-15 by AJ-03, JWT-17 by AJ-08.
 #[test]
 fn variants_that_the_standard_allows_are_accepted() {
     for (number, change) in ACCEPTED {
@@ -380,6 +393,8 @@ fn variants_that_the_standard_allows_are_accepted() {
 }
 
 /// AJ-05, and ATK-29: each algorithm verifies with the key it fits, and with no other.
+///
+/// Accepts: JWT-05, JWT-06.
 #[test]
 fn each_of_the_nine_algorithms_verifies_with_its_own_key_alone() {
     let p521 = p521_public();
@@ -413,6 +428,8 @@ fn each_of_the_nine_algorithms_verifies_with_its_own_key_alone() {
 
 /// AJ-07: `jti` is not tracked.
 /// JWT-28.
+///
+/// Accepts: JWT-28.
 #[test]
 fn the_same_token_verifies_twice() {
     let mut token = Token::base();
@@ -423,6 +440,8 @@ fn the_same_token_verifies_twice() {
 
 /// AJ-09, AJ-10: the base has both trust domains, whose keys have one `kid`.
 /// JWT-31, BND-05.
+///
+/// Accepts: JWT-31 by AJ-09 and AJ-10.
 #[test]
 fn the_key_is_looked_up_in_the_bundle_of_the_subject() {
     let mut token = Token::base();
@@ -453,6 +472,8 @@ fn workload() -> SpiffeId {
 /// JWT-01, JWT-03, JWT-05, JWT-08, JWT-10, JWT-12, JWT-16, A-15, A-16 on tokens of every type of key.
 /// JWT-07: `kid` is always there. JWT-09, JWT-28: of further claims just `iat` and `jti`. JWT-02, JWT-04, JWT-19: three
 /// parts, signed and no more.
+///
+/// Accepts: JWT-01 to JWT-05, JWT-07, JWT-10, JWT-12, JWT-16, as a verifier does.
 #[test]
 fn tokens_that_we_sign_keep_the_profile_and_verify() {
     let audiences = [REPORTS.to_owned(), "an \"odd\" audience\u{1f600}".to_owned()];
@@ -483,6 +504,8 @@ fn tokens_that_we_sign_keep_the_profile_and_verify() {
 }
 
 /// JWT-10, JWT-12, JWT-16: not without a workload's ID, an audience, and an end after its beginning.
+///
+/// Refuses: JWT-05 by a key for none of the nine, JWT-10, JWT-12, JWT-16.
 #[test]
 fn a_token_that_no_token_may_be_is_not_signed() {
     let signer = JwtSigner::new(AuthorityId::new("key-1").unwrap(), K1.clone()).unwrap();

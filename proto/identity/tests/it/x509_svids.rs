@@ -133,6 +133,11 @@ const PATHS_REFUSED: &[Refused] = &[
         scene.intermediate.set(Extension::new(&[2, 5, 29, 30], true, value));
         scene.use_intermediate();
     }),
+    ("XC-38 below an intermediate with the right usage", "Purpose", |scene| {
+        scene.intermediate.set(Extension::extended_key_usage(&[1, 2]));
+        scene.leaf.set(Extension::extended_key_usage(&[3]));
+        scene.use_intermediate();
+    }),
     ("more certificates than a path can have", "ChainTooLong", |scene| {
         scene.sent = vec![scene.intermediate_der(); 7];
     }),
@@ -148,18 +153,28 @@ fn check_refused(vectors: &[Refused]) {
 }
 
 /// ATK-40 by XC-09 and XC-10.
+///
+/// Refuses: X509-01 and X509-02 by XC-01 to XC-03, X509-03 by XC-04 to XC-07, X509-04 by XC-05 since no other name stands
+/// in for the URI, X509-16 and X509-31 by XC-09, X509-19 by XC-35, X509-22 and X509-23 by XC-36, X509-24, X509-25 and
+/// X509-32 by XC-10 and XC-11, X509-26 by XC-38, X509-27 by XC-37, X509-29 by XC-13, X509-30 by XC-14, X509-33 by XC-06,
+/// X509-34 by XC-08.
 #[test]
 fn leaves_wrong_in_one_way_are_refused_for_just_that() {
     check_refused(LEAVES_REFUSED);
 }
 
 /// ATK-40 by XC-23 to XC-25 and XC-29.
+///
+/// Refuses: X509-12 by XC-25 and XC-27, X509-14 by XC-26, X509-15 by XC-23, X509-17 and X509-18 by XC-29, X509-20 by XC-24,
+/// X509-28 by an intermediate whose extended key usage does not stand in for the leaf's, X509-29 by XC-22.
 #[test]
 fn paths_wrong_in_one_way_are_refused() {
     check_refused(PATHS_REFUSED);
 }
 
 /// The changes of [`PATHS_REFUSED`] are refused for what they change: with the intermediate left alone the path holds.
+///
+/// Accepts: X509-14 by paths within the length, X509-15 and X509-20 by AC-07.
 #[test]
 fn paths_by_an_intermediate_are_accepted_when_nothing_is_changed() {
     let mut scene = Scene::new();
@@ -176,6 +191,8 @@ fn paths_by_an_intermediate_are_accepted_when_nothing_is_changed() {
 
 /// XC-12, XC-33.
 /// X509-05, X509-13: only a leaf authenticates anybody.
+///
+/// Refuses: X509-05 and X509-13 by XC-12 and XC-33.
 #[test]
 fn an_authority_is_never_a_peer() {
     let scene = Scene::new();
@@ -294,8 +311,21 @@ const ACCEPTED: &[Accepted] = &[
         scene.intermediate.set(Extension::key_usage(&[1, 0x86]));
         scene.use_intermediate();
     }),
+    ("the intermediate's constraints are of a form that no SPIFFE ID has (XC-29)", |scene| {
+        let host = tlv(0x30, &tlv(0x82, b"example.net"));
+        let value = tlv(0x30, &tlv(0xa0, &host));
+        scene.intermediate.set(Extension::new(&[2, 5, 29, 30], true, value));
+        scene.use_intermediate();
+    }),
+    ("the intermediate's extended key usage allows what the leaf's does", |scene| {
+        scene.intermediate.set(Extension::extended_key_usage(&[1, 2]));
+        scene.use_intermediate();
+    }),
 ];
 
+/// Accepts: X509-02, X509-03, X509-05, X509-13, X509-22 and X509-29 to X509-34 by AC-01, X509-04 by AC-02, X509-07 by AC-03,
+/// X509-26 by AC-04 and AC-05, X509-23 by AC-06, X509-12 by AC-07 and AC-13, X509-09 by AC-09, X509-17 and X509-18 by an
+/// intermediate whose constraints are for DNS names, X509-28 by one whose extended key usage allows the leaf's.
 #[test]
 fn variants_that_the_standard_allows_are_accepted() {
     for (number, change) in ACCEPTED {

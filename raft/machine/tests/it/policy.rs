@@ -6,12 +6,14 @@ use quorate_raft_machine::{Done, Event, Operation, Policy, RefusalCode};
 
 use crate::world::{Change, World, short_policy};
 
+/// Accepts: JWT-18 by tokens of five minutes, and of seconds.
 #[test]
 fn the_defaults_and_a_policy_of_seconds_agree_with_themselves() {
     assert_eq!(Policy::default().check(), Ok(()));
     assert_eq!(short_policy().check(), Ok(()));
 }
 
+/// Refuses: JWT-18 by tokens that live for more than a share of their key's life.
 #[test]
 fn each_contradiction_names_both_values_and_what_would_pass() {
     let cases: [(Change<Policy>, &[&str]); 12] = [

@@ -120,6 +120,7 @@ fn a_ban_is_on_an_entry_an_id_or_a_node_and_holds_until_it_is_lifted() {
     world.refused_with(Operation::RemoveRevocation { number: 2 }, RefusalCode::NotFound);
 }
 
+/// Refuses: JWT-28 by a rule for one `jti`.
 #[test]
 fn tokens_of_a_subject_are_refused_that_were_issued_up_to_the_revocation_and_those_of_a_jti() {
     let mut world = with_entry();
