@@ -73,9 +73,7 @@ pub use ledger::{
 pub use mailbox::MailboxError;
 pub use membership::{Aim, Membership, MembershipChange, MembershipError, Progress};
 pub use refusal::Refusal;
-pub use revocation::{
-    CrlsHandedOut, CutOff, CutOffMember, RevocationPlan, Revocations, RevokeError, RevokeOutcome,
-};
+pub use revocation::{CrlsHandedOut, CutOff, CutOffMember, RevocationPlan, Revocations, RevokeError, RevokeOutcome};
 pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, WorkloadApi};
 pub use supervisor::SystemStatus;
 pub use system::{Dependencies, Settings, StartError, System};

@@ -55,7 +55,10 @@ pub(crate) fn describe() {
         "quorate_actors_membership_steps_total",
         "Steps by which this node, while it led, brought the Raft group and the seals after the records of members."
     );
-    describe_counter!("quorate_actors_crls_signed_total", "CRLs that this node signed and had recorded: issuing_key or root.");
+    describe_counter!(
+        "quorate_actors_crls_signed_total",
+        "CRLs that this node signed and had recorded: issuing_key or root."
+    );
     describe_counter!(
         "quorate_actors_ledger_records_total",
         "Records of issued SVIDs: written, dropped because the ledger was behind, pruned."

@@ -42,10 +42,6 @@ use crate::{
     supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
 };
 
-/// How long stopping waits for the audit trail's last records. What it does not get to is written at the next start, as far
-/// as it derives from the log.
-const AUDIT_FLUSH_LIMIT: Duration = Duration::from_secs(5);
-
 /// How long stopping waits for the ledger's last records.
 const LEDGER_FLUSH_LIMIT: Duration = Duration::from_secs(2);
 
@@ -158,10 +154,11 @@ impl System {
             own: Arc::clone(&own),
             sources: sources.clone(),
             leases: Arc::new(Leases::new()),
-            svids: Svids::new(sources.clone(), Arc::clone(&keys), ledger.clone()),
+            svids: Svids::new(sources.clone(), Arc::clone(&keys), ledger.clone(), audit.clone()),
             keyring: Keyring::new(sources.random_u64(), settings.live_serials_per_key),
             withdrawals: Withdrawals::default(),
             ledger: ledger.clone(),
+            audit: audit.clone(),
             tokens: TokenKeys::new(sources.clone()),
             bundles: Bundles::default(),
             identities_limit: settings.identities_per_caller,
@@ -298,7 +295,8 @@ impl System {
             tracing::warn!("the ledger could not be flushed in time");
         }
         let is_running = *self.status.borrow() == SystemStatus::Running;
-        if is_running && tokio::time::timeout(AUDIT_FLUSH_LIMIT, self.audit.flush()).await != Ok(true) {
+        if is_running && !self.audit.flush().await {
+            // What derives from the log is written at the next start.
             tracing::warn!("the audit trail could not be flushed in time");
         }
         let (reply, stopped) = oneshot::channel();

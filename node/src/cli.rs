@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   arguments ──► node, demo, keygen, config      run here, or end with a message
-//!            └──► entry, bundle, mint, policy, cluster, wait ──► admin socket   spire.api.server.*, quorate.cluster.v1
+//!            └──► entry, authority, cluster, ... ─────► admin socket        spire.api.server.*, quorate.cluster.v1
 //!            └──► fetch ───────────────────────────────► workload socket     the SPIFFE Workload API
 //!                        |
 //!            answer: a table for people, or JSON; failure: what happened, to what, what to do, and an exit code
@@ -12,10 +12,13 @@
 //! are never printed: they are written to files when a directory for them is named, or not at all.
 
 mod arguments;
+mod audit;
+mod authority;
 mod bundle;
 mod certificates;
 mod cluster;
 mod config;
+mod confirm;
 mod entry;
 mod exit;
 mod failure;
@@ -23,12 +26,15 @@ mod fetch;
 mod files;
 mod json;
 mod keygen;
+mod ledger;
 mod mint;
 mod node;
 mod output;
 mod policy;
 mod recovery_key;
 mod recovery_private_key;
+mod revocations;
+mod revoke;
 mod socket;
 mod text;
 mod wait;

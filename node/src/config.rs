@@ -58,6 +58,8 @@ pub struct Config {
     pub peer: PeerConfig,
     /// The nodes that found the cluster together, when it is founded from configuration.
     pub initial: Option<InitialMembers>,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// Metrics and health.
     pub operations: OperationsConfig,
     /// Log output.
@@ -93,6 +95,13 @@ pub struct PeerConfig {
     pub listen_is_set: bool,
     /// The addresses they dial, when they are others.
     pub advertise: Vec<PeerAddress>,
+}
+
+/// `[audit]`
+#[derive(Clone, Copy, Debug)]
+pub struct AuditConfig {
+    /// Bytes of the trail that are kept.
+    pub keep_bytes: u64,
 }
 
 /// `[operations]`
@@ -281,6 +290,7 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
     let admin = read_admin(document);
     let peer = read_peer(document);
     let initial = document.read_optional("cluster.initial", initial::initial_members);
+    let audit = read_audit(document);
     let operations = read_operations(document);
     let log = read_log(document);
     Some(Config {
@@ -291,6 +301,7 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
         admin: admin?,
         peer: peer?,
         initial: initial?,
+        audit: audit?,
         operations: operations?,
         log: log?,
     })
@@ -318,6 +329,11 @@ fn read_peer(document: &mut Document<'_>) -> Option<PeerConfig> {
     let listen_is_set = document.line("peer.listen").is_some();
     let advertise = document.read_optional("peer.advertise", values::addresses);
     Some(PeerConfig { listen: listen?, listen_is_set, advertise: advertise?.unwrap_or_default() })
+}
+
+fn read_audit(document: &mut Document<'_>) -> Option<AuditConfig> {
+    let keep_bytes = document.read("audit.keep_bytes", |value| values::count(value, 64 << 20, 1 << 40))?;
+    Some(AuditConfig { keep_bytes })
 }
 
 fn read_operations(document: &mut Document<'_>) -> Option<OperationsConfig> {

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use nix::unistd::Gid;
 use parking_lot::RwLock;
+use quorate_actors::audit::Auditor;
 use quorate_actors::keys::{FileCustodyError, KeyCustody};
 use quorate_actors::{IssuanceStatus, System};
 use quorate_proto_identity::{MemberNumber, NodeName, TrustDomain, UnixMillis};
@@ -52,6 +53,7 @@ struct Inner {
     custody: Arc<dyn KeyCustody>,
     /// The invitation that this node was started with, if it is to be used.
     joining: Option<Joining>,
+    audit: Auditor,
     /// How far this node is on its way into a cluster, in words.
     progress: RwLock<Option<String>>,
     started_at: UnixMillis,
@@ -158,6 +160,10 @@ impl Node {
             build: env!("CARGO_PKG_VERSION").to_owned(),
             ..Announcement::default()
         };
+        let audit = actors::audit_trail(&config, &sources).await;
+        if let Some(tap) = audit.tap() {
+            consensus_config.tap = tap;
+        }
         let given = Arc::new(transport.clone());
         let consensus = Consensus::start(consensus_config, sources.clone(), Arc::new(RealDisk), given).await?;
         let opened = open(&config, &consensus, &transport, join.as_ref());
@@ -180,6 +186,7 @@ impl Node {
             transport,
             custody,
             joining,
+            audit,
             progress: RwLock::new(None),
             started_at: sources.now(),
             sources,
@@ -226,6 +233,12 @@ impl Node {
     #[must_use]
     pub fn custody(&self) -> &Arc<dyn KeyCustody> {
         &self.inner.custody
+    }
+
+    /// The audit trail of this node.
+    #[must_use]
+    pub fn audit(&self) -> &Auditor {
+        &self.inner.audit
     }
 
     /// When the process started.

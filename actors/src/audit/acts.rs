@@ -114,9 +114,10 @@ pub(crate) const fn name(operation: &Operation) -> &'static str {
 /// What was asked for.
 fn wanted(mut record: Record, operation: &Operation) -> Record {
     match operation {
-        Operation::Found(found) => {
-            record.with("cluster", found.cluster_id).with("trust_domain", &found.trust_domain).with("name", &found.member.name)
-        }
+        Operation::Found(found) => record
+            .with("cluster", found.cluster_id)
+            .with("trust_domain", &found.trust_domain)
+            .with("name", &found.member.name),
         Operation::CreateEntry(draft) => {
             record.spiffe_id = Some(draft.spiffe_id.to_string());
             record.entry_id = Some(draft.id.to_string());
@@ -205,10 +206,9 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
             .with("dead_voter_grace", plan.dead_voter_grace)
             .with("automatic", plan.automatic),
         Operation::RaiseVersion { version } => record.with("version", version),
-        Operation::Restore(restore) => record
-            .with("cluster", restore.cluster_id)
-            .with("name", &restore.member.name)
-            .with("number", restore.number),
+        Operation::Restore(restore) => {
+            record.with("cluster", restore.cluster_id).with("name", &restore.member.name).with("number", restore.number)
+        }
         Operation::ResetTime { time } => record.with("to", super::record::timestamp(*time)),
         Operation::PrepareX509Authority(_)
         | Operation::PrepareJwtAuthority(_)

@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) status: watch::Sender<TrailStatus>,
     /// Up to where the log had its records here when this process started.
     covered: Position,
+    /// The last log index that was applied: what an SVID was issued from.
+    applied: AtomicU64,
     /// The last log index that a writer took out of the queue.
     pub(crate) taken: AtomicU64,
     denials: Mutex<Denials>,
@@ -115,8 +120,6 @@ pub(crate) struct Issuance<'a> {
     pub(crate) key: &'a AuthorityId,
     /// Its end.
     pub(crate) expires_at: UnixSeconds,
-    /// How much of the log was applied.
-    pub(crate) applied: u64,
 }
 
 /// What an SVID is found again by.
@@ -139,6 +142,7 @@ impl Auditor {
             queue: Queue::new(),
             status: watch::Sender::new(TrailStatus::default()),
             covered,
+            applied: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             denials: Mutex::new(Denials { since: Instant::now(), told: 0, untold: 0 }),
         };
@@ -186,7 +190,9 @@ impl Auditor {
             return Ok(());
         }
         let Some(shared) = &self.shared else {
-            return Err(Refusal::unavailable("this node keeps no audit trail, and the policy wants each SVID recorded in one"));
+            return Err(Refusal::unavailable(
+                "this node keeps no audit trail, and the policy wants each SVID recorded in one",
+            ));
         };
         match &shared.status.borrow().blocked {
             Some(reason) => Err(Refusal::unavailable(format!(
@@ -220,7 +226,9 @@ impl Auditor {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false) | Err(_)) | Err(_) => {
                 metrics::audit_withheld();
-                Err(Refusal::unavailable("the SVID was not recorded in the audit trail in time, so it is not handed out"))
+                Err(Refusal::unavailable(
+                    "the SVID was not recorded in the audit trail in time, so it is not handed out",
+                ))
             }
         }
     }
@@ -272,12 +280,12 @@ impl Auditor {
         Some(Reader::new(Arc::clone(&settings.disk), settings.directory.clone(), from))
     }
 
-    /// Waits until everything handed over before is on the disk. Says whether it is.
+    /// Waits until everything handed over before is on the disk, for a few seconds at most. Says whether it is.
     pub async fn flush(&self) -> bool {
         let Some(shared) = &self.shared else { return true };
         let (receipt, settled) = oneshot::channel();
         shared.queue.push(Item::Settle { log_index: 0, receipt });
-        settled.await.unwrap_or(false)
+        timeout(RECORD_LIMIT, settled).await.is_ok_and(|settled| settled.unwrap_or(false))
     }
 }
 
@@ -293,9 +301,9 @@ impl std::fmt::Debug for Auditor {
 
 impl Shared {
     fn issuance(&self, issuance: Issuance<'_>) -> Record {
-        let Issuance { what, caller, spiffe_id, entry_id, mark, key, expires_at, applied } = issuance;
+        let Issuance { what, caller, spiffe_id, entry_id, mark, key, expires_at } = issuance;
         let mut record = Record::new(self.settings.sources.now(), Kind::Issuance, what);
-        record.index = Some(applied);
+        record.index = Some(self.applied.load(Ordering::Relaxed));
         // A workload is whoever the entry's selectors match; the entry says which those are.
         record.who = Some(caller.map_or_else(|| "workload".to_owned(), |caller| acts::who(&caller.identity, 0)));
         record.from = caller.map(|caller| caller.address.clone()).filter(|address| !address.is_empty());
@@ -323,6 +331,7 @@ impl std::fmt::Debug for AuditTap {
 
 impl Tap for AuditTap {
     fn applied(&self, log_index: u64, bytes: usize, commands: Vec<AppliedCommand>) {
+        self.shared.applied.store(log_index, Ordering::Relaxed);
         // What a restart applies again is in the trail already, but for the entry that was being written.
         if log_index >= self.shared.covered.index {
             self.shared.queue.push(Item::Applied { log_index, bytes, commands });
@@ -330,7 +339,13 @@ impl Tap for AuditTap {
     }
 
     fn replaced(&self, log_index: u64) {
+        self.shared.applied.store(log_index, Ordering::Relaxed);
         self.shared.queue.push(Item::Replaced { log_index });
+    }
+
+    fn permits(&self) -> Result<(), Arc<str>> {
+        let auditor = Auditor { shared: Some(Arc::clone(&self.shared)) };
+        auditor.may_administer().map_err(|blocked| blocked.to_string().into())
     }
 
     fn settled(&self, log_index: u64) -> Settling {

@@ -189,7 +189,17 @@ impl Chain {
             let current = Current { file, path, length: content.len() as u64, has_remains: false };
             // What an earlier process wrote may not be synced; it counts as synced only after the next sync.
             let synced = Head::default();
-            return Ok(Self { disk, directory: directory.to_owned(), limits, owner, parts, current, head, synced, covered });
+            return Ok(Self {
+                disk,
+                directory: directory.to_owned(),
+                limits,
+                owner,
+                parts,
+                current,
+                head,
+                synced,
+                covered,
+            });
         };
         let rest = content.get(ending.sound_bytes..).unwrap_or_default();
         let aside = SetAside { file: name, bytes: rest.len(), hash: RecordHash::of_bytes(rest), reason };
@@ -288,7 +298,10 @@ impl Chain {
             return Ok(());
         }
         if current.has_remains {
-            current.file.truncate(current.length).map_err(failed("cut the remains of a failed write off", &current.path))?;
+            current
+                .file
+                .truncate(current.length)
+                .map_err(failed("cut the remains of a failed write off", &current.path))?;
             current.has_remains = false;
         }
         if let Err(source) = current.file.write_at(current.length, lines) {

@@ -315,7 +315,8 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        let mut record = Record::new(UnixMillis(1_795_435_200_123), Kind::Administrative, "entry.create").with("a", "é\"\n");
+        let mut record =
+            Record::new(UnixMillis(1_795_435_200_123), Kind::Administrative, "entry.create").with("a", "é\"\n");
         record.record = 7;
         record.index = Some(9);
         record
@@ -325,7 +326,10 @@ mod tests {
     fn a_line_says_what_the_record_said_and_its_hash_covers_it() {
         let (line, hash) = record().encode(RecordHash([3; 32])).unwrap();
         let text = String::from_utf8(line.clone()).unwrap();
-        assert!(text.starts_with(r#"{"record":7,"time":"2026-11-23T12:00:00.123Z","kind":"administrative","#), "{text}");
+        assert!(
+            text.starts_with(r#"{"record":7,"time":"2026-11-23T12:00:00.123Z","kind":"administrative","#),
+            "{text}"
+        );
         let parsed = Line::parse(&line[..line.len() - 1]).unwrap();
         assert_eq!(parsed.record().unwrap(), record());
         assert_eq!((parsed.hash, parsed.hash_after(RecordHash([3; 32]))), (hash, hash));

@@ -181,7 +181,10 @@ impl std::fmt::Display for Note {
         match self {
             Self::Gap { from, to, reason } => write!(f, "log entries {from} to {to} have no records: {reason}"),
             Self::SetAside { file, bytes } => {
-                write!(f, "{file} ends with {bytes} bytes of an incomplete line, which the node set aside after a crash")
+                write!(
+                    f,
+                    "{file} ends with {bytes} bytes of an incomplete line, which the node set aside after a crash"
+                )
             }
             Self::Torn { file, bytes } => write!(
                 f,
@@ -275,7 +278,8 @@ impl Run<'_> {
                     let rest = content.get(unsound.offset..).unwrap_or_default();
                     let (bytes, hash) = (rest.len() as u64, RecordHash::of_bytes(rest));
                     if is_first_line {
-                        self.head.records = self.head.records.max(first_record(name).unwrap_or_default().saturating_sub(1));
+                        self.head.records =
+                            self.head.records.max(first_record(name).unwrap_or_default().saturating_sub(1));
                     }
                     self.loose = Some(Loose { file: name.to_owned(), unsound, bytes, hash });
                 }

@@ -125,7 +125,8 @@ async fn open(arguments: &WriterArguments, member: MemberNumber) -> Result<Chain
     let owner = Owner { node: arguments.node.clone(), member: member.get(), cluster };
     let sources = settings.sources.clone();
     let now = sources.now();
-    let opened = sources.run_blocking(move || Chain::open(settings.disk, &settings.directory, settings.limits, owner, now));
+    let opened =
+        sources.run_blocking(move || Chain::open(settings.disk, &settings.directory, settings.limits, owner, now));
     opened.await.unwrap_or_else(|lost| Err(lost_work(arguments, &lost)))
 }
 
@@ -271,11 +272,20 @@ impl Writer {
                 Item::Applied { log_index, bytes: _, commands } => {
                     self.arguments.shared.taken.fetch_max(log_index, Ordering::Relaxed);
                     let records = acts::records(log_index, &commands);
-                    let new = records.into_iter().filter(|record| record.position().is_some_and(|at| at > self.covered));
+                    let new =
+                        records.into_iter().filter(|record| record.position().is_some_and(|at| at > self.covered));
                     self.pending.records.extend(new);
-                    self.covered = self.pending.records.last().and_then(Record::position).unwrap_or(self.covered).max(self.covered);
+                    self.covered = self
+                        .pending
+                        .records
+                        .last()
+                        .and_then(Record::position)
+                        .unwrap_or(self.covered)
+                        .max(self.covered);
                 }
-                Item::Replaced { log_index } => self.missed(log_index, "a snapshot holds what these entries did, and not who asked for it", now),
+                Item::Replaced { log_index } => {
+                    self.missed(log_index, "a snapshot holds what these entries did, and not who asked for it", now)
+                }
                 Item::Unheard { from: _, to } => {
                     self.missed(to, "more was applied than the queue to the disk takes", now);
                 }
@@ -450,7 +460,8 @@ impl Writer {
             return;
         }
         tracing::error!(
-            here = head.records, anchored = anchor.records,
+            here = head.records,
+            anchored = anchor.records,
             "the audit trail was longer than it is: records that were anchored in the cluster's state are gone"
         );
         let now = self.arguments.shared.settings.sources.now();

@@ -8,7 +8,7 @@ use quorate_proto_identity::{
     dns_name::{check_dns_name, wildcard_overlap},
     x509::{LeafTemplate, ParsedCsr, parse_csr},
 };
-use quorate_raft_machine::Policy;
+use quorate_raft_machine::{AuditIssuance, Caller, Policy};
 
 use super::{
     lease::Lease,
@@ -16,6 +16,7 @@ use super::{
     serials::LiveSerial,
 };
 use crate::{
+    audit::{Issuance, Mark},
     ledger::{Issued, IssuedId, Ledger},
     metrics,
     refusal::Refusal,
@@ -81,25 +82,32 @@ impl Minter {
         Self { core, ledger }
     }
 
-    /// Signs an X509-SVID for the key of a request. ID, DNS names and subject come from the request; `ttl` is in seconds,
+    /// Signs an X509-SVID for the key of a request; `caller` is who asks, for the audit record. ID, DNS names and subject come from the request; `ttl` is in seconds,
     /// 0 for the policy's, and is cut at the issuing certificate's end.
     ///
     /// # Errors
     /// `InvalidArgument` for a request that is not in order, `Unavailable` while this node may not sign.
-    pub async fn mint_x509(&self, csr: &[u8], ttl: u32) -> Result<MintedX509, Refusal> {
-        self.x509(csr, ttl).await.map_err(Refusal::counted)
+    pub async fn mint_x509(&self, caller: &Caller, csr: &[u8], ttl: u32) -> Result<MintedX509, Refusal> {
+        self.x509(caller, csr, ttl).await.map_err(Refusal::counted)
     }
 
-    /// Signs a token for an ID; `ttl` is in seconds, 0 for the policy's, and is cut at the token key's end.
+    /// Signs a token for an ID; `caller` is who asks, for the audit record; `ttl` is in seconds, 0 for the policy's, and is cut at the token key's end.
     ///
     /// # Errors
     /// `InvalidArgument` for an ID or audiences that are not in order, `Unavailable` while this node may not sign.
-    pub async fn mint_jwt(&self, id: &SpiffeId, audiences: Vec<String>, ttl: u32) -> Result<MintedJwt, Refusal> {
-        self.jwt(id, audiences, ttl).await.map_err(Refusal::counted)
+    pub async fn mint_jwt(
+        &self,
+        caller: &Caller,
+        id: &SpiffeId,
+        audiences: Vec<String>,
+        ttl: u32,
+    ) -> Result<MintedJwt, Refusal> {
+        self.jwt(caller, id, audiences, ttl).await.map_err(Refusal::counted)
     }
 
-    async fn x509(&self, csr: &[u8], ttl: u32) -> Result<MintedX509, Refusal> {
+    async fn x509(&self, caller: &Caller, csr: &[u8], ttl: u32) -> Result<MintedX509, Refusal> {
         let (trust_domain, policy) = self.founded()?;
+        let demand = self.demand(&policy)?;
         let lease = self.core.lease().await?;
         // The signature over the request is checked here, before anything else is looked at (ATK-05).
         let csr = parse_csr(csr).map_err(|error| Refusal::invalid(format!("malformed CSR: {error}")))?;
@@ -129,8 +137,18 @@ impl Minter {
             return Err(Refusal::unavailable(format!("{spiffe_id} was revoked while its SVID was signed; ask again")));
         }
         self.check_not_banned(&spiffe_id)?;
-        metrics::issued("x509", "mint");
         let expires_at = granted.validity.not_after();
+        let issuance = Issuance {
+            what: "x509.mint",
+            caller: Some(caller),
+            spiffe_id: &spiffe_id,
+            entry_id: None,
+            mark: Mark::Serial(serial),
+            key: &lease.key_id,
+            expires_at,
+        };
+        self.core.audit.issued(demand, issuance).await?;
+        metrics::issued("x509", "mint");
         self.ledger.record(Issued {
             id: IssuedId::Serial(serial),
             spiffe_id: spiffe_id.clone(),
@@ -144,14 +162,21 @@ impl Minter {
         Ok(MintedX509 { chain, spiffe_id, expires_at })
     }
 
-    async fn jwt(&self, id: &SpiffeId, audiences: Vec<String>, ttl: u32) -> Result<MintedJwt, Refusal> {
+    async fn jwt(
+        &self,
+        caller: &Caller,
+        id: &SpiffeId,
+        audiences: Vec<String>,
+        ttl: u32,
+    ) -> Result<MintedJwt, Refusal> {
         let (trust_domain, policy) = self.founded()?;
         check_workload_id(id, &trust_domain)?;
         check_audiences(&audiences)?;
         self.core.leases.current(self.core.sources.now())?;
         self.check_not_banned(id)?;
         let ttl = if ttl == 0 { policy.jwt_svid_lifetime } else { ttl };
-        let signed = self.core.token(id, None, &audiences.into(), ttl).await;
+        self.demand(&policy)?;
+        let signed = self.core.token(id, None, &audiences.into(), ttl, Some(caller)).await;
         let token = signed.map_err(|error| error.refusal())?;
         self.check_not_banned(id)?;
         metrics::issued("jwt", "mint");
@@ -162,6 +187,14 @@ impl Minter {
             issued_at: token.issued_at,
             expires_at: token.expires_at,
         })
+    }
+
+    /// How the record of a minted SVID is wanted: it is an administrator's act, so it is one whatever the policy says of
+    /// issuance, and there is none while it could have no record.
+    fn demand(&self, policy: &Policy) -> Result<AuditIssuance, Refusal> {
+        self.core.audit.may_administer().map_err(|blocked| Refusal::unavailable(blocked.to_string()))?;
+        self.core.audit.may_issue(policy.audit_issuance)?;
+        Ok(policy.audit_issuance.max(AuditIssuance::Recorded))
     }
 
     /// Whoever is banned gets nothing from an administrator either, before the ban is lifted. It is looked at again once

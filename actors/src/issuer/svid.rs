@@ -15,7 +15,10 @@ use super::{
     renewal::{Granted, grant},
     serials::LiveSerial,
 };
-use crate::sources::{KeySource, KeySourceError, is_slow};
+use crate::{
+    refusal::Refusal,
+    sources::{KeySource, KeySourceError, is_slow},
+};
 
 /// A version of an entry: tells all versions of all entries apart, those too that were deleted and created again under
 /// the same ID.
@@ -79,6 +82,9 @@ pub(crate) enum IssueError {
     /// The leaf could not be signed.
     #[error("the SVID could not be signed")]
     Leaf(#[from] LeafError),
+    /// The policy wants it in the audit trail first, and it did not get there.
+    #[error(transparent)]
+    NotRecorded(#[from] Refusal),
     /// The work was lost on its way to another thread.
     #[error(transparent)]
     Lost(#[from] WorkLost),

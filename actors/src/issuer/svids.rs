@@ -23,6 +23,7 @@ use super::{
     svid::{EntryVersion, IssueError, Svid, issue, x509_ttl},
 };
 use crate::{
+    audit::{Auditor, Issuance, Mark},
     ledger::{Issued, IssuedId, Ledger},
     metrics,
     sources::KeySource,
@@ -44,6 +45,7 @@ pub(crate) struct Svids {
     sources: Sources,
     keys: Arc<dyn KeySource>,
     ledger: Ledger,
+    audit: Auditor,
     withdrawals: AtomicU64,
 }
 
@@ -65,8 +67,7 @@ impl Flight {
         ttl: u32,
         replaced: &Replaced<'_>,
     ) -> bool {
-        self.version == *version
-            && self.svid.get().is_none_or(|svid| !svid.is_due(now, lease, ttl) && !replaced(svid))
+        self.version == *version && self.svid.get().is_none_or(|svid| !svid.is_due(now, lease, ttl) && !replaced(svid))
     }
 }
 
@@ -75,9 +76,9 @@ impl Flight {
 pub(crate) type Replaced<'a> = dyn Fn(&Svid) -> bool + Send + Sync + 'a;
 
 impl Svids {
-    pub(crate) fn new(sources: Sources, keys: Arc<dyn KeySource>, ledger: Ledger) -> Self {
+    pub(crate) fn new(sources: Sources, keys: Arc<dyn KeySource>, ledger: Ledger, audit: Auditor) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, sources, keys, ledger, withdrawals: AtomicU64::new(0) }
+        Self { shards, sources, keys, ledger, audit, withdrawals: AtomicU64::new(0) }
     }
 
     /// The SVID of an entry: the one that is there, or a new one where there is none or its time has come.
@@ -112,7 +113,18 @@ impl Svids {
     }
 
     async fn make(&self, entry: &Arc<Entry>, lease: &Arc<Lease>, policy: &Policy) -> Result<Arc<Svid>, IssueError> {
+        self.audit.may_issue(policy.audit_issuance)?;
         let svid = issue(&self.sources, &self.keys, lease, entry, policy).await?;
+        let issuance = Issuance {
+            what: "x509.issue",
+            caller: None,
+            spiffe_id: &entry.spiffe_id,
+            entry_id: Some(&entry.id),
+            mark: Mark::Serial(svid.serial),
+            key: &svid.issuing_key,
+            expires_at: svid.granted.validity.not_after(),
+        };
+        self.audit.issued(policy.audit_issuance, issuance).await?;
         metrics::issued("x509", "workload");
         self.ledger.record(Issued {
             id: IssuedId::Serial(svid.serial),

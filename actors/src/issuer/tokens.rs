@@ -64,6 +64,9 @@ pub(crate) enum TokenError {
         /// Whose.
         subject: SpiffeId,
     },
+    /// The policy wants it in the audit trail first, and it did not get there.
+    #[error(transparent)]
+    NotRecorded(#[from] Refusal),
     /// The key has no second left.
     #[error("the token key has expired")]
     KeyExpired,
@@ -79,6 +82,7 @@ impl TokenError {
     /// What the caller is told: a request that no key could serve, or that this node cannot serve it now.
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
+            Self::NotRecorded(refusal) => refusal.clone(),
             Self::Sign(JwtSignError::TooLong { .. }) => Refusal::invalid("the audiences make the token too long"),
             Self::NoKey | Self::KeyExpired | Self::Refused { .. } | Self::Sign(_) | Self::Lost(_) => {
                 tracing::error!(error = self as &dyn std::error::Error, "a JWT-SVID could not be signed");

@@ -14,11 +14,12 @@ use super::{
     turns::Pace,
 };
 use crate::{
+    audit::{Auditor, Issuance, Mark},
     bundles::{BundleAnswers, Bundles},
     issuer::{
         keyring::Keyring,
         lease::{Lease, Leases},
-        svid::Svid,
+        svid::{IssueError, Svid},
         svids::Svids,
         tokens::{Token, TokenError, TokenKeys, hex, signs_tokens},
     },
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) keyring: Keyring,
     pub(crate) withdrawals: Withdrawals,
     pub(crate) ledger: Ledger,
+    pub(crate) audit: Auditor,
     pub(crate) tokens: TokenKeys,
     pub(crate) bundles: Bundles,
     pub(crate) identities_limit: usize,
@@ -93,13 +95,14 @@ impl Core {
         entry: Option<&EntryId>,
         audiences: &Arc<[String]>,
         ttl: u32,
+        operator: Option<&quorate_raft_machine::Caller>,
     ) -> Result<Token, TokenError> {
         for _ in 0..TOKEN_TRIES {
             let token = self.tokens.sign(subject, audiences, ttl).await?;
-            let (key_state, is_refused, is_noted) = self.state.read(|state| {
+            let (key_state, is_refused, demand) = self.state.read(|state| {
                 let refusal = state.token_refusal(subject, Some(&hex(token.jti)), token.issued_at);
-                let noted = state.policy().is_some_and(|policy| policy.audit_issuance != AuditIssuance::Off);
-                (state.jwt_authority(&token.key_id).map(|key| key.state), refusal.is_some(), noted)
+                let demand = state.policy().map_or(AuditIssuance::Off, |policy| policy.audit_issuance);
+                (state.jwt_authority(&token.key_id).map(|key| key.state), refusal.is_some(), demand)
             });
             if !key_state.is_some_and(signs_tokens) {
                 return Err(TokenError::NoKey);
@@ -110,7 +113,19 @@ impl Core {
                 tokio::time::sleep(Duration::from_millis(next.unsigned_abs())).await;
                 continue;
             }
-            if is_noted {
+            let issuance = Issuance {
+                what: if operator.is_some() { "jwt.mint" } else { "jwt.issue" },
+                caller: operator,
+                spiffe_id: subject,
+                entry_id: entry,
+                mark: Mark::Jti(&hex(token.jti)),
+                key: &token.key_id,
+                expires_at: token.expires_at,
+            };
+            // A minted one is an administrator's act, and recorded in any case.
+            let recorded = if operator.is_some() { demand.max(AuditIssuance::Recorded) } else { demand };
+            self.audit.issued(recorded, issuance).await?;
+            if demand != AuditIssuance::Off {
                 self.ledger.record(Issued {
                     id: IssuedId::Jti(token.jti),
                     spiffe_id: subject.clone(),
@@ -138,7 +153,8 @@ impl Core {
         let policy = self.state.read(|state| state.policy().copied());
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
         let replaced = |svid: &Svid| {
-            bundles.replaces_svid(svid) || (svid.issuing_key != lease.key_id && self.keyring.is_doomed(&svid.issuing_key))
+            bundles.replaces_svid(svid)
+                || (svid.issuing_key != lease.key_id && self.keyring.is_doomed(&svid.issuing_key))
         };
         let issuer = lease.issuer().key().key_type();
         let size = SvidSize::new(policy.x509_svid_key_type, issuer, lease.certificate(), &bundles.roots);
@@ -151,6 +167,9 @@ impl Core {
             }
             let made = self.svids.get(entry, lease, &policy, &replaced).await;
             let svid = made.map_err(|error| {
+                if let IssueError::NotRecorded(refusal) = error {
+                    return refusal;
+                }
                 tracing::error!(entry_id = %entry.id, error = &error as &dyn std::error::Error, "an X509-SVID could not be made");
                 Refusal::unavailable("an SVID could not be signed")
             })?;

@@ -171,7 +171,7 @@ impl WorkloadApi {
             for entry in &wanted {
                 let life = jwt_ttl(entry, &policy);
                 let life = ttl.map_or(life, |asked| asked.min(life));
-                let signed = core.token(&entry.spiffe_id, Some(&entry.id), &audiences, life).await;
+                let signed = core.token(&entry.spiffe_id, Some(&entry.id), &audiences, life, None).await;
                 let token = signed.map_err(|error| error.refusal())?;
                 let spiffe_id = entry.spiffe_id.as_str().to_owned();
                 let svid = Jwtsvid { spiffe_id, svid: token.text, hint: entry.hint.clone() };

@@ -4,6 +4,8 @@ use std::future::Future;
 
 use clap::{Parser, Subcommand};
 
+use super::audit::AuditCommand;
+use super::authority::AuthorityCommand;
 use super::bundle::BundleCommand;
 use super::cluster::ClusterCommand;
 use super::config::ConfigCommand;
@@ -11,10 +13,13 @@ use super::entry::EntryCommand;
 use super::failure::Failure;
 use super::fetch::FetchCommand;
 use super::keygen::KeygenArgs;
+use super::ledger::LedgerCommand;
 use super::mint::MintCommand;
 use super::node::NodeArgs;
 use super::policy::PolicyCommand;
 use super::recovery_key::RecoveryKeyCommand;
+use super::revocations::RevocationsCommand;
+use super::revoke::RevokeArgs;
 use super::wait::WaitArgs;
 use super::{exit, keygen, node};
 use crate::demo::{self, DemoArgs};
@@ -49,9 +54,23 @@ enum Command {
     /// Show or change what holds for the whole trust domain: lifetimes and key types
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// The keys that sign for the trust domain: show them, replace them
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Registration entries: which workloads are given which SPIFFE IDs
     #[command(subcommand)]
     Entry(EntryCommand),
+    /// The record of who did what: show it, follow it, verify it
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Have what was issued refused from now on: SVIDs of a SPIFFE ID, an entry or a node, one certificate, one token
+    Revoke(Box<RevokeArgs>),
+    /// What was revoked: list it, lift a ban or a rule for tokens
+    #[command(subcommand)]
+    Revocations(RevocationsCommand),
+    /// What this node has issued
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
     /// The trust domain's bundle
     #[command(subcommand)]
     Bundle(BundleCommand),
@@ -76,7 +95,12 @@ impl Arguments {
             Command::RecoveryKey(command) => wait(command.run()),
             Command::Wait(args) => wait(super::wait::run(args)),
             Command::Policy(command) => wait(command.run()),
+            Command::Authority(command) => wait(command.run()),
             Command::Entry(command) => wait(command.run()),
+            Command::Audit(command) => wait(command.run()),
+            Command::Revoke(args) => wait(super::revoke::run(*args)),
+            Command::Revocations(command) => wait(command.run()),
+            Command::Ledger(command) => wait(command.run()),
             Command::Bundle(command) => wait(command.run()),
             Command::Fetch(command) => wait(command.run()),
             Command::Mint(command) => wait(command.run()),
@@ -143,6 +167,14 @@ mod tests {
             "quorate entry show --consistent --socket /s",
             "quorate policy show -o json --socket /s",
             "quorate policy set x509_svid_lifetime=10s --socket /s -o table",
+            "quorate authority show -o json --consistent --socket /s",
+            "quorate authority timeline -o json --socket /s",
+            "quorate authority prepare jwt --socket /s -o json",
+            "quorate authority activate x509 --id aa --timeout 10s --socket /s -o json",
+            "quorate authority activate x509 --force --yes --dry-run --socket /s",
+            "quorate authority taint x509 --id aa --dry-run --socket /s -o json",
+            "quorate authority revoke jwt --id aa --force --timeout 1m --socket /s -o json",
+            "quorate authority replace --compromised x509 --force --timeout 5m --socket /s -o json",
             "quorate entry create --spiffe-id spiffe://example.org/a --selector unix:uid:1 --selector unix:gid:2 \
              --parent-id spiffe://example.org/b --x509-svid-ttl 1h --jwt-svid-ttl 5m --socket /s -o json",
             "quorate entry create --data entries.json --socket /s",
@@ -150,6 +182,22 @@ mod tests {
             "quorate entry update --id e --hint x --socket /s -o json",
             "quorate entry delete --id e --id f --socket /s -o json",
             "quorate entry count --socket /s -o json",
+            "quorate entry create --spiffe-id spiffe://example.org/a --selector unix:uid:1 --crl-per-domain",
+            "quorate entry update --id e --crl-per-domain false --socket /s",
+            "quorate entry delete --id e --revoke --reason cessation-of-operation --yes --socket /s -o json",
+            "quorate revoke --serial 4f0a1b2c3d4e5f60718293a4b5c6d7e8 --reason key-compromise --socket /s -o json",
+            "quorate revoke --spiffe-id spiffe://example.org/a --ban --dry-run --socket /s",
+            "quorate revoke --entry e --ban --timeout 1m --yes --socket /s",
+            "quorate revoke --node n --not-compromised --ban --socket /s",
+            "quorate revoke --jti 0a --expires-at 1800000000 --socket /s",
+            "quorate revocations list --consistent --socket /s -o json",
+            "quorate revocations remove 7 --dry-run --socket /s -o json",
+            "quorate ledger search --serial 1 --spiffe-id spiffe://example.org/a --entry e --socket /s -o json",
+            "quorate ledger search --jti 0a --issuing-key k --ends-from 1 --ends-to 2 --limit 0 --socket /s",
+            "quorate audit show --since 1h --who uid=0 --what entry --spiffe-id spiffe://example.org/a --socket /s -o json",
+            "quorate audit show --dir /d --since 2026-11-23T12:00:00Z",
+            "quorate audit follow --newest 3 --socket /s",
+            "quorate audit verify --dir /d --socket /s -o json",
             "quorate bundle show --socket /s -o json",
             "quorate fetch x509 --write /tmp/d --socket /s -o json",
             "quorate fetch jwt --audience a --audience b --socket /s -o json",

@@ -15,6 +15,10 @@ pub(crate) enum Exit {
     Unavailable = 3,
     /// The caller is not admitted, or there is no identity for it.
     Denied = 4,
+    /// `audit verify` found the end of the trail missing.
+    CutOff = 5,
+    /// `audit verify` found the trail changed.
+    Altered = 6,
 }
 
 /// The lines of `quorate --help` about exit codes.
@@ -24,7 +28,9 @@ Exit codes:
   1  refused or failed; the message says what to change
   2  the command line, or a file given with it, is wrong; nothing was sent or started
   3  no node answers there, or it cannot do it now; try again later
-  4  the caller is not admitted, or there is no identity for it";
+  4  the caller is not admitted, or there is no identity for it
+  5  audit verify: the trail is cut off
+  6  audit verify: the trail was altered";
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -38,7 +44,9 @@ mod tests {
 
     #[test]
     fn help_tells_of_every_exit_code() {
-        for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Unavailable, Exit::Denied] {
+        for exit in
+            [Exit::Done, Exit::Failed, Exit::Usage, Exit::Unavailable, Exit::Denied, Exit::CutOff, Exit::Altered]
+        {
             let line = format!("\n  {}  ", exit as u8);
             assert!(HELP.contains(&line), "{line:?}");
         }

@@ -77,6 +77,14 @@ pub(crate) enum Failure {
         /// What is missing.
         what: String,
     },
+    /// Whoever was asked whether to go on did not say yes. Nothing was changed.
+    #[error("cannot {deed}: {why}")]
+    Declined {
+        /// What was asked for.
+        deed: &'static str,
+        /// Why it was not begun.
+        why: &'static str,
+    },
     /// The node answered a call as no node should.
     #[error("cannot {deed}: the node's answer is wrong: {what}")]
     Answer {
@@ -96,6 +104,14 @@ pub(crate) enum Failure {
         total: usize,
         /// Whether any of them may be done when it is asked for again later.
         later: bool,
+    },
+    /// The audit trail is not what it was; what was found is printed already.
+    #[error("the audit trail is {what}")]
+    Trail {
+        /// How a script is told.
+        exit: Exit,
+        /// In words.
+        what: &'static str,
     },
     /// Something on this side failed that should not.
     #[error("cannot {deed}")]
@@ -151,9 +167,13 @@ impl Failure {
             Self::Unreachable { cause, .. } if cause.kind() == io::ErrorKind::PermissionDenied => Exit::Denied,
             Self::Unreachable { .. } | Self::Items { later: true, .. } | Self::NotYet { .. } => Exit::Unavailable,
             Self::Call { code, .. } => exit_of(*code),
-            Self::File { .. } | Self::Answer { .. } | Self::Items { .. } | Self::Local { .. } | Self::Output(_) => {
-                Exit::Failed
-            }
+            Self::Trail { exit, .. } => *exit,
+            Self::File { .. }
+            | Self::Declined { .. }
+            | Self::Answer { .. }
+            | Self::Items { .. }
+            | Self::Local { .. }
+            | Self::Output(_) => Exit::Failed,
         }
     }
 
@@ -166,8 +186,10 @@ impl Failure {
             | Self::File { .. }
             | Self::Given { .. }
             | Self::NotYet { .. }
+            | Self::Declined { .. }
             | Self::Answer { .. }
             | Self::Items { .. }
+            | Self::Trail { .. }
             | Self::Local { .. }
             | Self::Output(_) => None,
         }

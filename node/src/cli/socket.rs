@@ -67,6 +67,11 @@ pub(crate) struct WorkloadArgs {
 }
 
 impl AdminArgs {
+    /// Whether a socket was named on the command line.
+    pub(crate) fn names_a_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Chooses the socket and makes a channel to it. It dials at the first call.
     pub(crate) fn connect(&self) -> Result<Connection, Failure> {
         let address = admin_address(self.socket.clone(), std::env::var_os(ADMIN_SOCKET_VARIABLE))?;

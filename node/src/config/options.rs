@@ -43,6 +43,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("admin", "The socket for operators and registrars: SPIRE's server API, founding, policy."),
     ("peer", "Traffic between the nodes of the cluster."),
     ("cluster", "Which nodes found a cluster together, when they are all to begin at once."),
+    ("audit", "The record of who did what, in files of this node."),
     ("operations", "Metrics and health over HTTP, read only."),
     ("log", "What the process says about itself, on standard error."),
 ];
@@ -149,6 +150,16 @@ pub const OPTIONS: &[ConfigOption] = &[
                1 to 7 are voters; region, zone and labels may be left out. Once every one of them \
                answers that it is empty and holds the same list, the voter with the lowest name \
                founds and the others come in. Later the list is looked at no more.",
+    },
+    // A file of 16 MiB holds some 40,000 records; with fewer than four of them a busy day would be all there is.
+    ConfigOption {
+        section: "audit",
+        key: "keep_bytes",
+        takes: "a number from 67108864 to 1099511627776",
+        when_absent: WhenAbsent::Value("1073741824"),
+        help: "Bytes of the audit trail that are kept in data_dir/audit; when there are more, the \
+               oldest files go, and a record says so. Copy them elsewhere before that, if they \
+               are to be kept: with every issuance recorded a busy node writes several GiB a day.",
     },
     ConfigOption {
         section: "operations",

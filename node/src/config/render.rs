@@ -114,6 +114,7 @@ fn effective(config: &Config, name: &str) -> Option<Value> {
             Some(Value::Array(config.peer.advertise.iter().map(|address| Value::String(address.to_string())).collect()))
         }
         "cluster.initial" => config.initial.as_ref().map(InitialMembers::to_toml),
+        "audit.keep_bytes" => i64::try_from(config.audit.keep_bytes).ok().map(Value::Integer),
         "operations.listen" => match config.operations.listen {
             Some(address) => text(&address),
             None => text(&"none"),

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_actors::audit::{AuditSettings, Auditor, FILE_BYTES, Limits};
 use quorate_actors::sources::FreshKeys;
 use quorate_actors::{Dependencies, Settings, System, SystemStatus};
+use quorate_raft_consensus::Sources;
+use quorate_raft_store::disk::RealDisk;
+use quorate_raft_store::free_space::FREE_SPACE_FLOOR_BYTES;
 use tokio::time::Instant;
 
 use super::{Inner, Node, StartError, identity};
 use crate::answers::NodeAnswers;
+use crate::config::Config;
 use crate::founding::listed::ListedError;
 use crate::joining::JoinFailure;
 
@@ -17,6 +22,23 @@ const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Name of the ledger of issued SVIDs in the data directory.
 const LEDGER_DIRECTORY: &str = "ledger";
+
+/// Name of the audit trail in the data directory.
+const AUDIT_DIRECTORY: &str = "audit";
+
+/// The audit trail, not written to yet: consensus tells it from its start on what is applied, and its actor writes that
+/// once this node is a member and the directory surely its own.
+pub(super) async fn audit_trail(config: &Config, sources: &Sources) -> Auditor {
+    let settings = AuditSettings {
+        directory: config.data_dir.join(AUDIT_DIRECTORY),
+        limits: Limits { file_bytes: FILE_BYTES, keep_bytes: config.audit.keep_bytes },
+        floor_bytes: FREE_SPACE_FLOOR_BYTES,
+        disk: Arc::new(RealDisk),
+        sources: sources.clone(),
+    };
+    // Lost work means that the process is stopping, and then nothing is recorded any more.
+    sources.run_blocking(move || Auditor::new(settings)).await.unwrap_or_else(|_lost| Auditor::none())
+}
 
 /// How the actors came to an end, or why they never began.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +109,7 @@ impl Node {
             custody: Arc::clone(custody),
             name: config.name.clone(),
             ledger_dir: Some(config.data_dir.join(LEDGER_DIRECTORY)),
-            audit: quorate_actors::audit::Auditor::none(),
+            audit: self.inner.audit.clone(),
             answerer: Some(NodeAnswers::new(consensus.clone())),
             settings: Settings::default(),
         })

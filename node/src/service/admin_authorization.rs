@@ -10,12 +10,15 @@
 //! mode, and for a process that was handed an open connection by another (the credentials are those of who dialled).
 
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
 use nix::unistd::{Gid, geteuid};
 use quorate_actors::attestation::PeerCredentials;
+use quorate_actors::audit::Auditor;
+use quorate_raft_machine::{Caller, CallerIdentity};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
@@ -33,12 +36,20 @@ const ROOT: u32 = 0;
 pub(super) struct AdminAuthorization {
     node_user: u32,
     group: Option<Gid>,
+    /// Who is not admitted is recorded there, as come from this address.
+    audit: Auditor,
+    address: String,
 }
 
 impl AdminAuthorization {
     /// Admits root, the user that this process runs as, and the members of this group.
     pub(super) fn new(group: Option<Gid>) -> Self {
-        Self { node_user: geteuid().as_raw(), group }
+        Self { node_user: geteuid().as_raw(), group, audit: Auditor::none(), address: String::new() }
+    }
+
+    /// The same, whose refusals are in the audit trail.
+    pub(super) fn recorded_in(self, audit: &Auditor, socket: &Path) -> Self {
+        Self { audit: audit.clone(), address: socket.display().to_string(), ..self }
     }
 
     /// Whether a process with these credentials is admitted.
@@ -68,6 +79,10 @@ impl AdminAuthorization {
             pid = credentials.map(|credentials| credentials.pid),
             "a call on the admin socket was refused"
         );
+        if let Some(PeerCredentials { uid, gid, pid, groups: _ }) = credentials {
+            let identity = CallerIdentity::Unix { uid: *uid, gid: *gid, pid: pid.unsigned_abs() };
+            self.audit.denied(&Caller { identity, address: self.address.clone() }, method);
+        }
         Err(Status::permission_denied(format!("authorization denied for method {method}")))
     }
 }
@@ -123,7 +138,7 @@ mod tests {
     }
 
     fn authorization(group: Option<u32>) -> AdminAuthorization {
-        AdminAuthorization { node_user: NODE, group: group.map(Gid::from_raw) }
+        AdminAuthorization { node_user: NODE, ..AdminAuthorization::new(group.map(Gid::from_raw)) }
     }
 
     #[test]

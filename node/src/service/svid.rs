@@ -15,17 +15,19 @@ use quorate_proto_api::spire::svid::{
 use tonic::{Request, Response, Status};
 
 use super::refusal::status;
+use super::writes::Writes;
 use crate::node::Node;
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct SvidService {
     node: Node,
+    writes: Writes,
 }
 
 /// Puts the service together.
 pub(super) fn service(node: &Node) -> SvidServer<SvidService> {
-    SvidServer::new(SvidService { node: node.clone() })
+    SvidServer::new(SvidService { node: node.clone(), writes: Writes::new(node) })
 }
 
 impl SvidService {
@@ -62,11 +64,13 @@ impl Svid for SvidService {
         &self,
         request: Request<MintX509svidRequest>,
     ) -> Result<Response<MintX509svidResponse>, Status> {
+        let caller = self.writes.caller(&request);
         let MintX509svidRequest { csr, ttl: seconds } = request.into_inner();
         if csr.is_empty() {
             return Err(Status::invalid_argument("csr: missing"));
         }
-        let minted = self.minter()?.mint_x509(&csr, ttl(seconds)?).await.map_err(|refusal| status(&refusal))?;
+        let minted = self.minter()?.mint_x509(&caller, &csr, ttl(seconds)?).await;
+        let minted = minted.map_err(|refusal| status(&refusal))?;
         let MintedX509 { chain, spiffe_id, expires_at } = minted;
         let svid = x509_svid(chain, &spiffe_id, expires_at);
         Ok(Response::new(MintX509svidResponse { svid: Some(svid) }))
@@ -76,9 +80,11 @@ impl Svid for SvidService {
         &self,
         request: Request<MintJwtsvidRequest>,
     ) -> Result<Response<MintJwtsvidResponse>, Status> {
+        let caller = self.writes.caller(&request);
         let MintJwtsvidRequest { id, audience, ttl: seconds } = request.into_inner();
         let id = spiffe_id("id", id.as_ref())?;
-        let minted = self.minter()?.mint_jwt(&id, audience, ttl(seconds)?).await.map_err(|refusal| status(&refusal))?;
+        let minted = self.minter()?.mint_jwt(&caller, &id, audience, ttl(seconds)?).await;
+        let minted = minted.map_err(|refusal| status(&refusal))?;
         let MintedJwt { token, spiffe_id, issued_at, expires_at } = minted;
         let svid = jwt_svid(token, &spiffe_id, issued_at, expires_at);
         Ok(Response::new(MintJwtsvidResponse { svid: Some(svid) }))

@@ -129,6 +129,8 @@ pub(super) fn not_applied(error: &ProposeError) -> Status {
         ProposeError::NoSpace { .. } => {
             Status::resource_exhausted(format!("{text}; nothing was changed: make room on the node's disk"))
         }
+        // Its text says that nothing was changed, and what to do.
+        ProposeError::NotRecorded { .. } => Status::resource_exhausted(text),
         ProposeError::RefusedByLeader { .. } => {
             Status::resource_exhausted(format!("{text}; nothing was changed: make room on the leader's disk"))
         }

@@ -9,7 +9,7 @@ use openraft::{
     error::{CheckIsLeaderError, RaftError},
 };
 use quorate_proto_identity::{ClusterId, MemberNumber};
-use quorate_raft_machine::{Command, Operation};
+use quorate_raft_machine::{CallerIdentity, Command, Operation};
 use tokio::{
     sync::{broadcast, watch},
     time::{Instant, timeout_at},
@@ -186,6 +186,9 @@ impl Handle {
             Role::Learner { .. } | Role::Follower { .. } | Role::Candidate | Role::Leader { .. } => {}
         }
         self.node.space.check(&proposal.operations)?;
+        if proposal.caller.identity != CallerIdentity::Node {
+            self.node.config.tap.permits().map_err(|reason| ProposeError::NotRecorded { reason })?;
+        }
         let command = self.node.envelope(proposal.caller, proposal.operations);
         let encoded = command.encode();
         let (bytes, limit) = (encoded.len() + ENVELOPE_ROOM_BYTES, self.node.config.batch.command_bytes);
@@ -349,6 +352,7 @@ fn refusal_name(error: &ProposeError) -> &'static str {
         ProposeError::Invalid(_) => "invalid",
         ProposeError::TooLarge { .. } => "too_large",
         ProposeError::NoSpace { .. } => "no_space",
+        ProposeError::NotRecorded { .. } => "not_recorded",
         ProposeError::RefusedByLeader { .. } => "refused_by_leader",
         ProposeError::NotEverywhere { .. } => "not_everywhere",
         ProposeError::Stopped { .. } => "stopped",

@@ -117,6 +117,13 @@ pub enum ProposeError {
         /// Bytes that proposals of this kind leave free.
         reserve: u64,
     },
+    /// The audit trail of this node cannot be written, and the command would be an operator's act without a record. Send it
+    /// to another node, or do what the reason says.
+    #[error("{reason}")]
+    NotRecorded {
+        /// Why, and what to do.
+        reason: Arc<str>,
+    },
     /// The leader does not take the command: its disk is nearly full, or it cannot read what a newer node sent.
     #[error("the leader refused the command: {reason}")]
     RefusedByLeader {
@@ -158,6 +165,7 @@ impl ProposeError {
             | Self::Invalid(_)
             | Self::TooLarge { .. }
             | Self::NoSpace { .. }
+            | Self::NotRecorded { .. }
             | Self::RefusedByLeader { .. }
             | Self::NotEverywhere { .. }
             | Self::Stopped { .. }

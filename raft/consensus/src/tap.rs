@@ -10,7 +10,7 @@
 //!   snapshot about to be durable ──► settled(index): once it is, a restart tells nothing of what lies before
 //! ```
 
-use std::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use quorate_raft_machine::{Command, Outcome};
 
@@ -44,6 +44,13 @@ pub trait Tap: fmt::Debug + Send + Sync + 'static {
     /// The state was replaced by one that holds everything up to this log index, at a start or by a leader's snapshot.
     fn replaced(&self, log_index: u64);
 
+    /// Whether an operator's command may be proposed on this node: what must be recorded must find room. The node's own
+    /// upkeep is not asked about.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    fn permits(&self) -> Result<(), Arc<str>>;
+
     /// Ready when nothing told so far, up to this log index, can be lost by a crash any more.
     fn settled(&self, log_index: u64) -> Settling;
 }
@@ -56,6 +63,10 @@ impl Tap for NoTap {
     fn applied(&self, _log_index: u64, _bytes: usize, _commands: Vec<AppliedCommand>) {}
 
     fn replaced(&self, _log_index: u64) {}
+
+    fn permits(&self) -> Result<(), Arc<str>> {
+        Ok(())
+    }
 
     fn settled(&self, _log_index: u64) -> Settling {
         Box::pin(std::future::ready(()))

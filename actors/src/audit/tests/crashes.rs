@@ -45,7 +45,6 @@ fn goes_on(disk: &Arc<dyn Disk>, synced: Head, about: &str) {
 
 #[test]
 fn a_process_killed_at_any_instant_leaves_a_trail_that_goes_on_without_loss_or_double() {
-    let mut torn = 0;
     for operations in 1.. {
         let (simulated, shared) = disk();
         simulated.stop_after(operations);
@@ -55,10 +54,27 @@ fn a_process_killed_at_any_instant_leaves_a_trail_that_goes_on_without_loss_or_d
         };
         let after: Arc<dyn Disk> = Arc::new(simulated.copy_after_kill());
         goes_on(&after, synced, &format!("killed after {operations} operations"));
-        let told = judged(&after, Path::new(DIRECTORY), &[]);
-        torn += usize::from(told.notes.iter().any(|note| matches!(note, Note::SetAside { .. })));
     }
-    assert!(torn > 3, "{torn} of them within a line");
+}
+
+#[test]
+fn a_line_torn_at_any_byte_is_set_aside_and_said_so() {
+    let one_file = Limits { file_bytes: 1 << 20, ..LIMITS };
+    let (simulated, shared) = disk();
+    let (_, heads) = trail(&shared, Path::new(DIRECTORY), one_file, 12);
+    let path = format!("{DIRECTORY}/{:020}.jsonl", 1);
+    let content = simulated.content(&path).unwrap();
+    let last = content[..content.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    for length in last + 1..content.len() {
+        let torn = simulated.copy_after_kill();
+        torn.overwrite(&path, content[..length].to_vec()).unwrap();
+        let after: Arc<dyn Disk> = Arc::new(torn.clone());
+        goes_on(&after, heads[11], &format!("torn at byte {length}"));
+        let told = judged(&after, Path::new(DIRECTORY), &[]);
+        let file = format!("{:020}.jsonl", 1);
+        assert_eq!(told.notes, [Note::SetAside { file, bytes: (length - last) as u64 }]);
+        assert_eq!(torn.content(&path).unwrap(), content[..length], "what is there stays as it is");
+    }
 }
 
 #[test]
@@ -79,7 +95,8 @@ fn what_was_synced_survives_a_power_loss_at_any_instant() {
             // Pages may come back in any order: what is behind a hole counts for nothing, and is told. No anchor is missed.
             assert!(told.findings.iter().all(|finding| matches!(finding.flaw, Flaw::Line(_))), "{about}: {told:?}");
             assert!(synced.records == 0 || told.met.len() == 1, "{about}: {told:?}");
-            let indexes: Vec<u64> = acts_in(&after, Path::new(DIRECTORY)).iter().map(|position| position.index).collect();
+            let indexes: Vec<u64> =
+                acts_in(&after, Path::new(DIRECTORY)).iter().map(|position| position.index).collect();
             assert!(indexes.ends_with(&[12]), "{about}: {indexes:?}");
         }
     }

@@ -62,7 +62,9 @@ async fn sb_04_a_node_without_an_authority_is_unavailable_and_then_serves() {
     unavailable(api.x509_bundles(&caller).await);
     unavailable(api.fetch_jwt_svids(&caller, vec!["a".into()], None, None).await);
     unavailable(api.validate_jwt_svid(&caller, "a", "t").await);
-    unavailable(world.system.minter().mint_jwt(&id("/a"), vec!["a".into()], 0).await);
+    unavailable(
+        world.system.minter().mint_jwt(&quorate_raft_machine::Caller::node(), &id("/a"), vec!["a".into()], 0).await,
+    );
     world.found(Policy::default()).await;
     world.until_ready().await;
     world.register("a", "/a").await;

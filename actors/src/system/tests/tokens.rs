@@ -95,29 +95,33 @@ async fn minting_takes_the_id_from_the_request_and_the_life_from_the_caller() {
     let minter = world.system.minter();
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let csr = build_csr(&key, &id("/minted"), &["a.example.org".to_owned()]).unwrap();
-    let minted = minter.mint_x509(&csr, 120).await.unwrap();
+    let minted = minter.mint_x509(&quorate_raft_machine::Caller::node(), &csr, 120).await.unwrap();
     assert_eq!(minted.spiffe_id, id("/minted"));
     assert_eq!(minted.chain.len(), 2);
     let leaf = Certificate::parse(&minted.chain[0]).unwrap();
     assert_eq!(leaf.public_key(), key.public_key());
     assert_eq!(leaf.validity().seconds(), 150, "120 s, and 30 s back");
-    let day_and_more = minter.mint_x509(&csr, 1_000_000).await.unwrap();
+    let day_and_more = minter.mint_x509(&quorate_raft_machine::Caller::node(), &csr, 1_000_000).await.unwrap();
     let issuing = Certificate::parse(&day_and_more.chain[1]).unwrap();
     assert_eq!(day_and_more.expires_at, issuing.validity().not_after(), "cut at the issuer's end");
 
     let foreign = quorate_proto_identity::SpiffeId::parse("spiffe://other.org/a").unwrap();
     for wrong in [foreign, id("/spire/server"), quorate_proto_identity::TrustDomain::new("example.org").unwrap().id()] {
         let csr = build_csr(&key, &wrong, &[]).unwrap();
-        let refused = minter.mint_x509(&csr, 0).await;
+        let refused = minter.mint_x509(&quorate_raft_machine::Caller::node(), &csr, 0).await;
         assert!(matches!(refused, Err(Refusal::InvalidArgument(_))), "SB-36: {wrong} {refused:?}");
-        let refused = minter.mint_jwt(&wrong, audience(&["x"]), 0).await;
+        let refused = minter.mint_jwt(&quorate_raft_machine::Caller::node(), &wrong, audience(&["x"]), 0).await;
         assert!(matches!(refused, Err(Refusal::InvalidArgument(_))), "SB-36: {wrong} {refused:?}");
     }
     let mut broken = csr.clone();
     *broken.last_mut().unwrap() ^= 1;
-    assert!(matches!(minter.mint_x509(&broken, 0).await, Err(Refusal::InvalidArgument(_))));
+    assert!(matches!(
+        minter.mint_x509(&quorate_raft_machine::Caller::node(), &broken, 0).await,
+        Err(Refusal::InvalidArgument(_))
+    ));
 
-    let token = minter.mint_jwt(&id("/minted"), audience(&["x"]), 0).await.unwrap();
+    let token =
+        minter.mint_jwt(&quorate_raft_machine::Caller::node(), &id("/minted"), audience(&["x"]), 0).await.unwrap();
     assert_eq!(token.expires_at.since(token.issued_at), 300);
     assert!(!format!("{token:?}").contains(&token.token));
 }
@@ -127,13 +131,15 @@ async fn what_was_issued_is_in_the_ledger() {
     let world = World::ready().await;
     let key = PrivateKey::generate(KeyType::EcP256).unwrap();
     let csr = build_csr(&key, &id("/minted"), &[]).unwrap();
-    let minted = world.system.minter().mint_x509(&csr, 120).await.unwrap();
+    let minted = world.system.minter().mint_x509(&quorate_raft_machine::Caller::node(), &csr, 120).await.unwrap();
     assert!(world.system.ledger().flush().await);
     let leaf = Certificate::parse(&minted.chain[0]).unwrap();
     let mut serial = [0; 16];
     serial[16 - leaf.serial().len()..].copy_from_slice(leaf.serial());
     let serial = quorate_proto_identity::SerialNumber::new(serial).unwrap();
-    let found = world.system.ledger().by_serial(serial).await.unwrap();
+    let query = crate::LedgerQuery { id: Some(crate::IssuedId::Serial(serial)), ..Default::default() };
+    let found = world.system.ledger().search(query).await.unwrap().rows;
+    let [crate::LedgerRow::Issued(found)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(found.spiffe_id, id("/minted"));
-    assert_eq!(found.not_after, minted.expires_at);
+    assert_eq!((found.not_after, &found.entry), (minted.expires_at, &None));
 }
