@@ -37,6 +37,7 @@ pub mod node;
 pub mod ops;
 pub mod peer;
 pub mod peer_credentials;
+mod pem;
 pub mod run;
 pub mod service;
 pub mod shutdown;

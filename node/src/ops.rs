@@ -1,15 +1,19 @@
-//! Operations over HTTP, read only: `/metrics`, `/live`, `/ready`.
+//! Operations over HTTP, read only: `/metrics`, `/live`, `/ready`, `/crl`.
 //!
 //! ```text
 //!   /live     200: the process answers
 //!   /ready    200: this node may sign now and holds the token keys; 503 and the reasons otherwise; with it, what threatens
 //!             that: cut off from the others, a lease that is not renewed, a clock that is wrong, a full disk
 //!   /metrics  Prometheus text
+//!   /crl      the complete set of CRLs in PEM (/crl.der: in DER), for consumers that read files; 404 while none are handed out,
+//!             503 while there is no complete set, and never an empty body with 200
 //! ```
 //!
 //! Nothing secret is shown and nothing can be changed, so the socket has no authentication; it is on
 //! loopback by default. A web page must still not read it through a visitor's browser: requests
 //! must name a host that is ours, and none from another origin is answered (ATK-19).
+
+mod crls;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,6 +36,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use self::crls::Crls;
 use crate::listeners::accept::accept_loop;
 use crate::metrics::READY;
 use crate::shutdown::{Stop, Stopping, stop_signal};
@@ -91,6 +96,8 @@ pub struct Shown {
     pub readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// Called before each `/metrics`: sets the gauges that nobody sets as they change.
     pub look: Box<dyn Fn() + Send + Sync>,
+    /// Asked at each `/crl`.
+    pub crls: Box<dyn Fn() -> Crls + Send + Sync>,
     /// Host names that requests may be addressed to, in lower case, beside localhost and plain IP
     /// addresses.
     pub hosts: Vec<String>,
@@ -227,16 +234,24 @@ fn respond<B>(shown: &Shown, request: &Request<B>) -> Response<Full<Bytes>> {
             metrics::gauge!(READY).set(ready);
             answer(StatusCode::OK, PROMETHEUS, shown.metrics.render())
         }
-        _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /live and /ready\n".to_owned()),
+        path @ ("/crl" | "/crl.der") => match (shown.crls)() {
+            Crls::Complete(set) if path == "/crl" => answer(StatusCode::OK, PEM, crls::pem(&set)),
+            Crls::Complete(set) => answer(StatusCode::OK, DER, crls::der(&set)),
+            Crls::Off(why) => answer(StatusCode::NOT_FOUND, TEXT, format!("{why}\n")),
+            Crls::NotNow(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
+        },
+        _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /metrics, /live, /ready, /crl and /crl.der\n".to_owned()),
     }
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const PEM: &str = "application/x-pem-file";
+const DER: &str = "application/octet-stream";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -293,6 +308,7 @@ mod tests {
             metrics: crate::telemetry::metrics().unwrap(),
             readiness: Box::new(move || Readiness::from_reasons(reasons.clone())),
             look: Box::new(|| {}),
+            crls: Box::new(|| Crls::Off("nothing is revoked".to_owned())),
             hosts: vec!["metrics.example".to_owned()],
         }
     }
@@ -320,8 +336,23 @@ mod tests {
         assert_eq!(body(waiting).await, r#"{"ready":false,"reasons":["no authority is founded yet"],"warnings":[]}"#);
     }
 
+    /// CRL-05, CRL-08: the complete set or none, and none is never an empty file.
+    #[tokio::test]
+    async fn crl_08_without_a_complete_set_there_is_no_file_but_a_reason() {
+        let with = |crls: fn() -> Crls| Shown { crls: Box::new(crls), ..shown(&[]) };
+        for path in ["/crl", "/crl.der"] {
+            let asked = || request(path).body(()).unwrap();
+            let off = respond(&with(|| Crls::Off("nothing is revoked".to_owned())), &asked());
+            assert_eq!(off.status(), StatusCode::NOT_FOUND);
+            assert_eq!(body(off).await, "nothing is revoked\n");
+            let not_now = respond(&with(|| Crls::of(&quorate_raft_machine::State::new())), &asked());
+            assert_eq!(not_now.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(body(not_now).await, "no authority is founded yet\n");
+        }
+    }
+
     #[test]
-    fn only_get_and_only_the_three_paths() {
+    fn only_get_and_only_the_paths_there_are() {
         for path in ["/live", "/ready", "/metrics"] {
             assert_eq!(status(request(path)), StatusCode::OK);
             assert_eq!(status(request(path).method("HEAD")), StatusCode::OK);

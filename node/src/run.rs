@@ -30,7 +30,7 @@ use crate::listeners::socket_path::SocketError;
 use crate::listeners::{Bound, UnixSettings};
 use crate::metrics::START_TIME;
 use crate::node::{ActorsEnd, Node, Start, StartError};
-use crate::ops::{Operations, Shown};
+use crate::ops::{Crls, Operations, Shown};
 use crate::service;
 use crate::shutdown::{DRAIN, stop_signal};
 use crate::{hardening, telemetry, warnings};
@@ -279,11 +279,12 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
     .map_err(socket("workload_api.socket"))?;
     let operations = match config.operations.listen {
         Some(address) => {
-            let (asked, looked_at) = (node.clone(), node.clone());
+            let (asked, looked_at, state) = (node.clone(), node.clone(), node.consensus().state());
             let shown = Shown {
                 metrics: registry,
                 readiness: Box::new(move || asked.readiness()),
                 look: Box::new(move || warnings::set_gauges(&looked_at)),
+                crls: Box::new(move || state.read(Crls::of)),
                 hosts: config.operations.hosts.clone(),
             };
             let operations =

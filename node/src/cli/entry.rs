@@ -1,5 +1,6 @@
 //! `quorate entry`: registration entries.
 
+mod attributes;
 mod count;
 mod create;
 mod data_file;

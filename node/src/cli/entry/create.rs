@@ -11,7 +11,7 @@ use quorate_proto_identity::{EntryId, Selector, SpiffeId, TrustDomain};
 use serde::Serialize;
 use tonic::Code;
 
-use super::{BATCH, client, data_file, to_come};
+use super::{BATCH, attributes, client, data_file, to_come};
 use crate::cli::entry::describe::Described;
 use crate::cli::failure::Failure;
 use crate::cli::json::{EntryJson, StatusJson};
@@ -44,7 +44,7 @@ pub(crate) struct CreateArgs {
     /// Read entries from a JSON file in the form of the SPIRE CLI; `-` is standard input
     #[arg(long, value_name = "FILE", exclusive = false, conflicts_with_all = [
         "id", "spiffe_id", "parent_id", "selectors", "x509_svid_ttl", "jwt_svid_ttl", "federates_with", "dns_names",
-        "hint", "expires_at", "is_admin", "downstream", "store_svid",
+        "hint", "expires_at", "is_admin", "downstream", "store_svid", "crl_per_domain",
     ])]
     data: Option<PathBuf>,
 
@@ -100,6 +100,11 @@ pub(crate) struct CreateArgs {
     /// Keep the SVIDs for a store of secrets
     #[arg(long)]
     store_svid: bool,
+
+    /// The workload keeps a store of authorities and CRLs for each trust domain, so that it is given our CRLs beside foreign
+    /// bundles
+    #[arg(long)]
+    crl_per_domain: bool,
 }
 
 /// `spire.api.server.entry.v1.BatchCreateEntryResponse`
@@ -125,6 +130,12 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
     }
     let connection = args.admin.connect()?;
     let results = create(&connection, &entries).await?;
+    if args.crl_per_domain {
+        let made = results.iter().filter(|result| code(result) == Code::Ok).filter_map(|result| result.entry.as_ref());
+        for entry in made {
+            attributes::set_crl_per_domain(&connection, &entry.id, true).await?;
+        }
+    }
     match args.admin.output {
         Format::Json => say_json(&AnswerJson { results: results.iter().map(result_json).collect() })?,
         Format::Table => tell(&entries, &results)?,

@@ -1,5 +1,6 @@
 //! Entries in words.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use quorate_proto_api::spire::types;
@@ -14,49 +15,60 @@ pub(super) struct Described<'a>(pub(super) &'a types::Entry);
 
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entry = self.0;
-        let mut facts = Facts::new();
-        facts.add("Entry ID", &entry.id);
-        facts.add("SPIFFE ID", id(entry.spiffe_id.as_ref()));
-        facts.add("Parent ID", id(entry.parent_id.as_ref()));
-        facts.add("Revision", entry.revision_number);
-        facts.add("X509-SVID TTL", ttl(entry.x509_svid_ttl));
-        facts.add("JWT-SVID TTL", ttl(entry.jwt_svid_ttl));
-        for selector in &entry.selectors {
-            facts.add("Selector", format_args!("{}:{}", selector.r#type, selector.value));
-        }
-        for trust_domain in &entry.federates_with {
-            facts.add("Federates with", trust_domain);
-        }
-        for name in &entry.dns_names {
-            facts.add("DNS name", name);
-        }
-        facts.add_unless_empty("Hint", &entry.hint);
-        let attributes = entry.additional_attributes.unwrap_or_default();
-        for (name, set) in [
-            ("Admin", entry.admin),
-            ("Downstream", entry.downstream),
-            ("Store SVID", entry.store_svid),
-            ("No prefetch", attributes.disable_x509_svid_prefetch),
-        ] {
-            if set {
-                facts.add(name, "yes");
-            }
-        }
-        if entry.expires_at != 0 {
-            facts.add("Expires", UnixSeconds(entry.expires_at));
-        }
-        if entry.created_at != 0 {
-            facts.add("Created", UnixSeconds(entry.created_at));
-        }
-        facts.fmt(f)
+        facts(self.0).fmt(f)
     }
 }
 
-/// Many entries, an empty line between two.
-pub(super) fn listed<'a>(entries: impl IntoIterator<Item = &'a types::Entry>) -> String {
-    let texts: Vec<String> = entries.into_iter().map(|entry| Described(entry).to_string()).collect();
-    texts.join("\n")
+/// What is told of an entry, in its order.
+pub(super) fn facts(entry: &types::Entry) -> Facts {
+    let mut facts = Facts::new();
+    facts.add("Entry ID", &entry.id);
+    facts.add("SPIFFE ID", id(entry.spiffe_id.as_ref()));
+    facts.add("Parent ID", id(entry.parent_id.as_ref()));
+    facts.add("Revision", entry.revision_number);
+    facts.add("X509-SVID TTL", ttl(entry.x509_svid_ttl));
+    facts.add("JWT-SVID TTL", ttl(entry.jwt_svid_ttl));
+    for selector in &entry.selectors {
+        facts.add("Selector", format_args!("{}:{}", selector.r#type, selector.value));
+    }
+    for trust_domain in &entry.federates_with {
+        facts.add("Federates with", trust_domain);
+    }
+    for name in &entry.dns_names {
+        facts.add("DNS name", name);
+    }
+    facts.add_unless_empty("Hint", &entry.hint);
+    let attributes = entry.additional_attributes.unwrap_or_default();
+    for (name, set) in [
+        ("Admin", entry.admin),
+        ("Downstream", entry.downstream),
+        ("Store SVID", entry.store_svid),
+        ("No prefetch", attributes.disable_x509_svid_prefetch),
+    ] {
+        if set {
+            facts.add(name, "yes");
+        }
+    }
+    if entry.expires_at != 0 {
+        facts.add("Expires", UnixSeconds(entry.expires_at));
+    }
+    if entry.created_at != 0 {
+        facts.add("Created", UnixSeconds(entry.created_at));
+    }
+    facts
+}
+
+/// Many entries, an empty line between two. `crl_per_domain` has the IDs of those whose workloads keep a store for each trust
+/// domain.
+pub(super) fn listed(entries: &[types::Entry], crl_per_domain: &BTreeSet<String>) -> String {
+    let told = |entry: &types::Entry| {
+        let mut facts = facts(entry);
+        if crl_per_domain.contains(&entry.id) {
+            facts.add("CRL per domain", "yes");
+        }
+        facts.to_string()
+    };
+    entries.iter().map(told).collect::<Vec<_>>().join("\n")
 }
 
 /// A SPIFFE ID as text.

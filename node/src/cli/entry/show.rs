@@ -7,12 +7,12 @@ use quorate_proto_api::spire::types;
 use quorate_proto_identity::EntryId;
 use serde::Serialize;
 
-use super::describe::{Described, listed};
+use super::describe::listed;
 use super::filter::{Filter, FilterArgs};
-use super::{BATCH, client};
+use super::{BATCH, attributes, client};
 use crate::cli::failure::Failure;
 use crate::cli::json::EntryJson;
-use crate::cli::output::{Format, answer, say, say_json};
+use crate::cli::output::{Format, say, say_json};
 use crate::cli::socket::{Connection, ReadArgs};
 
 /// What `quorate entry show` takes.
@@ -42,8 +42,14 @@ struct AnswerJson<'a> {
 pub(super) async fn run(args: ShowArgs) -> Result<(), Failure> {
     let connection = args.read.connect()?;
     if let Some(id) = args.id {
-        let entry = get(&connection, &id).await?;
-        return answer(args.read.output(), &Described(&entry), &EntryJson::from(&entry));
+        let entry = [get(&connection, &id).await?];
+        return match (args.read.output(), &entry) {
+            (Format::Json, [entry]) => say_json(&EntryJson::from(entry)),
+            (Format::Table, entry) => {
+                let crl_per_domain = attributes::with_crl_per_domain(&connection, entry).await?;
+                say(&listed(entry, &crl_per_domain))
+            }
+        };
     }
     let entries = list(&connection, args.filter.into()).await?;
     let json = AnswerJson { entries: entries.iter().map(Into::into).collect(), next_page_token: "" };
@@ -52,7 +58,10 @@ pub(super) async fn run(args: ShowArgs) -> Result<(), Failure> {
         count => format!("Found {count} entries\n\n"),
     };
     match args.read.output() {
-        Format::Table => say(&(found + &listed(&entries))),
+        Format::Table => {
+            let crl_per_domain = attributes::with_crl_per_domain(&connection, &entries).await?;
+            say(&(found + &listed(&entries, &crl_per_domain)))
+        }
         Format::Json => say_json(&json),
     }
 }

@@ -8,7 +8,7 @@ use quorate_proto_identity::{EntryId, Selector, SpiffeId, TrustDomain};
 use tonic::Code;
 
 use super::describe::Described;
-use super::{client, to_come};
+use super::{attributes, client, to_come};
 use crate::cli::failure::{Failure, Surface};
 use crate::cli::json::EntryJson;
 use crate::cli::output::answer;
@@ -81,6 +81,10 @@ pub(crate) struct UpdateArgs {
     /// Whether the SVIDs are for a store of secrets
     #[arg(long, value_name = "BOOL")]
     store_svid: Option<bool>,
+
+    /// Whether the workload keeps a store of authorities and CRLs for each trust domain
+    #[arg(long, value_name = "BOOL")]
+    crl_per_domain: Option<bool>,
 }
 
 /// Changes one entry and shows what it is now.
@@ -88,6 +92,9 @@ pub(super) async fn run(args: UpdateArgs) -> Result<(), Failure> {
     const DEED: &str = "update the entry";
     let (entry, mask) = change(&args)?;
     let connection = args.admin.connect()?;
+    if let Some(crl_per_domain) = args.crl_per_domain {
+        attributes::set_crl_per_domain(&connection, args.id.as_str(), crl_per_domain).await?;
+    }
     let message = BatchUpdateEntryRequest { entries: vec![entry], input_mask: Some(mask), output_mask: None };
     let results = client(&connection)
         .batch_update_entry(connection.request(message, CALL_LIMIT))
@@ -128,7 +135,7 @@ fn change(args: &UpdateArgs) -> Result<(types::Entry, types::EntryMask), Failure
         created_at: false,
         additional_attributes: false,
     };
-    if mask == types::EntryMask::default() {
+    if mask == types::EntryMask::default() && args.crl_per_domain.is_none() {
         return Err(Failure::Usage("nothing to change: give at least one field, such as --x509-svid-ttl".to_owned()));
     }
     let entry = types::Entry {
