@@ -1,4 +1,7 @@
-//! The trust domain's bundle in every form that goes out, made once for each version of it.
+//! The trust domain's bundle and its CRLs in every form that goes out, made once for each version of them.
+//!
+//! Whoever puts an answer together takes the newest version after the issuing certificate that it signs with: a key signs
+//! only once its CRL is in the set (CRL-07), so chain and CRLs of one answer fit each other (INV-16).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,18 +14,22 @@ use quorate_proto_identity::{
     x509::{Certificate, CertificateError},
 };
 use quorate_raft_consensus::StateReader;
-use quorate_raft_machine::{BundleContent, State};
+use quorate_raft_machine::{BundleContent, CrlAudience, CrlSet, Entry, State, crl_set_for};
 
-use crate::refusal::Refusal;
+use crate::{issuer::svid::Svid, refusal::Refusal};
 
 /// One version of the bundle.
 #[derive(Debug)]
 pub(crate) struct BundleAnswers {
-    /// Its sequence number; every node gives the same contents the same number.
+    /// Its number on this node, higher with each change of the bundle or of the CRLs.
     pub(crate) sequence: u64,
-    /// The sequence number since which the roots are these: a stream of them hears of no other change.
+    /// The bundle's own sequence number; every node gives the same contents the same number.
+    spiffe_sequence: u64,
+    /// The CRLs, complete, while they are handed out (CRL-05).
+    crls: Option<Arc<CrlSet>>,
+    /// The number since which the roots and the CRLs are these: a stream of them hears of no other change.
     pub(crate) roots_since: u64,
-    /// The sequence number since which the token keys are these.
+    /// The number since which the token keys are these.
     pub(crate) token_keys_since: u64,
     /// The roots, DER, one after the other (WAPI-19).
     pub(crate) roots: Bytes,
@@ -52,7 +59,30 @@ impl BundleAnswers {
         !self.good_roots.contains(root)
     }
 
-    fn new(trust_domain: &TrustDomain, content: &BundleContent) -> Result<Self, BundleUnusable> {
+    /// Whether a stream may be given what this key has signed: not while CRLs are handed out and none of them is the key's,
+    /// because the key was revoked whole (CRL-06).
+    pub(crate) fn may_issue(&self, key: &AuthorityId) -> bool {
+        self.crls.as_ref().is_none_or(|crls| crls.get(key).is_some())
+    }
+
+    /// Whether an SVID is to be replaced, because nobody who has this bundle and its CRLs would accept it.
+    pub(crate) fn replaces_svid(&self, svid: &Svid) -> bool {
+        self.replaces(&svid.root) || !self.may_issue(&svid.issuing_key)
+    }
+
+    /// The CRLs for a stream that is given SVIDs of these entries: all of them, or none (CRL-05, CRL-10). No stream receives
+    /// foreign bundles yet, and there are no downstream authorities.
+    pub(crate) fn crls_for<'a>(&self, mut entries: impl Iterator<Item = &'a Entry>) -> Vec<Bytes> {
+        let audience = CrlAudience { per_domain: entries.all(|entry| entry.crl_per_domain), ..CrlAudience::default() };
+        let crls = self.crls.iter().filter(|_| crl_set_for(&audience, false, false).hands_out());
+        crls.flat_map(|crls| crls.crls()).cloned().collect()
+    }
+
+    fn new(
+        trust_domain: &TrustDomain,
+        content: &BundleContent,
+        crls: Option<Arc<CrlSet>>,
+    ) -> Result<Self, BundleUnusable> {
         let mut bundle = Bundle::new(trust_domain.clone());
         for root in &content.x509_authorities {
             bundle.add_x509_authority(Certificate::parse(&root.certificate)?);
@@ -65,17 +95,40 @@ impl BundleAnswers {
         let keys = Bytes::from(bundle.jwt_key_set_json());
         // The key of both maps: the trust domain's SPIFFE ID, without a slash at its end (WAPI-20).
         let id = trust_domain.id().to_string();
-        let x509 = X509BundlesResponse { crl: Vec::new(), bundles: BTreeMap::from([(id.clone(), roots.clone())]) };
+        let bundles = BTreeMap::from([(id.clone(), roots.clone())]);
         let jwt = JwtBundlesResponse { bundles: BTreeMap::from([(id, keys)]) };
         let untainted = content.x509_authorities.iter().filter(|root| !root.tainted);
         let good_roots = untainted.map(|root| root.id.clone()).collect();
-        let sequence = content.sequence;
-        let (roots_since, token_keys_since) = (sequence, sequence);
-        Ok(Self { sequence, roots_since, token_keys_since, roots, x509, jwt, verification: bundle, good_roots })
+        let mut made = Self {
+            sequence: FIRST,
+            spiffe_sequence: content.sequence,
+            crls,
+            roots_since: FIRST,
+            token_keys_since: FIRST,
+            roots,
+            x509: X509BundlesResponse { crl: Vec::new(), bundles },
+            jwt,
+            verification: bundle,
+            good_roots,
+        };
+        made.x509.crl = made.crls_for(std::iter::empty());
+        Ok(made)
+    }
+
+    /// Whether it is of this bundle and these CRLs.
+    fn is_of(&self, spiffe_sequence: u64, crls: Option<&Arc<CrlSet>>) -> bool {
+        let same_crls = match (&self.crls, crls) {
+            (None, None) => true,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same_crls && self.spiffe_sequence == spiffe_sequence
     }
 
     /// This version as the one that follows `before`: what did not change is as old as it was.
     fn following(mut self, before: &Self) -> Self {
+        self.sequence = before.sequence.saturating_add(1);
+        (self.roots_since, self.token_keys_since) = (self.sequence, self.sequence);
         if self.x509 == before.x509 {
             self.roots_since = before.roots_since;
         }
@@ -89,9 +142,13 @@ impl BundleAnswers {
     #[cfg(test)]
     pub(crate) fn empty(sequence: u64) -> Self {
         let trust_domain = TrustDomain::new("example.org").unwrap();
-        Self::new(&trust_domain, &BundleContent { sequence, ..BundleContent::default() }).unwrap()
+        let made = Self::new(&trust_domain, &BundleContent::default(), None).unwrap();
+        Self { sequence, roots_since: sequence, token_keys_since: sequence, ..made }
     }
 }
+
+/// The number of the first version.
+const FIRST: u64 = 1;
 
 /// The newest version that was asked for.
 #[derive(Debug, Default)]
@@ -103,22 +160,26 @@ impl Bundles {
     /// The bundle as the state has it now.
     pub(crate) fn current(&self, state: &StateReader) -> Result<Arc<BundleAnswers>, Refusal> {
         if let Some(newest) = &*self.newest.read()
-            && state.read(|state| state.counters().spiffe_sequence) == newest.sequence
+            && state.read(|state| newest.is_of(state.counters().spiffe_sequence, state.crl_set().as_ref()))
         {
             return Ok(Arc::clone(newest));
         }
-        let found = state.read(|state: &State| Some((state.cluster()?.trust_domain.clone(), state.bundle())));
-        let (trust_domain, content) =
-            found.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
-        let made = BundleAnswers::new(&trust_domain, &content).map_err(|error| {
+        let mut newest = self.newest.write();
+        let read = |state: &State| Some((state.cluster()?.trust_domain.clone(), state.bundle(), state.crl_set()));
+        let (trust_domain, content, crls) =
+            state.read(read).ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
+        // Under the lock the state is read, so that versions are given out in its order and no other way, and each can be
+        // compared with the one before.
+        if let Some(newest) = &*newest
+            && newest.is_of(content.sequence, crls.as_ref())
+        {
+            return Ok(Arc::clone(newest));
+        }
+        let made = BundleAnswers::new(&trust_domain, &content, crls).map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "the bundle cannot be read");
             Refusal::unavailable("the bundle cannot be read")
         })?;
-        let mut newest = self.newest.write();
         let made = Arc::new(match &*newest {
-            // Another caller has made it meanwhile, or a newer one. Versions are given out in order and no other way, so
-            // that each can be compared with the one before.
-            Some(newest) if newest.sequence >= made.sequence => return Ok(Arc::clone(newest)),
             Some(newest) => made.following(newest),
             None => made,
         });
@@ -144,17 +205,20 @@ mod tests {
         };
         let jwt_authorities = key_ids.iter().map(key_of).collect();
         let content = BundleContent { sequence, jwt_authorities, ..BundleContent::default() };
-        BundleAnswers::new(&TrustDomain::new("example.org").unwrap(), &content).unwrap()
+        BundleAnswers::new(&TrustDomain::new("example.org").unwrap(), &content, None).unwrap()
     }
 
     #[test]
     fn what_did_not_change_is_as_old_as_it_was() {
         let first = version(3, &["a"]);
-        assert_eq!((first.roots_since, first.token_keys_since), (3, 3));
+        assert_eq!((first.roots_since, first.token_keys_since), (1, 1));
         let second = version(4, &["a", "b"]).following(&first);
-        assert_eq!((second.roots_since, second.token_keys_since), (3, 4));
+        assert_eq!((second.roots_since, second.token_keys_since), (1, 2));
         let third = version(7, &[]).following(&second);
-        assert_eq!((third.roots_since, third.token_keys_since), (3, 7));
+        assert_eq!((third.roots_since, third.token_keys_since), (1, 3));
+        let with_crls = BundleAnswers { crls: Some(Arc::default()), ..version(7, &[]) };
+        assert!(!with_crls.is_of(7, None) && !with_crls.is_of(7, Some(&Arc::default())));
+        assert!(with_crls.is_of(7, with_crls.crls.clone().as_ref()));
     }
 
     #[test]

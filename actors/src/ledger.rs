@@ -1,17 +1,22 @@
-//! The ledger of issued X509-SVIDs: by serial number, and found by SPIFFE ID, issuing key and end.
+//! The ledger of what this node issued: found by serial number or `jti`, SPIFFE ID, entry, issuing key and end.
 //!
-//! It is written behind: signing hands a record over and goes on; when the ledger cannot keep up, records are dropped
-//! and counted, and never is anybody kept waiting. Losing it costs the search over what was issued, nothing else, which
+//! It is written behind: signing hands a row over and goes on; when the ledger cannot keep up, rows are dropped, and never
+//! is anybody kept waiting. Where rows are missing there is a row that says how many, so that nobody takes a search for
+//! complete that is not. Revocation does not depend on it: what is revoked is found in memory (`issuer/serials.rs`). Losing it costs the search over what was issued, nothing else, which
 //! is why it may lie in sled (design section 4). If it is damaged, it is set aside and begun anew while the node serves.
 //!
 //! The actor is started and restarted by the [`supervisor`](crate::supervisor). Its disk work runs where blocking is
 //! allowed; the queue outlives it.
 
+mod block;
+mod query;
+mod record;
 mod store;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use quorate_proto_identity::{AuthorityId, SerialNumber, SpiffeId, UnixSeconds};
+use parking_lot::Mutex as SyncMutex;
+use quorate_proto_identity::UnixSeconds;
 use quorate_raft_consensus::Sources;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
@@ -20,18 +25,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-pub(crate) use store::{Store, StoreError};
+pub use query::{InvalidPosition, LEDGER_PAGE_LIMIT, LedgerPage, LedgerPosition, LedgerQuery};
+pub use record::{Issued, IssuedId, LedgerGap, LedgerRow};
+pub(crate) use store::{BYTES_LIMIT, Store, StoreError};
 
 use crate::{mailbox::Envelope, metrics};
 
 /// The actor hears of the end of its own task and of nothing else; records go through a queue that outlives it.
 pub(crate) const LEDGER_MAILBOX_LIMIT: usize = 1;
 
-/// How many records wait to be written. At 20,000 SVIDs a second, far above what a node signs, this is three seconds
+/// How many rows wait to be written. At 20,000 SVIDs a second, far above what a node signs, this is three seconds
 /// of a stuck disk; at some 200 bytes each, 13 MiB.
 const QUEUE_LIMIT: usize = 65_536;
 
-/// How many records are gathered before they are written without waiting for the next flush: a block of some hundred
+/// How many rows are gathered before they are written without waiting for the next flush: a block of some hundred
 /// kilobytes.
 const BLOCK_LIMIT: usize = 1024;
 
@@ -44,28 +51,23 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Wait before the ledger is opened again when it could not be.
 const REOPEN_WAIT: Duration = Duration::from_secs(5);
 
-/// An X509-SVID that was issued.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
-    /// Its serial number.
-    pub serial: SerialNumber,
-    /// Whose it is.
-    pub spiffe_id: SpiffeId,
-    /// Its end; the record is removed after it.
-    pub not_after: UnixSeconds,
-    /// The subject key ID of the issuing key: what a stolen key has signed can be listed.
-    pub issuing_key: AuthorityId,
-}
-
-/// Where records are handed over, and where they are looked up. Cheap to clone.
+/// Where rows are handed over, and where they are looked up. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     /// None where no ledger is kept.
     requests: Option<mpsc::Sender<Request>>,
+    gap: OpenGap,
 }
 
+/// Rows that were dropped since the last gap was written.
+type OpenGap = Arc<SyncMutex<Option<LedgerGap>>>;
+
 /// The other end of the queue, kept across restarts of the actor.
-pub(crate) type Queue = Arc<Mutex<mpsc::Receiver<Request>>>;
+#[derive(Clone)]
+pub(crate) struct Queue {
+    requests: Arc<Mutex<mpsc::Receiver<Request>>>,
+    gap: OpenGap,
+}
 
 /// What comes through the queue, in order.
 #[derive(Debug)]
@@ -74,26 +76,31 @@ pub(crate) enum Request {
     Record(Issued),
     /// Everything before this is on disk when it is answered.
     Flush(oneshot::Sender<()>),
-    /// The record with this serial number.
-    BySerial(SerialNumber, oneshot::Sender<Option<Issued>>),
+    /// A page of what is found.
+    Search(Box<LedgerQuery>, oneshot::Sender<LedgerPage>),
 }
 
 impl Ledger {
     /// A ledger's handle and the queue that its actor works off.
     pub(crate) fn new() -> (Self, Queue) {
         let (requests, queue) = mpsc::channel(QUEUE_LIMIT);
-        (Self { requests: Some(requests) }, Arc::new(Mutex::new(queue)))
+        let gap = OpenGap::default();
+        let queue = Queue { requests: Arc::new(Mutex::new(queue)), gap: Arc::clone(&gap) };
+        (Self { requests: Some(requests), gap }, queue)
     }
 
     /// The ledger of a node that keeps none: it forgets what it is handed.
     pub(crate) fn none() -> Self {
-        Self { requests: None }
+        Self { requests: None, gap: OpenGap::default() }
     }
 
-    /// Hands a record over, or drops it when the ledger is behind.
+    /// Hands a row over. When the ledger is behind, the row is dropped and leaves a gap.
     pub(crate) fn record(&self, issued: Issued) {
         let Some(requests) = &self.requests else { return };
+        let gap = LedgerGap::of(&issued);
         if requests.try_send(Request::Record(issued)).is_err() {
+            let mut open = self.gap.lock();
+            *open = Some(open.map_or(gap, |before| before.joined(gap)));
             metrics::ledger_records("dropped", 1);
         }
     }
@@ -105,11 +112,11 @@ impl Ledger {
         requests.send(Request::Flush(reply)).await.is_ok() && flushed.await.is_ok()
     }
 
-    /// The record of a serial number, if the ledger has it.
-    pub async fn by_serial(&self, serial: SerialNumber) -> Option<Issued> {
+    /// A page of what a query finds, what was handed over before included. None when there is no ledger, or it is gone.
+    pub async fn search(&self, query: LedgerQuery) -> Option<LedgerPage> {
         let (reply, found) = oneshot::channel();
-        self.requests.as_ref()?.send(Request::BySerial(serial, reply)).await.ok()?;
-        found.await.ok().flatten()
+        self.requests.as_ref()?.send(Request::Search(Box::new(query), reply)).await.ok()?;
+        found.await.ok()
     }
 }
 
@@ -179,10 +186,10 @@ impl Drop for Ended {
 async fn write(arguments: LedgerArguments) {
     let LedgerArguments { directory, sources, queue } = arguments;
     // The actor before this one may still hold it for the moment that its task takes to end.
-    let mut queue = queue.lock().await;
+    let mut requests = queue.requests.lock().await;
     loop {
         match open(&sources, directory.clone()).await {
-            Some(store) => work_off(&sources, Arc::new(store), &mut queue).await,
+            Some(store) => work_off(&sources, Arc::new(store), &mut requests, &queue.gap).await,
             None => tokio::time::sleep(REOPEN_WAIT).await,
         }
     }
@@ -203,7 +210,12 @@ async fn open(sources: &Sources, directory: PathBuf) -> Option<Store> {
 }
 
 /// Writes until something goes wrong; then the ledger is opened again.
-async fn work_off(sources: &Sources, store: Arc<Store>, queue: &mut mpsc::Receiver<Request>) {
+async fn work_off(
+    sources: &Sources,
+    store: Arc<Store>,
+    queue: &mut mpsc::Receiver<Request>,
+    gap: &SyncMutex<Option<LedgerGap>>,
+) {
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unflushed = false;
@@ -230,11 +242,12 @@ async fn work_off(sources: &Sources, store: Arc<Store>, queue: &mut mpsc::Receiv
             }
         };
         let mut result = Ok(());
-        if !requests.is_empty() {
+        let dropped = gap.lock().take();
+        if !requests.is_empty() || dropped.is_some() {
             unflushed = true;
             let store = Arc::clone(&store);
-            result =
-                sources.run_blocking(move || serve(&store, requests)).await.unwrap_or_else(|lost| Err(lost.into()));
+            let work = move || serve(&store, dropped, requests);
+            result = sources.run_blocking(work).await.unwrap_or_else(|lost| Err(lost.into()));
         }
         if tick && result.is_ok() {
             let prune = pruned_at.elapsed() >= PRUNE_EVERY;
@@ -263,38 +276,63 @@ async fn tend(
     let store = Arc::clone(store);
     let work = move || {
         if let Some(now) = prune {
-            metrics::ledger_records("pruned", store.prune(now)?);
+            metrics::ledger_records("pruned", store.prune(now, BYTES_LIMIT)?);
         }
         store.flush()
     };
     sources.run_blocking(work).await?
 }
 
-/// Serves requests in their order; runs of records are written together.
-fn serve(store: &Store, requests: Vec<Request>) -> Result<(), StoreError> {
-    let mut records = Vec::with_capacity(requests.len());
+/// Serves requests in their order, after a gap if there is one; runs of rows are written together.
+fn serve(store: &Store, dropped: Option<LedgerGap>, requests: Vec<Request>) -> Result<(), StoreError> {
+    let mut rows = Vec::with_capacity(requests.len());
+    rows.extend(dropped.map(LedgerRow::Gap));
     for request in requests {
         match request {
-            Request::Record(issued) => records.push(issued),
+            Request::Record(issued) => rows.push(LedgerRow::Issued(issued)),
             Request::Flush(reply) => {
-                write_records(store, &mut records)?;
+                write_rows(store, &mut rows)?;
                 store.flush()?;
                 let _ = reply.send(());
             }
-            Request::BySerial(serial, reply) => {
-                write_records(store, &mut records)?;
-                drop(reply.send(store.by_serial(serial)?));
+            Request::Search(query, reply) => {
+                write_rows(store, &mut rows)?;
+                drop(reply.send(store.search(&query)?));
             }
         }
     }
-    write_records(store, &mut records)
+    write_rows(store, &mut rows)
 }
 
-fn write_records(store: &Store, records: &mut Vec<Issued>) -> Result<(), StoreError> {
-    if !records.is_empty() {
-        store.write(records)?;
-        metrics::ledger_records("written", records.len());
-        records.clear();
+fn write_rows(store: &Store, rows: &mut Vec<LedgerRow>) -> Result<(), StoreError> {
+    if !rows.is_empty() {
+        store.write(rows)?;
+        metrics::ledger_records("written", rows.len());
+        rows.clear();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{block::tests::issued, *};
+
+    /// Nobody is kept waiting, and nobody takes what is left for the whole.
+    #[test]
+    fn rows_that_are_dropped_leave_a_gap() {
+        let (ledger, queue) = Ledger::new();
+        let LedgerRow::Issued(row) = issued(1, 100) else { unreachable!() };
+        for _ in 0..QUEUE_LIMIT + 3 {
+            ledger.record(row.clone());
+        }
+        let (from, not_after) = (row.issued_at, row.not_after);
+        let wanted = LedgerGap { count: 3, from, to: from, not_after };
+        let gap = queue.gap.lock().take();
+        assert_eq!(gap, Some(wanted));
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("ledger")).unwrap();
+        serve(&store, gap, vec![Request::Record(row.clone())]).unwrap();
+        let page = store.search(&LedgerQuery::default()).unwrap();
+        assert_eq!(page.rows, [LedgerRow::Gap(wanted), LedgerRow::Issued(row)]);
+    }
 }

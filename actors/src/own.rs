@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use quorate_proto_identity::{MemberNumber, NodeName};
-use quorate_raft_machine::{NodeScope, State, members::Member};
+use quorate_proto_identity::{MemberNumber, NodeName, SpiffeId};
+use quorate_raft_machine::{NodeScope, State, members::Member, node_id};
 
 /// This node's own record.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct OwnMember {
     pub(crate) number: MemberNumber,
     /// Which entries it serves.
     pub(crate) scope: NodeScope,
+    /// Its SPIFFE ID.
+    id: SpiffeId,
     revision: u64,
 }
 
@@ -37,6 +39,12 @@ pub(crate) enum NotAMember {
     /// The member is on its way out, by an operator's command.
     #[error("the node {name} is being removed from the cluster, and signs nothing more")]
     Leaving { name: NodeName },
+    /// A revocation says that this node issues nothing.
+    #[error(
+        "the node {name} is banned by revocation {revocation}, and signs nothing until that is removed (`quorate revocations \
+         remove {revocation}`)"
+    )]
+    Banned { name: NodeName, revocation: u64 },
     /// The member of this name has another identity key: this node's keys were lost, or another node bears the name.
     #[error(
         "the member {name} has another identity key than this node: restore identity.key from a copy, or, in a cluster of \
@@ -57,6 +65,7 @@ impl Own {
             && let Some(member) = state.member(found.number)
             && member.revision == found.revision
             && member.record.status.is_admitted()
+            && state.is_banned(None, &found.id, found.number).is_none()
         {
             return Ok(Arc::clone(found));
         }
@@ -75,8 +84,12 @@ impl Own {
         if !record.status.is_admitted() {
             return Err(NotAMember::Leaving { name: self.name.clone() });
         }
+        let id = node_id(&cluster.trust_domain, self.name.as_str()).map_err(|_impossible| unknown())?;
+        if let Some(revocation) = state.is_banned(None, &id, *number) {
+            return Err(NotAMember::Banned { name: self.name.clone(), revocation: revocation.number });
+        }
         // A record that the state took in always gives a scope.
         let scope = NodeScope::of_member(&cluster.trust_domain, record).map_err(|_impossible| unknown())?;
-        Ok(OwnMember { number: *number, scope, revision: *revision })
+        Ok(OwnMember { number: *number, scope, id, revision: *revision })
     }
 }

@@ -18,8 +18,8 @@ use quorate_proto_identity::{
 };
 use quorate_raft_consensus::{ClockVerdict, LinearizeError, Proposal, ProposeError, WorkLost};
 use quorate_raft_machine::{
-    AuthorityKind, Caller, Done, IssuingCertificate, NewIssuingCertificate, Operation, Policy, Refusal, State,
-    X509Authority,
+    AuthorityKind, Caller, Done, IssuingCertificate, IssuingKey, IssuingKeyState, NewIssuingCertificate, Operation,
+    Policy, Refusal, State, X509Authority,
 };
 use tokio::time::Instant;
 
@@ -153,7 +153,7 @@ pub(crate) async fn sign_and_record(
     let key_id = AuthorityId::from_subject_key_id(&csr.public_key.subject_key_id());
     let state = arguments.handle.state();
     let now = arguments.workshop.sources.now().seconds();
-    let (mut read, root, recorded_at, kept) = state.read_at(|applied_index, state| {
+    let (mut read, root, recorded_at, kept, known_crl_end) = state.read_at(|applied_index, state| {
         let admitted = state.member(member).is_some_and(|member| member.record.status.is_admitted());
         if !admitted {
             return Err(IssuingError::NotAdmitted { member });
@@ -164,7 +164,8 @@ pub(crate) async fn sign_and_record(
         });
         let ended = |issuing: &&IssuingCertificate| issuing.validity.not_after() < now;
         let kept = state.issuing_certificates().filter(|issuing| issuing.member == member && !ended(issuing)).count();
-        Ok((snapshot(state)?, root, recorded.then_some(applied_index), kept))
+        let known_crl_end = state.issuing_key(&key_id).map(|key| key.crl_next_update);
+        Ok((snapshot(state)?, root, recorded.then_some(applied_index), kept, known_crl_end))
     })?;
     if let Some(applied_index) = recorded_at {
         return Ok(applied_index);
@@ -180,7 +181,11 @@ pub(crate) async fn sign_and_record(
         read.policy.issuing_lifetime = lifetime;
     }
     let signer = open_root(arguments, &read, &root).await?;
-    let crl_end = parse_crl(&request.crl)?.next_update;
+    // A further certificate of a key comes without a CRL: the state has the key's.
+    let crl_end = match known_crl_end {
+        Some(end) if request.crl.is_empty() => end,
+        Some(_) | None => parse_crl(&request.crl)?.next_update,
+    };
     let wanted = Wanted { member, public_key: csr.public_key, crl_end, crl: request.crl, boot: request.boot };
     let new = sign(arguments, &read, &signer, wanted).await?;
     let (_, log_index) = propose(arguments, Operation::RecordIssuingCertificate(Box::new(new))).await?;
@@ -238,12 +243,20 @@ pub(crate) struct Wanted {
     boot: u64,
 }
 
-/// What a certificate under a further root takes, for the newest key of each live member. Of a process that was started
-/// again the newest key is the one that it has; one whose request is on its way asks again.
+/// What a certificate under a further root takes, for the newest key of each live member, and for the one that is to sign
+/// next where its CRL is still on its way to everybody (CRL-07). Of a process that was started again the newest key is the
+/// one that it has; one whose request is on its way asks again.
 pub(crate) fn wanted_by_live_members(state: &State, now: UnixSeconds) -> Result<Vec<Wanted>, IssuingError> {
     let newest = |member: MemberNumber| {
-        let own = state.issuing_certificates().filter(|issuing| issuing.member == member && issuing.is_live(now));
-        own.max_by_key(|issuing| (issuing.recorded_at, issuing.validity.not_after()))
+        let of_state = |wanted: IssuingKeyState| {
+            let own = state.issuing_certificates().filter(|issuing| issuing.member == member && issuing.is_live(now));
+            let keys = own.filter_map(|issuing| Some((state.issuing_key(&issuing.key_id)?, issuing)));
+            let keys = keys.filter(|(key, _)| key.state == wanted);
+            keys.max_by_key(|(key, issuing)| (key.number, issuing.recorded_at, issuing.validity.not_after()))
+        };
+        let (signing, next) = (of_state(IssuingKeyState::Signing), of_state(IssuingKeyState::Prepared));
+        let is_next = |(key, _): &(&IssuingKey, _)| signing.is_none_or(|(signing, _)| signing.number < key.number);
+        [signing, next.filter(is_next)].into_iter().flatten().map(|(_, issuing)| issuing)
     };
     let wanted = |issuing: &IssuingCertificate| {
         let key = state.issuing_key(&issuing.key_id).ok_or(IssuingError::NoKey { key_id: issuing.key_id.clone() })?;
@@ -256,7 +269,7 @@ pub(crate) fn wanted_by_live_members(state: &State, now: UnixSeconds) -> Result<
             boot: key.boot,
         })
     };
-    state.live_members(now).into_iter().filter_map(newest).map(wanted).collect()
+    state.live_members(now).into_iter().flat_map(newest).map(wanted).collect()
 }
 
 /// Makes a certificate. It ends with the first of its life, its root and its key's CRL.

@@ -78,13 +78,15 @@ impl IssuerState {
     }
 
     /// Has replaced at once, and not when its time has come, what this node signed with a certificate that was revoked
-    /// since. Says whether there was one.
+    /// since. Says whether there was one. What stands under a root that was revoked has been replaced when that was tainted,
+    /// and is told apart by its root: withdrawn once more, every stream would be sent the same again.
     pub(super) fn withdraw_revoked(&mut self, member: &Result<MemberNumber, NotAMember>) -> bool {
         let Ok(member) = member else { return false };
         let core = &self.arguments.core;
         let revoked: BTreeSet<(AuthorityId, SerialNumber)> = core.state.read(|state| {
             let own = state.issuing_certificates().filter(|issuing| issuing.member == *member);
-            let revoked = own.filter(|issuing| issuing.revoked_at.is_some());
+            let stands = |root: &AuthorityId| state.x509_authority(root).is_some_and(|root| root.state.in_bundle());
+            let revoked = own.filter(|issuing| issuing.revoked_at.is_some() && stands(&issuing.issuer));
             revoked.map(|issuing| (issuing.key_id.clone(), issuing.serial)).collect()
         });
         let mut new = revoked.difference(&self.withdrawn).peekable();

@@ -11,7 +11,7 @@ use quorate_proto_identity::{EntryId, SerialNumber, SpiffeId, UnixSeconds};
 
 /// How many certificates a key's list has, unless configured otherwise: at some 64 bytes each 64 MiB, and more than a node
 /// signs in the life of an SVID. A list that is full has a gap, and its key is replaced and revoked whole (CRL-06).
-pub const LIVE_SERIALS_LIMIT: usize = 1_000_000;
+pub(crate) const LIVE_SERIALS_LIMIT: usize = 1_000_000;
 
 /// How many parts a list has, each with a lock of its own: more than there are threads that sign.
 const SHARDS: usize = 16;

@@ -42,6 +42,11 @@ impl IssuerState {
             (Ok(_), Some(_)) => {
                 IssuanceStatus::Waiting { reason: self.reason("the token key is not open yet, or has expired") }
             }
+            (Ok(_), None) if self.settling_key(now.seconds()).is_some() => IssuanceStatus::Waiting {
+                reason: "the CRL of its new issuing key is on its way to everybody who gets CRLs, and until then the key signs \
+                         nothing (CRL-07)"
+                    .into(),
+            },
             (Ok(_), None) if !self.has_leader() => {
                 IssuanceStatus::Waiting { reason: "no leader is known to ask for an issuing certificate".into() }
             }

@@ -1,12 +1,11 @@
-//! The ledger on disk: blocks of records in one sled tree, in the order of their ends.
+//! The ledger on disk: blocks of rows in one sled tree, in the order of their ends.
 //!
 //! ```text
-//!   latest not after (8, big-endian), number (8)
-//!       -> record, record, ...: serial (16), not after (8), ID length (2), key length (1), SPIFFE ID, issuing key
+//!   latest not after (8, big-endian), number (8)  ->  row, row, ...
 //! ```
 //!
-//! A block holds what was issued within a second or so. It was four trees with an insertion into each for every record:
-//! that took a third of the processor time of a signed request. Now an issued SVID costs the copying of its record, and
+//! A block holds what was issued within a second or so. It was four trees with an insertion into each for every row:
+//! that took a third of the processor time of a signed request. Now an issued SVID costs the copying of its row, and
 //! a search reads the blocks through: some hundred megabytes for a million SVIDs, for a question that people ask.
 
 use std::{
@@ -14,11 +13,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use quorate_proto_identity::{AuthorityId, SerialNumber, SpiffeId, UnixSeconds};
+use quorate_proto_identity::UnixSeconds;
 use quorate_raft_consensus::WorkLost;
-use sled::{Batch, Db, Tree};
+use sled::{Batch, Db, IVec, Tree};
 
-use super::Issued;
+use super::{
+    block::{Rows, append, ordered, size},
+    query::{LedgerPage, LedgerPosition, LedgerQuery},
+    record::{LedgerGap, LedgerRow},
+};
 use crate::metrics;
 
 /// Memory that sled may use to cache what it read. The ledger is written far more than it is read.
@@ -27,11 +30,17 @@ const CACHE_BYTES: u64 = 16 << 20;
 /// How many blocks one round of pruning removes, so that it does not hold the writer up for long.
 const PRUNE_LIMIT: usize = 1_000;
 
-/// The tree's name.
-const TREE: &str = "blocks";
+/// How many blocks one page of an answer reads at most: some fifty megabytes, a tenth of a second for which the writer waits.
+const SEARCH_LIMIT: usize = 256;
 
-/// Bytes of a record before its texts.
-const HEAD_BYTES: usize = 16 + 8 + 2 + 1;
+/// How many bytes of rows are kept: some ten million. What ends first goes first, and leaves a gap.
+pub(crate) const BYTES_LIMIT: u64 = 2 << 30;
+
+/// The tree of blocks.
+const TREE: &str = "rows";
+
+/// The key, in the database's own tree, of how many bytes all blocks have. A crash may leave it off by a second's worth.
+const BYTES_KEY: &str = "bytes";
 
 /// Appended to the name of a ledger that was set aside. Only the last one is kept.
 const SET_ASIDE: &str = "damaged";
@@ -90,39 +99,80 @@ impl Store {
         Ok(Self { blocks: database.open_tree(TREE)?, database })
     }
 
-    /// Writes records as one block; they are safe after the next [`flush`](Self::flush).
-    pub(crate) fn write(&self, records: &[Issued]) -> Result<(), StoreError> {
-        let Some(end) = records.iter().map(|issued| issued.not_after).max() else { return Ok(()) };
-        let mut block = Vec::with_capacity(records.iter().map(size).sum());
-        for issued in records {
-            append(issued, &mut block);
+    /// Writes rows as one block; they are safe after the next [`flush`](Self::flush).
+    pub(crate) fn write(&self, rows: &[LedgerRow]) -> Result<(), StoreError> {
+        let Some(end) = rows.iter().map(LedgerRow::not_after).max() else { return Ok(()) };
+        let mut block = Vec::with_capacity(rows.iter().map(size).sum());
+        for row in rows {
+            append(row, &mut block);
         }
+        let bytes = self.bytes()?.saturating_add(length(&block));
         let key = [ordered(end), self.database.generate_id()?.to_be_bytes()].concat();
         self.blocks.insert(key, block)?;
-        Ok(())
+        self.set_bytes(bytes)
     }
 
-    /// The record of a serial number. Reads the blocks through.
-    pub(crate) fn by_serial(&self, serial: SerialNumber) -> Result<Option<Issued>, StoreError> {
-        for block in self.blocks.iter().values() {
-            if let Some(found) = Records(&block?).find(|record| record.serial == *serial.as_bytes()) {
-                return Ok(found.parse());
+    /// A page of what a query finds. Reads at most [`SEARCH_LIMIT`] blocks.
+    pub(crate) fn search(&self, query: &LedgerQuery) -> Result<LedgerPage, StoreError> {
+        let first = query.ends_from.map_or(0, |from| u128::from_be_bytes(joined(ordered(from))));
+        let begin = query.page.map_or(first, |page| page.block.max(first));
+        let mut rows = Vec::new();
+        for (read, block) in self.blocks.range(begin.to_be_bytes()..).enumerate() {
+            let (key, block) = block?;
+            let block_key = number(&key);
+            if read >= SEARCH_LIMIT {
+                return Ok(LedgerPage { rows, next: Some(LedgerPosition { block: block_key, row: 0 }) });
+            }
+            let passed = query.page.filter(|page| page.block == block_key).map_or(0, |page| page.row);
+            for (place, row) in (0_u32..).zip(Rows(&block)).skip_while(|(place, _)| *place < passed) {
+                if !query.matches(&row) {
+                    continue;
+                }
+                if rows.len() >= query.page_size() {
+                    return Ok(LedgerPage { rows, next: Some(LedgerPosition { block: block_key, row: place }) });
+                }
+                rows.push(row);
             }
         }
-        Ok(None)
+        Ok(LedgerPage { rows, next: None })
     }
 
-    /// Removes blocks whose records all ended before `now`, a limited number. Says how many records that were.
-    pub(crate) fn prune(&self, now: UnixSeconds) -> Result<usize, StoreError> {
-        let mut batch = Batch::default();
-        let mut pruned = 0_usize;
-        for block in self.blocks.range(..ordered(now)).take(PRUNE_LIMIT) {
+    /// Removes blocks whose rows all ended before `now`, a limited number; and, past `bytes_limit`, those that end first,
+    /// in whose place it leaves a gap. Says how many rows that were.
+    pub(crate) fn prune(&self, now: UnixSeconds, bytes_limit: u64) -> Result<usize, StoreError> {
+        let (mut batch, mut pruned) = (Batch::default(), 0_usize);
+        let (mut bytes, mut gap): (u64, Option<LedgerGap>) = (self.bytes()?, None);
+        for block in self.blocks.iter().take(PRUNE_LIMIT) {
             let (key, block) = block?;
-            pruned = pruned.saturating_add(Records(&block).count());
+            let ended = *key < ordered(now)[..];
+            if !ended && bytes <= bytes_limit {
+                break;
+            }
+            let unended = Rows(&block).filter(|row| !ended && row.not_after() >= now);
+            gap = unended.map(gap_of).chain(gap).reduce(LedgerGap::joined);
+            pruned = pruned.saturating_add(Rows(&block).count());
+            bytes = bytes.saturating_sub(length(&block));
             batch.remove(key);
         }
         self.blocks.apply_batch(batch)?;
+        self.set_bytes(bytes)?;
+        if let Some(gap) = gap {
+            tracing::warn!(rows = gap.count, "the ledger of issued SVIDs is full, and has let go of what ends first");
+            self.write(&[LedgerRow::Gap(gap)])?;
+        }
         Ok(pruned)
+    }
+
+    /// How many bytes the blocks have.
+    fn bytes(&self) -> Result<u64, StoreError> {
+        let stored = self.database.get(BYTES_KEY)?;
+        let stored = stored.as_deref().and_then(|bytes| bytes.first_chunk().copied());
+        Ok(stored.map_or(0, u64::from_be_bytes))
+    }
+
+    fn set_bytes(&self, bytes: u64) -> Result<(), StoreError> {
+        self.database.insert(BYTES_KEY, &bytes.to_be_bytes())?;
+        Ok(())
     }
 
     /// Writes out what was changed. Blocks.
@@ -131,10 +181,10 @@ impl Store {
         Ok(())
     }
 
-    /// How many records there are.
+    /// How many rows there are.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.blocks.iter().values().map(|block| Records(&block.unwrap()).count()).sum()
+        self.blocks.iter().values().map(|block| Rows(&block.unwrap()).count()).sum()
     }
 }
 
@@ -150,123 +200,142 @@ fn is_passing(error: &sled::Error) -> bool {
     }
 }
 
-/// The bytes of a block, record by record.
-struct Records<'a>(&'a [u8]);
-
-/// One record within a block.
-struct Record<'a> {
-    serial: [u8; 16],
-    not_after: [u8; 8],
-    spiffe_id: &'a [u8],
-    issuing_key: &'a [u8],
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    /// Ends at the block's end, and where it cannot be read.
-    fn next(&mut self) -> Option<Record<'a>> {
-        let (serial, rest) = self.0.split_first_chunk()?;
-        let (not_after, rest) = rest.split_first_chunk()?;
-        let (id_length, rest) = rest.split_first_chunk()?;
-        let (key_length, rest) = rest.split_first()?;
-        let (spiffe_id, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*id_length)))?;
-        let (issuing_key, rest) = rest.split_at_checked(usize::from(*key_length))?;
-        self.0 = rest;
-        Some(Record { serial: *serial, not_after: *not_after, spiffe_id, issuing_key })
+fn gap_of(row: LedgerRow) -> LedgerGap {
+    match row {
+        LedgerRow::Issued(issued) => LedgerGap::of(&issued),
+        LedgerRow::Gap(gap) => gap,
     }
 }
 
-impl Record<'_> {
-    fn parse(&self) -> Option<Issued> {
-        Some(Issued {
-            serial: SerialNumber::new(self.serial).ok()?,
-            spiffe_id: SpiffeId::parse(std::str::from_utf8(self.spiffe_id).ok()?).ok()?,
-            not_after: from_ordered(self.not_after),
-            issuing_key: AuthorityId::new(std::str::from_utf8(self.issuing_key).ok()?).ok()?,
-        })
-    }
+fn length(block: &[u8]) -> u64 {
+    u64::try_from(block.len()).unwrap_or(u64::MAX)
 }
 
-fn size(issued: &Issued) -> usize {
-    HEAD_BYTES.saturating_add(issued.spiffe_id.as_str().len()).saturating_add(issued.issuing_key.as_str().len())
+/// The key of the first block that can end at this time.
+fn joined(end: [u8; 8]) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.split_at_mut(8).0.copy_from_slice(&end);
+    key
 }
 
-fn append(issued: &Issued, block: &mut Vec<u8>) {
-    let id = issued.spiffe_id.as_str().as_bytes();
-    let key = issued.issuing_key.as_str().as_bytes();
-    // A SPIFFE ID has at most 2048 bytes, a key's ID far less than 255; what has more is none of ours, and not noted.
-    let (Ok(id_length), Ok(key_length)) = (u16::try_from(id.len()), u8::try_from(key.len())) else { return };
-    block.extend_from_slice(issued.serial.as_bytes());
-    block.extend_from_slice(&ordered(issued.not_after));
-    block.extend_from_slice(&id_length.to_be_bytes());
-    block.push(key_length);
-    block.extend_from_slice(id);
-    block.extend_from_slice(key);
-}
-
-/// A time whose bytes sort as the time does, before 1970 too.
-fn ordered(time: UnixSeconds) -> [u8; 8] {
-    (time.0.cast_unsigned() ^ (1 << 63)).to_be_bytes()
-}
-
-fn from_ordered(bytes: [u8; 8]) -> UnixSeconds {
-    UnixSeconds((u64::from_be_bytes(bytes) ^ (1 << 63)).cast_signed())
+fn number(key: &IVec) -> u128 {
+    key.first_chunk().map_or(0, |key| u128::from_be_bytes(*key))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::block::tests::issued, *};
 
-    fn issued(number: u8, not_after: i64) -> Issued {
-        Issued {
-            serial: SerialNumber::from_random([number; 16]),
-            spiffe_id: SpiffeId::parse("spiffe://example.org/a/b").unwrap(),
-            not_after: UnixSeconds(not_after),
-            issuing_key: AuthorityId::new("0a0b0c").unwrap(),
+    fn open(directory: &tempfile::TempDir) -> Store {
+        Store::open(&directory.path().join("ledger")).unwrap()
+    }
+
+    /// All pages of an answer, and how many there were.
+    fn search(store: &Store, query: &LedgerQuery) -> (Vec<LedgerRow>, usize) {
+        let (mut query, mut rows) = (query.clone(), Vec::new());
+        for pages in 1.. {
+            let page = store.search(&query).unwrap();
+            rows.extend(page.rows);
+            query.page = page.next;
+            if query.page.is_none() {
+                return (rows, pages);
+            }
         }
+        unreachable!()
+    }
+
+    fn all(store: &Store) -> Vec<LedgerRow> {
+        search(store, &LedgerQuery::default()).0
     }
 
     #[test]
-    fn a_record_is_found_again_after_the_ledger_was_closed() {
+    fn rows_are_found_again_after_the_ledger_was_closed() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ledger");
-        let store = Store::open(&path).unwrap();
+        let store = open(&directory);
         store.write(&[issued(1, 100), issued(2, 200)]).unwrap();
         store.flush().unwrap();
         drop(store);
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.by_serial(issued(2, 0).serial).unwrap(), Some(issued(2, 200)));
-        assert_eq!(store.by_serial(issued(3, 0).serial).unwrap(), None);
-        assert_eq!(store.count(), 2);
+        let store = open(&directory);
+        let LedgerRow::Issued(second) = issued(2, 200) else { unreachable!() };
+        for query in [
+            LedgerQuery { id: Some(second.id), ..LedgerQuery::default() },
+            LedgerQuery { spiffe_id: Some(second.spiffe_id.clone()), ..LedgerQuery::default() },
+            LedgerQuery { entry: second.entry.clone(), ..LedgerQuery::default() },
+            LedgerQuery { ends_from: Some(UnixSeconds(101)), ..LedgerQuery::default() },
+        ] {
+            assert_eq!(search(&store, &query).0, [issued(2, 200)], "{query:?}");
+        }
+        let by_key = LedgerQuery { issuing_key: Some(second.issuing_key), ..LedgerQuery::default() };
+        assert_eq!(search(&store, &by_key).0.len(), 2);
+        let ended = LedgerQuery { ends_to: Some(UnixSeconds(100)), ..LedgerQuery::default() };
+        assert_eq!(search(&store, &ended).0, [issued(1, 100)]);
     }
 
     #[test]
-    fn a_block_goes_when_the_last_of_its_records_has_ended() {
+    fn an_answer_comes_in_pages_that_go_on_where_the_one_before_ended() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("ledger")).unwrap();
+        let store = open(&directory);
+        let rows: Vec<LedgerRow> = (1..=200).map(|number| issued(number, i64::from(number))).collect();
+        for block in rows.chunks(7) {
+            store.write(block).unwrap();
+        }
+        for limit in [1, 3, 7, 199, 200] {
+            let (found, pages) = search(&store, &LedgerQuery { limit, ..LedgerQuery::default() });
+            assert_eq!((found, pages), (rows.clone(), 200_usize.div_ceil(limit)), "{limit}");
+        }
+        // What comes and goes between two pages moves none of the others.
+        let first = store.search(&LedgerQuery { limit: 10, ..LedgerQuery::default() }).unwrap();
+        store.prune(UnixSeconds(8), u64::MAX).unwrap();
+        store.write(&[issued(201, 500)]).unwrap();
+        let rest = search(&store, &LedgerQuery { page: first.next, ..LedgerQuery::default() }).0;
+        assert_eq!((&rest[..190], &rest[190..]), (&rows[10..], &[issued(201, 500)][..]));
+    }
+
+    #[test]
+    fn one_page_reads_only_so_many_blocks() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory);
+        for _ in 0..SEARCH_LIMIT {
+            store.write(&[issued(1, 100)]).unwrap();
+        }
+        store.write(&[issued(2, 200)]).unwrap();
+        let LedgerRow::Issued(wanted) = issued(2, 200) else { unreachable!() };
+        let query = LedgerQuery { id: Some(wanted.id), ..LedgerQuery::default() };
+        assert_eq!(store.search(&query).unwrap().rows, []);
+        assert_eq!(search(&store, &query), (vec![issued(2, 200)], 2));
+    }
+
+    #[test]
+    fn a_block_goes_when_the_last_of_its_rows_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory);
         store.write(&[]).unwrap();
         for block in [vec![issued(1, -5)], vec![issued(2, 99), issued(3, 100)], vec![issued(4, 101)]] {
             store.write(&block).unwrap();
         }
-        assert_eq!(store.prune(UnixSeconds(100)).unwrap(), 1);
-        assert_eq!(store.count(), 3);
-        assert!(store.by_serial(issued(3, 0).serial).unwrap().is_some());
-        assert_eq!(store.prune(UnixSeconds(101)).unwrap(), 2);
-        assert_eq!(store.prune(UnixSeconds(i64::MAX)).unwrap(), 1);
-        assert_eq!(store.count(), 0);
+        assert_eq!(store.prune(UnixSeconds(100), u64::MAX).unwrap(), 1);
+        assert_eq!(all(&store), [issued(2, 99), issued(3, 100), issued(4, 101)]);
+        assert_eq!(store.prune(UnixSeconds(101), u64::MAX).unwrap(), 2);
+        assert_eq!(store.prune(UnixSeconds(i64::MAX), u64::MAX).unwrap(), 1);
+        assert_eq!((store.count(), store.bytes().unwrap()), (0, 0));
     }
 
     #[test]
-    fn a_block_that_is_cut_short_gives_what_can_be_read() {
-        let mut block = Vec::new();
-        append(&issued(1, 100), &mut block);
-        append(&issued(2, 200), &mut block);
-        for length in 0..=block.len() {
-            let whole = Records(&block[..length]).map(|record| record.parse().unwrap()).collect::<Vec<_>>();
-            assert!([issued(1, 100), issued(2, 200)].starts_with(&whole), "{length}");
+    fn a_full_ledger_lets_go_of_what_ends_first_and_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory);
+        for number in 11..=20 {
+            store.write(&[issued(number, 100 + i64::from(number))]).unwrap();
         }
-        assert_eq!(block.len(), size(&issued(1, 100)) * 2);
+        let limit = store.bytes().unwrap() / 2;
+        assert_eq!(store.prune(UnixSeconds(50), limit).unwrap(), 5);
+        let rows = all(&store);
+        let gap = LedgerGap { count: 5, from: UnixSeconds(101), to: UnixSeconds(105), not_after: UnixSeconds(115) };
+        assert_eq!(rows[0], LedgerRow::Gap(gap));
+        assert_eq!(rows[1..], (16..=20).map(|number| issued(number, 100 + i64::from(number))).collect::<Vec<_>>());
+        // Whatever is looked for may be what is missing.
+        let query = LedgerQuery { entry: Some("other".parse().unwrap()), ..LedgerQuery::default() };
+        assert_eq!(search(&store, &query).0, [LedgerRow::Gap(gap)]);
     }
 
     #[test]
@@ -287,16 +356,5 @@ mod tests {
         let _first = Store::open(&path).unwrap();
         assert!(matches!(Store::open(&path), Err(StoreError::Sled(_))));
         assert!(!path.with_extension("damaged").exists());
-    }
-
-    #[test]
-    fn times_sort_as_their_bytes_do() {
-        let times = [i64::MIN, -1, 0, 1, 1_800_000_000, i64::MAX];
-        for pair in times.windows(2) {
-            assert!(ordered(UnixSeconds(pair[0])) < ordered(UnixSeconds(pair[1])));
-        }
-        for time in times {
-            assert_eq!(from_ordered(ordered(UnixSeconds(time))), UnixSeconds(time));
-        }
     }
 }

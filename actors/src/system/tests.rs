@@ -1,11 +1,14 @@
 //! The whole tree of actors on a real log: what workloads see.
 
 mod attestation;
+mod audit;
 mod cluster;
 mod entitlement;
 mod issuance;
 mod membership;
 mod network;
+mod revocation;
+mod rotation;
 mod several_nodes;
 mod supervision;
 mod token_keys;

@@ -46,6 +46,20 @@ impl VerifiedJwtSvid {
         self.expires_at
     }
 
+    /// Its `iat`, a fraction of a second dropped; none when it has none, or one that is no number.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<UnixSeconds> {
+        let issued_at = self.claims.get("iat")?;
+        // A float saturates at the ends of the range, and what is no number is 0 by no claim of ours.
+        issued_at.as_i64().or_else(|| issued_at.as_f64().map(|seconds| seconds.floor() as i64)).map(UnixSeconds)
+    }
+
+    /// Its `jti`, if it has one.
+    #[must_use]
+    pub fn jti(&self) -> Option<&str> {
+        self.claims.get("jti")?.as_str()
+    }
+
     /// The whole payload, `sub`, `aud` and `exp` included.
     #[must_use]
     pub fn claims(&self) -> &Map<String, Value> {
