@@ -15,8 +15,10 @@ pub(crate) mod inv_05;
 pub(crate) mod inv_06;
 pub(crate) mod inv_07;
 pub(crate) mod inv_08;
+pub(crate) mod inv_09;
 pub(crate) mod inv_13;
 pub(crate) mod inv_14;
+pub(crate) mod inv_16;
 
 use crate::clock::Clock;
 use crate::progress;

@@ -5,11 +5,13 @@
 //!                        registers   a few entries that everybody writes and reads                 INV-02
 //!                        issuance    SVIDs, tokens, bundles, validations; open streams             INV-05 06 14
 //!   through some         deletions   an entry made, used and deleted; nobody gets its SVID again   INV-07
+//!   between nodes        mutual_tls  workloads that speak TLS with what their own streams brought  INV-05
 //! ```
 
 pub(crate) mod deletions;
 pub(crate) mod diary;
 pub(crate) mod issuance;
+pub(crate) mod mutual_tls;
 pub(crate) mod registers;
 pub(crate) mod streams;
 pub(crate) mod workload;

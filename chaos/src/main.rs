@@ -10,7 +10,7 @@
 //!        an acknowledged write is there; one without an answer is there whole or not at all;
 //!        nothing else is there
 //!
-//!   quorate-chaos cluster, failover, outage, distance, versions
+//!   quorate-chaos cluster, failover, outage, distance, versions, revocation
 //!
 //!     load ── writes, linearizable reads, Workload API ──> fleet of nodes <── SIGKILL, SIGSTOP ── nemesis
 //!        |                                                    |                                    |
@@ -24,6 +24,7 @@
 
 mod clock;
 mod condition;
+mod consumers;
 mod crash;
 mod fleet;
 mod history;
@@ -87,6 +88,10 @@ enum Scenario {
     Distance(scenario::distance::Options),
     /// Upgrades a cluster node by node, takes one back, switches the newer version on, and then starts what is too old.
     Versions(scenario::versions::Options),
+    /// Revokes leaves while nodes restart and the root is replaced, and asks programs of others what they accept.
+    Revocation(scenario::revocation::Options),
+    /// Replaces roots while workloads on different nodes speak mutual TLS with each other.
+    Rotation(scenario::rotation::Options),
     /// Runs a whole cluster in one thread and virtual time, from a seed, under faults.
     Simulate(simulation::Options),
 }
@@ -104,6 +109,8 @@ fn main() -> ExitCode {
         Scenario::Outage(options) => finish("outage", scenario::outage::run(&options)),
         Scenario::Distance(options) => finish("distance", scenario::distance::run(&options)),
         Scenario::Versions(options) => finish("versions", scenario::versions::run(&options)),
+        Scenario::Rotation(options) => finish("rotation", scenario::rotation::run(&options)),
+        Scenario::Revocation(options) => finish("revocation", scenario::revocation::run(&options)),
     }
 }
 

@@ -1,6 +1,7 @@
-//! Asks every member how it stands, again and again: hashes (INV-03), leaders (INV-04), who is live (INV-05).
+//! Asks every member how it stands, again and again: hashes (INV-03), leaders (INV-04), who is live (INV-05),
+//! sequence numbers (INV-09).
 
-use crate::invariants::{inv_03, inv_04};
+use crate::invariants::{inv_03, inv_04, inv_09};
 use crate::run::{Run, lock};
 use quorate_proto_api::cluster::{Role, StatusResponse};
 use quorate_proto_identity::UnixSeconds;
@@ -28,6 +29,9 @@ pub(crate) fn saw(run: &Run, member: &str, status: &StatusResponse) {
     run.violations.expect(inv_03::NAME, seen.hashes.saw(member, status.applied_index, &status.state_hash));
     if status.role() == Role::Leader {
         run.violations.expect(inv_04::NAME, seen.leaders.saw(member, status.term));
+    }
+    if status.ready {
+        run.violations.expect(inv_09::NAME, seen.uniques.saw_sequence(member, status.bundle_sequence));
     }
     for member in &status.members {
         seen.bundles.saw_live(&member.name, UnixSeconds(member.issuing_not_after));

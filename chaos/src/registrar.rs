@@ -3,8 +3,11 @@
 use crate::oracle::Value;
 use crate::trouble::Trouble;
 use quorate_proto_api::channel::{Address, channel};
+use quorate_proto_api::cluster::authorities_client::AuthoritiesClient;
 use quorate_proto_api::cluster::cluster_client::ClusterClient;
-use quorate_proto_api::cluster::{InitRequest, SetPlanRequest, StatusRequest, StatusResponse};
+use quorate_proto_api::cluster::{
+    InitRequest, SetPlanRequest, ShowAuthoritiesRequest, ShowAuthoritiesResponse, StatusRequest, StatusResponse,
+};
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
 use quorate_proto_api::spire::entry::{
     BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, GetEntryRequest, ListEntriesRequest,
@@ -32,13 +35,18 @@ const STATUS_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Registrar {
     entries: EntryClient<Channel>,
     cluster: ClusterClient<Channel>,
+    authorities: AuthoritiesClient<Channel>,
 }
 
 impl Registrar {
     /// A new connection.
     pub(crate) fn new(socket: &Path) -> Self {
         let channel = channel(&Address::Unix(socket.to_path_buf()));
-        Self { entries: EntryClient::new(channel.clone()), cluster: ClusterClient::new(channel) }
+        Self {
+            entries: EntryClient::new(channel.clone()),
+            cluster: ClusterClient::new(channel.clone()),
+            authorities: AuthoritiesClient::new(channel),
+        }
     }
 
     /// Founds the authority.
@@ -52,6 +60,14 @@ impl Registrar {
         request.set_timeout(STATUS_LIMIT);
         // A node that stands still keeps no deadline.
         let answer = tokio::time::timeout(STATUS_LIMIT, self.cluster.status(request)).await;
+        answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))).map(tonic::Response::into_inner)
+    }
+
+    /// The authorities, as this node has them.
+    pub(crate) async fn authorities(&mut self) -> Result<ShowAuthoritiesResponse, Status> {
+        let mut request = Request::new(ShowAuthoritiesRequest {});
+        request.set_timeout(STATUS_LIMIT);
+        let answer = tokio::time::timeout(STATUS_LIMIT, self.authorities.show(request)).await;
         answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))).map(tonic::Response::into_inner)
     }
 
@@ -195,6 +211,16 @@ pub(crate) fn own_entry(path: &str) -> types::Entry {
         selectors: vec![types::Selector { r#type: "unix".to_owned(), value: user }],
         jwt_svid_ttl: 0,
         ..entry(path, 0)
+    }
+}
+
+/// The entry of a path for this very process on one node alone, with a life of its SVIDs in seconds.
+pub(crate) fn node_entry(path: &str, node: &str, x509_svid_ttl: i32) -> types::Entry {
+    let parent = format!("/spire/agent/quorate/{node}");
+    types::Entry {
+        parent_id: Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path: parent }),
+        x509_svid_ttl,
+        ..own_entry(path)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::invariants::inv_03::Hashes;
 use crate::invariants::inv_04::Leaders;
 use crate::invariants::inv_05::Bundles;
 use crate::invariants::inv_06::Signers;
+use crate::invariants::inv_09::Uniques;
 use crate::oracle::Oracle;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,6 +47,8 @@ pub(crate) struct Seen {
     pub(crate) bundles: Bundles,
     /// INV-06
     pub(crate) signers: Signers,
+    /// INV-09
+    pub(crate) uniques: Uniques,
     /// A token that some node handed out, and its audience.
     pub(crate) token: Option<(String, String)>,
 }

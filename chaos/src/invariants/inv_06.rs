@@ -15,11 +15,22 @@ pub(crate) const NAME: Name = Name(6);
 /// A life of a node: its name, and how often it was started.
 pub(crate) type Life = (String, u64);
 
+/// How far in the past a leaf begins when it is signed, in seconds (design, section 3).
+const BACKDATE: i64 = 30;
+
 /// Which life has which issuing key, and under which roots they sign.
 #[derive(Debug, Default)]
 pub(crate) struct Signers {
     keys: BTreeMap<Vec<u8>, Life>,
-    roots: BTreeSet<Vec<u8>>,
+    roots: BTreeSet<String>,
+    /// Roots whose taint was acknowledged, with the second in which it was.
+    tainted: BTreeMap<String, UnixSeconds>,
+}
+
+/// The root that an issuing certificate is under, by its ID: the key that it names as its issuer's.
+pub(crate) fn root_of(issuing: &Certificate) -> String {
+    let key_id = issuing.extensions().authority_key_id.as_deref().unwrap_or_default();
+    key_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Signers {
@@ -32,14 +43,25 @@ impl Signers {
         let Some(issuing) = certificates.get(1) else {
             return Err(format!("{name} handed out a leaf without an issuing certificate"));
         };
-        // A root's subject is unique to its key.
-        self.roots.insert(issuing.issuer().to_vec());
+        let root = root_of(issuing);
+        if let (Some(leaf), Some(tainted)) = (certificates.first(), self.tainted.get(&root)) {
+            let signed = leaf.validity().not_before().plus(BACKDATE);
+            if signed > *tainted {
+                return Err(format!("{name} signed under {root} at {signed}, which was tainted by {tainted}"));
+            }
+        }
+        self.roots.insert(root);
         let first = self.keys.entry(issuing.authority_id().as_str().into()).or_insert_with(|| life.clone());
         if first == life {
             return Ok(());
         }
         let (other, earlier) = first;
         Err(format!("{name} in its life {number} signs with the issuing key of {other} in its life {earlier}"))
+    }
+
+    /// The taint of a root was acknowledged at this instant; nobody signs under it later.
+    pub(crate) fn tainted(&mut self, root: &str, at: UnixSeconds) {
+        self.tainted.insert(root.to_owned(), at);
     }
 
     /// How many issuing keys were seen.

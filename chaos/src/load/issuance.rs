@@ -6,7 +6,7 @@ use super::workload::Workload;
 use crate::clock::now;
 use crate::fleet::Member;
 use crate::invariants::inv_05::HandedOut;
-use crate::invariants::{inv_05, inv_06, inv_14};
+use crate::invariants::{inv_05, inv_06, inv_09, inv_14};
 use crate::run::{Run, lock};
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::UnixSeconds;
@@ -78,6 +78,8 @@ pub(crate) fn saw_svids(run: &Arc<Run>, life: &inv_06::Life, answer: &X509svidRe
     for svid in &answer.svids {
         let signer = lock(&run.seen).signers.saw(life, &svid.x509_svid, &svid.bundle, at);
         run.violations.expect(inv_06::NAME, signer);
+        let unique = lock(&run.seen).uniques.saw_chain(&svid.x509_svid);
+        run.violations.expect(inv_09::NAME, unique);
         handed_out(run, &life.0, HandedOut::X509(svid.x509_svid.to_vec()), at);
     }
 }

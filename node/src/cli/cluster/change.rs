@@ -65,10 +65,10 @@ pub(crate) fn told(args: &ChangeArgs, answer: &ChangeResponse) -> Result<(), Fai
 }
 
 /// The last line of a dry run.
-pub(super) const NOTHING_DONE: &str = "This was a dry run: nothing was changed.\n";
+pub(crate) const NOTHING_DONE: &str = "This was a dry run: nothing was changed.\n";
 
 /// A line for each sentence, and one for each warning.
-pub(super) fn lines(sentences: &[String], warnings: &[String]) -> String {
+pub(crate) fn lines(sentences: &[String], warnings: &[String]) -> String {
     let plain = sentences.iter().map(|sentence| format!("{}\n", printable(sentence)));
     plain.chain(warnings.iter().map(|warning| format!("Note: {}\n", printable(warning)))).collect()
 }
