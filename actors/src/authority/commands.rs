@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use quorate_proto_identity::AuthorityId;
 use quorate_raft_consensus::{Proposal, ProposeError};
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, AuthorityView, Caller, Done, Operation, Refusal, RefusalCode, authority::gate::WaitsFor,
+    AuthorityKind, AuthorityState, AuthorityView, Caller, Done, Operation, Refusal, RefusalCode,
+    authority::gate::WaitsFor,
 };
 
 use super::{

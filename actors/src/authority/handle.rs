@@ -277,6 +277,10 @@ impl Authorities {
                 }
                 Ok(Tried::NotLeader(reason)) => AuthorityError::NoLeader { reason },
                 Ok(Tried::Standing(_)) => AuthorityError::Failed { reason: "an answer to another question".into() },
+                // The time was over before the leader had waited as long as it does: what it waited for before tells more.
+                Err(PeerError::Ask(AskError::Deadline)) if !told.is_empty() && Instant::now() >= deadline => {
+                    AuthorityError::Waits { waits_for: told.clone() }
+                }
                 Err(error) => {
                     unsure |= may_have_been_heard(&error);
                     AuthorityError::NoLeader { reason: crate::errors::with_causes(&error) }
