@@ -1,13 +1,15 @@
 //! The life cycle of authorities, and what is due when (design section 3).
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds};
-use quorate_raft_machine::authority::{AUTHORITIES_LIMIT, EXPIRY_GRACE, SEALED_BYTES_LIMIT};
+use quorate_raft_machine::authority::{
+    AUTHORITIES_LIMIT, EXPIRY_GRACE, Milestone, SEALED_BYTES_LIMIT, next_due_at, timeline,
+};
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, NewJwtAuthority, Operation, Recipient,
-    RefusalCode, Sealed, SealedFor, due,
+    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, NewJwtAuthority, Operation, Policy,
+    Recipient, RefusalCode, Sealed, SealedFor, due,
 };
 
-use crate::world::{TestRoot, World, backdated, jwt_key, life, member, number, sealed_to};
+use crate::world::{TestRoot, World, backdated, jwt_key, life, member, number, sealed_to, short_policy};
 
 /// A root is to be made.
 const PREPARE_X509: Due = Due::Prepare { kind: AuthorityKind::X509 };
@@ -295,8 +297,65 @@ fn steps_fall_due_at_half_and_at_a_sixth_of_a_life() {
     world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
     assert_eq!(at(&world, 119), []);
     assert_eq!(at(&world, 120), [PREPARE_X509, PREPARE_JWT]);
-    assert!(!at(&world, 120).contains(&Due::PruneAuthorities));
-    assert!(at(&world, 121).contains(&Due::PruneAuthorities));
+    // By every clock that lets a member sign: 5 s off on both sides.
+    assert!(!at(&world, 130).contains(&Due::PruneAuthorities));
+    assert!(at(&world, 131).contains(&Due::PruneAuthorities));
+    assert_eq!(
+        next_due_at(&world.state, UnixSeconds(crate::world::START + 120)),
+        Some(UnixSeconds(crate::world::START + 131))
+    );
+}
+
+/// Design section 3, compromise: each step falls due when the one before is taken, for every kind alike; taint waits until
+/// one signs that is not suspect itself, so that nothing is replaced twice.
+#[test]
+fn what_is_suspect_is_replaced_at_once_and_goes_on_to_taint_and_revocation() {
+    let mut world = World::founded();
+    let (first, prepared) = (world.active_root(), world.root(120));
+    world.one(prepare(&prepared)).unwrap();
+    let kind = AuthorityKind::X509;
+    for id in [first.id(), prepared.id()] {
+        world.one(Operation::MarkAuthority { kind, id, compromised: true }).unwrap();
+    }
+    let due_now = |world: &World| due(&world.state, world.seconds());
+    assert_eq!(due_now(&world), [Due::Activate { kind, id: prepared.id() }], "it is in the bundle already");
+    world.one(activate(&prepared, vec![])).unwrap();
+    assert_eq!(due_now(&world), [PREPARE_X509]);
+    let clean = world.root(120);
+    world.one(prepare(&clean)).unwrap();
+    assert_eq!(due_now(&world), [Due::Activate { kind, id: clean.id() }]);
+    world.one(activate(&clean, vec![])).unwrap();
+    for suspect in [&first, &prepared] {
+        let taint = Due::Taint { kind, id: suspect.id() };
+        assert!(due_now(&world).contains(&taint));
+        world.one(Operation::TaintX509Authority { id: suspect.id() }).unwrap();
+        assert!(!due_now(&world).contains(&taint));
+        let revoke = Due::Revoke { kind, id: suspect.id() };
+        assert!(due_now(&world).contains(&revoke));
+        world.one(Operation::RevokeX509Authority { id: suspect.id() }).unwrap();
+        assert!(!due_now(&world).contains(&revoke));
+    }
+    assert_eq!(due_now(&world), []);
+}
+
+/// An operator's wish does not wait for the time of the active one, and is no suspicion; readers of the bundle have theirs.
+#[test]
+fn what_is_to_be_replaced_waits_for_the_publication_time_and_for_nothing_else() {
+    let mut world = World::founded_with(Policy { publication_time: 30, ..short_policy() });
+    let (kind, id) = (AuthorityKind::Jwt, jwt("jwt-1"));
+    world.one(Operation::MarkAuthority { kind, id: id.clone(), compromised: false }).unwrap();
+    assert_eq!(due(&world.state, world.seconds()), [PREPARE_JWT]);
+    let operation = prepare_jwt(&world, "jwt-2");
+    world.one(operation).unwrap();
+    let published = UnixSeconds(world.now + 30);
+    assert_eq!(due(&world.state, published.minus(1)), []);
+    assert_eq!(next_due_at(&world.state, world.seconds()), Some(published));
+    assert_eq!(due(&world.state, published), [Due::Activate { kind, id: jwt("jwt-2") }]);
+    world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
+    assert_eq!(due(&world.state, world.seconds()), [], "the old one stays in the bundle");
+    let steps = timeline(&world.state, world.seconds());
+    let replaced = steps.iter().find(|step| step.milestone == Milestone::Replaced).unwrap();
+    assert_eq!((replaced.id.as_ref(), replaced.taken), (Some(&id), true));
 }
 
 #[test]
@@ -400,9 +459,23 @@ fn inv_11_authorities_that_a_compromised_member_could_open_are_due_for_replaceme
     assert_eq!(due(&world.state, world.seconds()), activations);
     world.one(activate(&fresh, Vec::new())).unwrap();
     world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
+    // And then what it could open leaves the bundle.
+    while let [Due::Taint { kind, id } | Due::Revoke { kind, id }, ..] = due(&world.state, world.seconds()).as_slice() {
+        let tainted = world.state.authority(*kind, id).unwrap().state == AuthorityState::Tainted;
+        let id = id.clone();
+        let operation = match (kind, tainted) {
+            (AuthorityKind::X509, false) => Operation::TaintX509Authority { id },
+            (AuthorityKind::X509, true) => Operation::RevokeX509Authority { id },
+            (AuthorityKind::Jwt, false) => Operation::TaintJwtAuthority { id },
+            (AuthorityKind::Jwt, true) => Operation::RevokeJwtAuthority { id },
+        };
+        world.one(operation).unwrap();
+    }
     assert_eq!(due(&world.state, world.seconds()), []);
+    let bundle = world.state.bundle();
+    assert_eq!((bundle.x509_authorities.len(), bundle.jwt_authorities.len()), (1, 1));
 
-    // Said again it brings no further rotation.
+    // Said again it brings no further rotation, and suspects nothing that it cannot open.
     world.one(compromised).unwrap();
     assert_eq!(due(&world.state, world.seconds()), []);
 }

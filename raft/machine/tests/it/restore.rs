@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use quorate_proto_identity::x509::{CrlTemplate, RevocationReason, RevokedCertificate, build_crl, parse_crl};
-use quorate_proto_identity::{ClusterId, SerialNumber, UnixMillis, UnixSeconds};
+use quorate_proto_identity::{AuthorityId, ClusterId, SerialNumber, UnixMillis, UnixSeconds};
 use quorate_raft_machine::restore::{
     FLOOR_PER_SECOND, Restore, RestoredRoot, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor, restore_floor,
 };
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Done, Due, MemberDraft, MemberRole, MemberStatus, NewInvitation, Operation,
-    RefusalCode, due,
+    AuthorityKind, AuthorityState, Caller, Command, Done, Due, MemberDraft, MemberRole, MemberStatus, NewInvitation,
+    Operation, Origin, RefusalCode, due,
 };
 
 use crate::world::{Change, TestRoot, World, create, draft, member, number, sealed_to};
@@ -30,8 +30,7 @@ fn next_crl(root: &TestRoot, now: i64, number: u64, revoked: &[SerialNumber]) ->
         })
         .collect();
     let end = root.certificate.validity().not_after().plus(1_000);
-    let template =
-        CrlTemplate { this_update: UnixSeconds(now), next_update: end, number, revoked: &revoked };
+    let template = CrlTemplate { this_update: UnixSeconds(now), next_update: end, number, revoked: &revoked };
     build_crl(&template, &root.key).unwrap().into()
 }
 
@@ -185,10 +184,9 @@ fn a_root_crl_that_lacks_a_certificate_or_is_not_ahead_is_refused() {
     let root = world.active_root();
     let listed = parse_crl(&restore.roots[0].crl).unwrap();
     let all: Vec<_> = listed.revoked.iter().map(|revoked| revoked.serial).collect();
-    for (number, serials, expected) in [
-        (restore.floor, &all[..1], "is not in the CRL"),
-        (restore.floor - 1, &all[..], "it must be at least"),
-    ] {
+    for (number, serials, expected) in
+        [(restore.floor, &all[..1], "is not in the CRL"), (restore.floor - 1, &all[..], "it must be at least")]
+    {
         let mut wrong = restore.clone();
         wrong.roots[0].crl = next_crl(&root, world.now, number, serials);
         let message = world.refused(operation(&wrong)).message;
@@ -216,4 +214,39 @@ fn a_compromised_member_stays_out_and_the_others_may_come_again() {
 fn nothing_is_restored_before_there_is_anything() {
     let (_, restore) = lost();
     World::empty().refused_with(operation(&restore), RefusalCode::NotFounded);
+}
+
+/// What version 1 wrote, which is read for ever.
+const COMMAND_V1: &str = include_str!("../stored/command-restore-v1.hex");
+
+#[test]
+fn version_1_of_a_restore_is_read_and_still_written_so() {
+    let sealed = || sealed_to(&[RESTORED]);
+    let member = MemberDraft {
+        identity_key: Bytes::from_static(b"identity key"),
+        labels: std::collections::BTreeMap::from([("rack".to_owned(), "7".to_owned())]),
+        version: 1,
+        ..restored_member("node-1")
+    };
+    let restore = Restore {
+        cluster_id: ClusterId::new([9; 16]),
+        number: number(RESTORED),
+        member,
+        floor: 1_887_436_800_000_000,
+        roots: vec![RestoredRoot {
+            id: AuthorityId::new("0a0b").unwrap(),
+            crl: Bytes::from_static(b"root CRL"),
+            sealed: sealed(),
+        }],
+        token_keys: vec![RestoredTokenKey { id: AuthorityId::new("kid-1").unwrap(), sealed: sealed() }],
+    };
+    let command = Command {
+        origin: Origin { node: RESTORED, boot: 5, sequence: 1, acknowledged: 0 },
+        caller: Caller::node(),
+        time: UnixMillis(1_800_000_000_123),
+        operations: vec![operation(&restore)],
+    };
+    let written: String = command.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(written, COMMAND_V1.trim());
+    assert_eq!(Command::decode(command.encode()), Ok(command));
 }
