@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::cluster::TestCluster;
 use crate::node::{PATIENCE, TestNode, entry, program};
+use crate::small_disk::SmallDisk;
 
 /// A directory on a machine that is no node: the recovery key, and backups.
 struct Vault {
@@ -268,6 +269,30 @@ async fn what_is_wrong_with_a_backup_is_told_and_the_directory_stays_empty() {
     vault.restore(&file, &target);
     let said_of = refused(&file, &key, &[]);
     assert!(said_of.contains("is not empty: it is member 2"), "{said_of}");
+}
+
+/// FLT-12: a full disk is told, and leaves nothing that could be taken for a backup or a node.
+#[tokio::test]
+async fn a_full_disk_is_told_and_leaves_neither_half_a_backup_nor_half_a_node() {
+    let node = TestNode::ready().await;
+    let vault = Vault::at(&node);
+    for number in 0..200 {
+        node.create(entry(&format!("/w{number}"), &[("unix", "uid:1")])).await.unwrap();
+    }
+    let file = vault.backup(&node, "backup");
+    let target = TestNode::named("node-2");
+    let (small, data) = (target.path("small"), target.path("data"));
+    let Some(disk) = SmallDisk::mount(&small, "size=16k,mode=0700") else { return };
+    let output = node.quorate(&["cluster", "backup", "create", small.join("backup").to_str().unwrap()]);
+    assert!(!output.status.success() && said(&output).contains("are free"), "{}", said(&output));
+    assert_eq!(fs::read_dir(&small).unwrap().count(), 0);
+    drop(disk);
+
+    let Some(disk) = SmallDisk::mount(&data, "size=32k,mode=0700") else { return };
+    let output = vault.restoring(&file, &target).output().unwrap();
+    assert!(!output.status.success() && said(&output).contains("No space left"), "{}", said(&output));
+    disk.remount("size=64m");
+    vault.restore(&file, &target);
 }
 
 /// The steps between are tried one by one on a simulated disk, where consensus is tested.
