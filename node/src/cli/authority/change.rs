@@ -21,7 +21,7 @@ use crate::duration::Seconds;
 
 /// What follows the options of `prepare`.
 const PREPARE: &str = "\
-From now on it is in the bundle, so that everybody knows it before it signs. `quorate authority activate` lets it sign; routine
+From now on it is in the bundle, so that everybody knows it before it signs. `quorate authority activate` lets it sign; routine \
 rotation does so when its time has come. There is one prepared authority of a kind at most.";
 
 /// What `quorate authority prepare` takes.
@@ -39,7 +39,7 @@ pub(crate) struct PrepareArgs {
 /// How long a command waits, and what it may break.
 #[derive(Debug, Clone, Args)]
 struct GateArgs {
-    /// Wait for nobody. Names the members whose workloads will fail, asks, and is in the audit record
+    /// Do not wait at a gate. Names the members whose workloads will fail, and asks
     #[arg(long)]
     force: bool,
 
@@ -64,9 +64,9 @@ impl GateArgs {
 
 /// What follows the options of `activate`.
 const ACTIVATE: &str = "\
-Waits for the gate: every live member has applied the new authority, its open streams have been sent it, and it was in the
-bundle for the policy's publication time. A member that is cut off is waited for until its issuing certificate ends; `quorate
-cluster fence NAME` ends that at once. When the time is over the command says for whom it waited, nothing is changed, and the
+Waits for the gate: every live member has applied the new authority, its open streams have been sent it, and it was in the \
+bundle for the policy's publication time. A member that is cut off is waited for until its issuing certificate ends; `quorate \
+cluster fence NAME` ends that at once. When the time is over the command says for whom it waited, nothing is changed, and the \
 exit code is 1 (FailedPrecondition); routine rotation goes on to try.
 
 The one that signed is `old` from then on: what it signed holds, and is replaced when it is renewed.
@@ -97,8 +97,8 @@ pub(crate) struct ActivateArgs {
 
 /// What follows the options of `taint`.
 const TAINT: &str = "\
-Says that nothing the authority signed is to be believed: issuing certificates under it are replaced, then every SVID that a
-stream holds, each once; tokens of it are issued no more. It stays in the bundle until it is revoked, so nothing breaks
+Says that nothing the authority signed is to be believed: issuing certificates under it are replaced, then every SVID that a \
+stream holds, each once; tokens of it are issued no more. It stays in the bundle until it is revoked, so nothing breaks \
 meanwhile. The active authority cannot be tainted: `quorate authority replace --compromised` puts another in its place first.";
 
 /// What `quorate authority taint` takes.
@@ -119,7 +119,7 @@ pub(crate) struct TaintArgs {
 
 /// What follows the options of `revoke`.
 const REVOKE: &str = "\
-Takes the authority out of the bundle: nothing that it signed is accepted any more, tokens included. It must be tainted. The
+Takes the authority out of the bundle: nothing that it signed is accepted any more, tokens included. It must be tainted. The \
 command is refused while a connected stream still holds what it signed; with --force that stream's workloads fail.";
 
 /// What `quorate authority revoke` takes.
@@ -143,8 +143,8 @@ pub(crate) struct RevokeArgs {
 
 /// What follows the options of `replace`.
 const REPLACE: &str = "\
-Prepares a new authority, unless one is prepared already, and activates it. With --compromised it goes on: the old one is
-tainted, everything under it is signed anew, and then it is revoked. The order is recorded first and each step is carried out
+Prepares a new authority, unless one is prepared already, and activates it. With --compromised it goes on: the old one is \
+tainted, everything under it is signed anew, and then it is revoked. The order is recorded first and each step is carried out \
 by whoever leads, so a node that fails in between, the leader or the one that was asked, delays it and loses nothing.
 
 Without --compromised the old authority stays in the bundle until its end, and nothing is signed anew before its time.
