@@ -102,6 +102,8 @@ enum Scenario {
     Rotate,
     /// Memory of idle streams.
     Streams,
+    /// A backup of many entries: made beside a reader, verified, restored.
+    Backup,
     /// A process that connects for another user; some scenarios start many.
     #[command(hide = true, name = callers::ROLE)]
     Caller,
@@ -157,6 +159,7 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
         Scenario::Restart => scenario::restart::run(&options).await.map(Some),
         Scenario::Rotate => scenario::rotate::run(&options).await.map(Some),
         Scenario::Streams => scenario::streams::run(&options).await.map(Some),
+        Scenario::Backup => scenario::backup::run(&options).await.map(Some),
         Scenario::Caller => callers::serve().map(|()| None),
         Scenario::Bare { socket, sizes } => bare::serve(socket, sizes).await.map(|()| None),
     }

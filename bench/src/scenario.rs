@@ -1,5 +1,6 @@
 //! The scenarios, and what they have in common.
 
+pub(crate) mod backup;
 pub(crate) mod calls;
 pub(crate) mod entries;
 pub(crate) mod first;
