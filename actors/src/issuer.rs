@@ -248,12 +248,16 @@ impl IssuerState {
     /// Takes up what the state has, says how things stand, and does what comes next.
     fn go_on(&mut self, myself: &ActorRef<Envelope<IssuerMessage>>) {
         let now = self.arguments.core.sources.now();
+        let before = self.arguments.core.leases.held();
         let member = self.take_up_certificate(now);
         let withdrawn = self.withdraw_revoked(&member);
         self.take_up_token_key(myself, now);
         let lease = self.arguments.core.leases.held();
         let overdue = lease.as_ref().is_some_and(|lease| self.is_overdue(lease, now));
-        self.say_status(&member, now, overdue, withdrawn);
+        // Whoever listens looks again at every change of the lease, also when the next one ends in the same second: what the
+        // one before has signed may have to be replaced.
+        let is_same = before.map(|before| before.serial) == lease.as_ref().map(|lease| lease.serial);
+        self.say_status(&member, now, overdue, withdrawn || !is_same);
         self.count_down(lease.as_deref(), now, overdue);
         let mut next = lease.as_ref().map_or(UnixMillis(i64::MAX), |lease| {
             lease.held().next_tenth(now).min(lease.validity.not_after().plus(1).millis())

@@ -13,6 +13,8 @@
 //!      │                     the next look goes on where it stopped
 //!      ├─ issuer             keeps this node's issuing certificate and token key good. Its end: nothing is
 //!      │                     interrupted, what it published stays until its own time is over
+//!      ├─ revocation         signs the CRLs of this node's keys; on the leader: keys that are gone, CRLs of roots, new keys
+//!      │                     that may sign. Its end: the next look goes on where it stopped
 //!      ├─ attestor           looks at the processes behind connections. Its end: new callers get Unavailable once
 //!      └─ keeper-1 .. n      route changes to sessions, sharded by selectors. Its end: the streams of its shard end with
 //!                            Unavailable, and their clients open them again
@@ -20,11 +22,12 @@
 //!                    what was applied (consensus)
 //!          ┌───────────────┬────────┴──────┬──────────────────┐
 //!      authority        issuer          keepers ── refresh ──> groups ──> slots ──> streams
-//!      membership          │ publishes                           │
+//!      membership,         │ publishes                           │
+//!      revocation          │                                     │
 //!          ^               │ Leases, TokenKeys <── read by ──────┤
 //!          │               v                                     v
 //!          │         IssuanceStatus                 Svids, Bundles, entitlements
-//!          └── what other members' actors ask, carried by consensus (`peers`): certificates, streams
+//!          └── what other members' actors ask, carried by consensus (`peers`): certificates, streams, CRLs
 //! ```
 //!
 //! Children hold nothing that must be cleaned up in good order: what has to happen at their end happens when their state

@@ -8,7 +8,10 @@ use quorate_proto_identity::{
 use quorate_raft_machine::{IssuingCertificate, NewCrl, Operation, RevocationReason, State, X509Authority};
 
 use super::{RevocationArguments, signing};
-use crate::authority::{IssuingError, confirm_office, open_root, propose, snapshot};
+use crate::{
+    authority::{IssuingError, confirm_office, open_root, propose, snapshot},
+    metrics,
+};
 
 /// Why a key was not revoked, or a root's CRL not recorded. All of it may be tried again.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,7 @@ pub(crate) async fn revoke_keys(
     let count = keys.len();
     let operation = Operation::RevokeIssuingKeys { keys, reason, root_crls };
     let (_, log_index) = propose(&arguments.authority, operation).await?;
+    roots.iter().for_each(|_| metrics::crl_signed("root"));
     tracing::warn!(target: "quorate::security", count, %reason, "issuing keys were revoked whole");
     Ok(log_index)
 }
@@ -66,6 +70,7 @@ pub(crate) async fn record_root_crl(arguments: &RevocationArguments, root: &Auth
     let root = root.filter(|root| root.state.in_bundle()).ok_or(IssuingError::NoRoot)?;
     let new = sign_root_crl(arguments, &root, &[], RevocationReason::Unspecified).await?;
     propose(&arguments.authority, Operation::RecordCrl(Box::new(new))).await?;
+    metrics::crl_signed("root");
     Ok(())
 }
 

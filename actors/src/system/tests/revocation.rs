@@ -75,8 +75,8 @@ async fn crl_13_what_is_revoked_is_replaced_and_refused_by_what_every_stream_is_
     let cluster = Cluster::of(3, Policy::default()).await;
     let mut streams = Vec::new();
     let mut before = Vec::new();
+    cluster.nodes[0].register("b", "/b").await;
     for node in &cluster.nodes {
-        node.register_if_first("b", "/b").await;
         let mut stream = node.system.workload_api().x509_svids(&caller()).await.unwrap();
         let answer = read_until(&mut stream, |answer| answer.svids.len() == 2).await;
         assert_eq!(answer.crl, Vec::<bytes::Bytes>::new(), "nothing is revoked yet");
@@ -143,18 +143,6 @@ fn before_of<'a>(before: &'a [X509svidResponse], after: &X509svidResponse) -> &'
 
 fn crl_bytes(node: &World) -> usize {
     node.handle.state().read(|state| state.all_crls().bytes())
-}
-
-impl World {
-    /// Registers an entry unless another node of the cluster has.
-    async fn register_if_first(&self, entry: &str, path: &str) {
-        let entry_id = entry.parse().unwrap();
-        if self.handle.state().read(|state| state.entry(&entry_id).is_none()) {
-            self.register(entry, path).await;
-        }
-        let state = self.handle.state();
-        until(|| state.read(|state| state.entry(&entry_id).is_some())).await;
-    }
 }
 
 /// CRL-04: revocations that follow each other at once each have a CRL of their own, the later one later.
