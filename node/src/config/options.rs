@@ -166,7 +166,7 @@ pub const OPTIONS: &[ConfigOption] = &[
         key: "listen",
         takes: "IP address and port, or \"none\"",
         when_absent: WhenAbsent::Value("\"127.0.0.1:8083\""),
-        help: "Where /metrics, /live and /ready are served over HTTP, or \"none\". Nothing \
+        help: "Where /metrics, /live, /ready and /crl are served over HTTP, or \"none\". Nothing \
                secret is shown and nothing can be changed there.",
     },
     ConfigOption {
