@@ -56,6 +56,9 @@ pub struct AuditSettings {
     pub limits: Limits,
     /// Free bytes that records of issuance leave: what the Raft log needs is not theirs to take.
     pub floor_bytes: u64,
+    /// How long after the first record that is not anchored the head is anchored: [`ANCHOR_EVERY`](super::ANCHOR_EVERY) but
+    /// in tests.
+    pub anchor_every: Duration,
     /// The disk.
     pub disk: Arc<dyn Disk>,
     /// Clock and blocking work.
@@ -231,6 +234,19 @@ impl Auditor {
                 ))
             }
         }
+    }
+
+    /// Records an act of an operator that is no command of the log: `what` is its name, `detail` what else there is to know.
+    /// Whoever calls has asked [`may_administer`](Self::may_administer) first.
+    pub fn acted(&self, caller: &Caller, what: &'static str, detail: &[(&'static str, String)]) {
+        let Some(shared) = &self.shared else { return };
+        let mut record = Record::new(shared.settings.sources.now(), Kind::Local, what);
+        record.index = Some(shared.applied.load(Ordering::Relaxed));
+        record.who = Some(acts::who(&caller.identity, 0));
+        record.from = Some(caller.address.clone()).filter(|address| !address.is_empty());
+        record.outcome = Some("done".into());
+        record = detail.iter().fold(record, |record, (name, value)| record.with(name, value));
+        shared.queue.push(Item::Local { record: Box::new(record), receipt: None });
     }
 
     /// Records that a caller was not admitted to an administrative service. At most [`DENIALS_PER_SECOND`] have a record

@@ -220,7 +220,7 @@ impl Writer {
             dropped: 0,
         };
         // A writer that came to an end took with it what it had taken and not written.
-        writer.missed(taken, "the task that writes the trail came to an end", now);
+        writer.missed(covered.index.saturating_add(1), taken, "the task that writes the trail came to an end", now);
         writer
     }
 
@@ -284,10 +284,11 @@ impl Writer {
                         .max(self.covered);
                 }
                 Item::Replaced { log_index } => {
-                    self.missed(log_index, "a snapshot holds what these entries did, and not who asked for it", now)
+                    let from = self.covered.index.saturating_add(1);
+                    self.missed(from, log_index, "a snapshot holds what these entries did, and not who asked for it", now);
                 }
-                Item::Unheard { from: _, to } => {
-                    self.missed(to, "more was applied than the queue to the disk takes", now);
+                Item::Unheard { from, to } => {
+                    self.missed(from, to, "more was applied than the queue to the disk takes", now);
                 }
                 Item::Local { mut record, receipt } => {
                     record.member = Some(self.member.get());
@@ -309,11 +310,10 @@ impl Writer {
     }
 
     /// The log has gone on to an index without the trail.
-    fn missed(&mut self, to: u64, reason: &'static str, now: UnixMillis) {
+    fn missed(&mut self, from: u64, to: u64, reason: &'static str, now: UnixMillis) {
         if to <= self.covered.index {
             return;
         }
-        let from = self.covered.index.saturating_add(1);
         tracing::warn!(from, to, reason, "the audit trail has no records of some log entries");
         metrics::audit_gap();
         let mut record = Record::new(now, Kind::Trail, GAP).with("from", from).with("to", to).with("reason", reason);
@@ -376,7 +376,7 @@ impl Writer {
                     None => (synced_head != head).then(|| now + SYNC_EVERY),
                 };
                 if head.records > self.anchored {
-                    let soon = now + if rotated { Duration::ZERO } else { ANCHOR_EVERY };
+                    let soon = now + if rotated { Duration::ZERO } else { shared.settings.anchor_every };
                     self.anchor_at = Some(self.anchor_at.map_or(soon, |at| at.min(soon)));
                 }
                 let reason = (!has_room).then(|| {
@@ -443,7 +443,7 @@ impl Writer {
                 self.anchored = head.records;
                 metrics::audit_anchored(head.records);
                 let more = self.chain.lock().head().records > self.anchored;
-                self.anchor_at = self.anchor_at.or(more.then(|| now + ANCHOR_EVERY));
+                self.anchor_at = self.anchor_at.or(more.then(|| now + self.arguments.shared.settings.anchor_every));
             }
             None => self.anchor_at = Some(now + ANCHOR_AGAIN),
         }

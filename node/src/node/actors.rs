@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_actors::audit::{AuditSettings, Auditor, FILE_BYTES, Limits};
+use quorate_actors::audit::{ANCHOR_EVERY, AuditSettings, Auditor, FILE_BYTES, Limits};
 use quorate_actors::sources::FreshKeys;
 use quorate_actors::{Dependencies, Settings, System, SystemStatus};
 use quorate_raft_consensus::Sources;
@@ -33,6 +33,7 @@ pub(super) async fn audit_trail(config: &Config, sources: &Sources) -> Auditor {
         directory: config.data_dir.join(AUDIT_DIRECTORY),
         limits: Limits { file_bytes: FILE_BYTES, keep_bytes: config.audit.keep_bytes },
         floor_bytes: FREE_SPACE_FLOOR_BYTES,
+        anchor_every: ANCHOR_EVERY,
         disk: Arc::new(RealDisk),
         sources: sources.clone(),
     };

@@ -56,6 +56,8 @@ impl BackupApi for BackupService {
 
     async fn create(&self, request: Request<CreateBackupRequest>) -> Result<Response<Self::CreateStream>, Status> {
         let caller = self.writes.caller(&request);
+        let audit = self.node.audit();
+        audit.may_administer().map_err(|blocked| Status::resource_exhausted(blocked.to_string()))?;
         let turn = Arc::clone(&self.turns).try_acquire_owned().map_err(|_taken| {
             Status::resource_exhausted("this node is making another backup: wait for it, or ask another node")
         })?;
@@ -65,6 +67,8 @@ impl BackupApi for BackupService {
         let backup = backup.map_err(|refusal| refused(&refusal))?;
         let (log_index, entries) = (backup.header().log_index, backup.header().entries);
         tracing::info!(target: SECURITY, log_index, entries, caller = ?caller.identity, "a backup is being made");
+        // Whoever has the recovery key and this has the trust domain.
+        audit.acted(&caller, "backup.create", &[("log_index", log_index.to_string()), ("entries", entries.to_string())]);
         let (parts, stream) = mpsc::channel(PARTS_BUFFER);
         tokio::spawn(async move {
             let _turn = turn;

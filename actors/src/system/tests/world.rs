@@ -28,6 +28,7 @@ use super::network::Network;
 use crate::{
     Caller, Dependencies, IssuanceStatus, Refusal, Settings, System,
     attestation::{PeerCredentials, PeerProcess},
+    audit::{AuditSettings, Auditor, Limits},
     authority::founding::{FoundingPlan, plan},
     keys::{FileCustody, KeyCustody, WhenMissing},
     sources::{BlockingPool, KeySource, KeySourceError, SystemClock, SystemEntropy},
@@ -88,6 +89,7 @@ pub(super) struct World {
     pub(super) custody: Arc<dyn KeyCustody>,
     pub(super) sources: Sources,
     pub(super) settings: Settings,
+    pub(super) audit: Auditor,
 }
 
 pub(super) fn trust_domain() -> TrustDomain {
@@ -131,7 +133,8 @@ impl World {
         std::fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
         let custody: Arc<dyn KeyCustody> = Arc::new(FileCustody::open(&data, None, WhenMissing::Make).unwrap());
         let (name, network) = (NodeName::new(name).unwrap(), network.clone());
-        let handle = consensus(&directory, &name, &network, &sources, custody.as_ref()).await;
+        let audit = trail(&directory, &sources);
+        let handle = consensus(&directory, &name, &network, &sources, custody.as_ref(), &audit).await;
         let keys = WatchedKeys::default();
         let system = System::start(Dependencies {
             handle: handle.clone(),
@@ -140,12 +143,12 @@ impl World {
             custody: Arc::clone(&custody),
             name: name.clone(),
             ledger_dir: Some(data.join("ledger")),
-            audit: crate::audit::Auditor::none(),
+            audit: audit.clone(),
             answerer: None,
             settings: settings.clone(),
         });
         let system = system.await.unwrap();
-        Self { name, network, directory, handle, system, clock, keys, custody, sources, settings }
+        Self { name, network, directory, handle, system, clock, keys, custody, sources, settings, audit }
     }
 
     /// Stops the actors and starts them anew, as a process that starts again on the same log.
@@ -169,7 +172,8 @@ impl World {
     /// Begins a new one on the same directory.
     pub(super) async fn start(&mut self) {
         let custody = self.custody.as_ref();
-        self.handle = consensus(&self.directory, &self.name, &self.network, &self.sources, custody).await;
+        self.audit = trail(&self.directory, &self.sources);
+        self.handle = consensus(&self.directory, &self.name, &self.network, &self.sources, custody, &self.audit).await;
         self.system = System::start(self.dependencies()).await.unwrap();
     }
 
@@ -181,7 +185,7 @@ impl World {
             custody: Arc::clone(&self.custody),
             name: self.name.clone(),
             ledger_dir: Some(self.directory.path().join("data").join("ledger")),
-            audit: crate::audit::Auditor::none(),
+            audit: self.audit.clone(),
             answerer: None,
             settings: self.settings.clone(),
         }
@@ -238,6 +242,18 @@ impl World {
     }
 }
 
+/// The audit trail of a node, in files that are full after a few records, anchored soon.
+fn trail(directory: &TempDir, sources: &Sources) -> Auditor {
+    Auditor::new(AuditSettings {
+        directory: directory.path().join("data").join("audit"),
+        limits: Limits { file_bytes: 4_096, keep_bytes: 1 << 20 },
+        floor_bytes: 0,
+        anchor_every: Duration::from_millis(50),
+        disk: Arc::new(RealDisk),
+        sources: sources.clone(),
+    })
+}
+
 /// Consensus of a node, as far as the test's directory has come.
 async fn consensus(
     directory: &TempDir,
@@ -245,11 +261,13 @@ async fn consensus(
     network: &Network,
     sources: &Sources,
     custody: &dyn KeyCustody,
+    audit: &Auditor,
 ) -> Handle {
     let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
     let mut config = Config::new(directory.path().join("data"), runtime::Handle::current());
     config.announcement =
         Announcement { identity_key: identity_key.clone(), addresses: vec![name.to_string()], build: "test".into() };
+    config.tap = audit.tap().unwrap();
     let transport = network.transport(name.as_str(), identity_key);
     Consensus::start(config, sources.clone(), Arc::new(RealDisk), transport).await.unwrap()
 }

@@ -60,12 +60,11 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
     // Whose trail it is decides which anchors count; the files say it.
     let member = judge(&directory, &[])?.member;
     let (anchors, head) = known.as_ref().map_or((Vec::new(), None), |known| anchors(known, member, dir.is_none()));
-    let anchored = anchors.len();
     let all: Vec<Anchor> = anchors.into_iter().chain(head).collect();
     let told = judge(&directory, &all)?;
     answer(
         admin.output,
-        &text(&directory, known.is_some(), anchored, &told),
+        &text(&directory, known.is_some(), all.len(), &told),
         &VerificationJson::new(&directory, known.is_some(), &told),
     )?;
     match told.verdict {
@@ -107,7 +106,7 @@ fn judge(directory: &Path, anchors: &[Anchor]) -> Result<Verification, Failure> 
         .map_err(|error| Failure::Local { deed: "verify the audit trail", cause: Box::new(error) })
 }
 
-fn text(directory: &Path, was_asked: bool, anchored: usize, told: &Verification) -> String {
+fn text(directory: &Path, was_asked: bool, known: usize, told: &Verification) -> String {
     let Verification { verdict, first, head, files, findings, notes, met, before, member: _ } = told;
     let mut lines = vec![format!(
         "{}: records {first} to {} in {files} files of {}",
@@ -116,15 +115,12 @@ fn text(directory: &Path, was_asked: bool, anchored: usize, told: &Verification)
         directory.display()
     )];
     lines.push(format!("last record {} with hash {}", head.records, head.hash));
-    lines.push(match (was_asked, anchored) {
+    lines.push(match (was_asked, known) {
         (false, _) => "compared with no anchor: no node was asked".to_owned(),
         (true, 0) => "compared with no anchor: the cluster has none of this trail yet".to_owned(),
         (true, _) => format!(
-            "{} of {} known heads are met; {} are of records that are not kept any more",
+            "{} of {known} known heads are met; {} are of records that are not kept any more",
             met.len(),
-            met.len()
-                .saturating_add(before.len())
-                .saturating_add(findings.iter().filter(|finding| finding.file.is_none()).count()),
             before.len()
         ),
     });

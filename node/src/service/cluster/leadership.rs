@@ -28,6 +28,7 @@ pub(super) async fn transfer(
     request: Request<TransferLeadershipRequest>,
 ) -> Result<Response<TransferLeadershipResponse>, Status> {
     service.ready_to_change(&request).await?;
+    let caller = service.writes.caller(&request);
     let TransferLeadershipRequest { name, dry_run } = request.into_inner();
     let to = if name.is_empty() { None } else { Some(voter(service, &name)?) };
     let consensus = service.consensus();
@@ -47,6 +48,9 @@ pub(super) async fn transfer(
         let sentence = format!("Leadership would be handed over from {from_title} to {goal}.");
         return Ok(answer(service, vec![sentence], from));
     }
+    let audit = service.node.audit();
+    audit.may_administer().map_err(|blocked| Status::resource_exhausted(blocked.to_string()))?;
+    audit.acted(&caller, "cluster.transfer_leadership", &[("from", from_title.clone()), ("to", goal.clone())]);
     let began = Instant::now();
     let deadline = began + TRANSFER_LIMIT;
     let limit_millis = u64::try_from(TRANSFER_LIMIT.as_millis()).unwrap_or(u64::MAX);

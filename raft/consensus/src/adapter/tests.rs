@@ -130,3 +130,48 @@ async fn a_snapshot_is_of_the_instant_at_which_its_builder_was_made() {
     let built = builder.build_snapshot().await.unwrap();
     assert_eq!(built.meta.last_log_id, Some(id(0)));
 }
+
+/// Writes down what it is told.
+#[derive(Debug, Default, Clone)]
+struct Heard(Arc<parking_lot::Mutex<Vec<String>>>);
+
+impl Tap for Heard {
+    fn applied(&self, log_index: u64, bytes: usize, commands: Vec<AppliedCommand>) {
+        let repeats: Vec<bool> = commands.iter().map(|applied| applied.is_repeat).collect();
+        assert!(bytes > 0 && commands.iter().all(|applied| applied.outcome.results.len() == 1));
+        self.0.lock().push(format!("applied {log_index} {repeats:?}"));
+    }
+
+    fn replaced(&self, log_index: u64) {
+        self.0.lock().push(format!("replaced {log_index}"));
+    }
+
+    fn permits(&self) -> Result<(), Arc<str>> {
+        Ok(())
+    }
+
+    fn settled(&self, log_index: u64) -> crate::tap::Settling {
+        self.0.lock().push(format!("settled {log_index}"));
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[tokio::test]
+async fn a_tap_hears_of_every_command_with_its_outcome_before_a_snapshot_makes_that_impossible() {
+    let heard = Heard::default();
+    let mut leader = parts(Drive::Inline).adapter;
+    leader.tap = Arc::new(heard.clone());
+    leader.apply([commands(1), commands(2)]).await.unwrap();
+    // The same command once more, under its own origin.
+    let again = Entry { log_id: id(3), payload: EntryPayload::Normal(Batch::new(vec![command(2)])) };
+    leader.apply([again]).await.unwrap();
+    let built = leader.get_snapshot_builder().await.build_snapshot().await.unwrap();
+    assert_eq!(*heard.0.lock(), ["applied 1 [false]", "applied 2 [false]", "applied 3 [true]", "settled 3"]);
+
+    let heard = Heard::default();
+    let mut follower = parts(Drive::Inline);
+    follower.adapter.tap = Arc::new(heard.clone());
+    let received = follower.adapter.snapshots.receive_for_test(&built);
+    follower.adapter.install_snapshot(&built.meta, Box::new(received)).await.unwrap();
+    assert_eq!(*heard.0.lock(), ["replaced 3"]);
+}
