@@ -203,12 +203,13 @@ impl Core {
         if withdrawn || now >= answer.due() || self.leases.current(now).is_err() {
             return false;
         }
-        if answer.identities.hold_at(self.state.applied_index(), now.seconds()) {
-            return true;
-        }
+        // While nobody had a stream, nothing was put together, though the identities were looked at.
         let bundles = self.bundles.current(&self.state);
-        bundles.is_ok_and(|bundles| bundles.sequence == answer.sequence())
-            && self
+        if !bundles.is_ok_and(|bundles| bundles.sequence == answer.sequence()) {
+            return false;
+        }
+        answer.identities.hold_at(self.state.applied_index(), now.seconds())
+            || self
                 .identities(selectors, Some(&answer.identities))
                 .is_ok_and(|identities| Arc::ptr_eq(&identities, &answer.identities))
     }
