@@ -6,7 +6,10 @@ use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use quorate_proto_api::channel::{Address, channel};
 use quorate_proto_api::cluster::cluster_client::ClusterClient;
-use quorate_proto_api::cluster::{Role, StatusRequest};
+use quorate_proto_api::cluster::revocations_client::RevocationsClient;
+use quorate_proto_api::cluster::{
+    RevocationReason, RevocationTarget, RevokeRequest, Role, StatusRequest, revocation_target,
+};
 use quorate_proto_api::spire::entry::entry_client::EntryClient;
 use quorate_proto_api::spire::entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest, GetEntryRequest};
 use quorate_proto_api::spire::localauthority::local_authority_client::LocalAuthorityClient;
@@ -48,6 +51,7 @@ pub(crate) struct Admin {
     svids: SvidClient<Channel>,
     cluster: ClusterClient<Channel>,
     authorities: LocalAuthorityClient<Channel>,
+    revocations: RevocationsClient<Channel>,
 }
 
 /// Makes clients for one node. Each call of a method is a connection of its own.
@@ -75,7 +79,8 @@ impl Clients {
             entries: EntryClient::new(channel.clone()),
             svids: SvidClient::new(channel.clone()),
             cluster: ClusterClient::new(channel.clone()),
-            authorities: LocalAuthorityClient::new(channel),
+            authorities: LocalAuthorityClient::new(channel.clone()),
+            revocations: RevocationsClient::new(channel),
         }
     }
 
@@ -232,6 +237,18 @@ impl Admin {
         let request = RevokeX509AuthorityRequest { authority_id: id.as_str().to_owned() };
         let answer = self.authorities.revoke_x509_authority(request).await;
         answer.map(drop).map_err(Trouble::call("RevokeX509Authority"))
+    }
+
+    /// Revokes everything that a SPIFFE ID has; tells how many certificates that was.
+    pub(crate) async fn revoke(&mut self, spiffe_id: String) -> Result<u64, Trouble> {
+        let target = revocation_target::Target::SpiffeId(spiffe_id);
+        let request = RevokeRequest {
+            target: Some(RevocationTarget { target: Some(target) }),
+            reason: RevocationReason::KeyCompromise.into(),
+            ..RevokeRequest::default()
+        };
+        let answer = self.revocations.revoke(request).await.map_err(Trouble::call("Revoke"))?;
+        Ok(answer.into_inner().certificate_count)
     }
 
     /// Has a certificate signed; tells how many bytes came back.

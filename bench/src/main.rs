@@ -98,6 +98,8 @@ enum Scenario {
     Propagate,
     /// Snapshots under writes, kill -9 and start, and a follower that the log has left behind.
     Restart,
+    /// From the revocation of a SPIFFE ID to the CRL in each of 1,000 streams of three nodes. Takes root.
+    Revoke,
     /// From the taint of a root to the last of 100,000 streams, and of 100,000 SVIDs, on another one. Takes root.
     Rotate,
     /// Memory of idle streams.
@@ -157,6 +159,7 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
         Scenario::Entries => scenario::entries::run(&options).await.map(Some),
         Scenario::Propagate => scenario::propagate::run(&options).await.map(Some),
         Scenario::Restart => scenario::restart::run(&options).await.map(Some),
+        Scenario::Revoke => scenario::revoke::run(&options).await.map(Some),
         Scenario::Rotate => scenario::rotate::run(&options).await.map(Some),
         Scenario::Streams => scenario::streams::run(&options).await.map(Some),
         Scenario::Backup => scenario::backup::run(&options).await.map(Some),

@@ -7,6 +7,7 @@ pub(crate) mod first;
 pub(crate) mod issue;
 pub(crate) mod propagate;
 pub(crate) mod restart;
+pub(crate) mod revoke;
 pub(crate) mod rotate;
 pub(crate) mod streams;
 
