@@ -97,9 +97,8 @@ fn replaced(progress: &mut Progress, state: &State, absent: &[MemberNumber]) {
     for kind in AuthorityKind::ALL {
         let authorities = state.authorities(kind);
         let what = what(kind);
-        let signs = |authority: &AuthorityView| {
-            matches!(authority.state, AuthorityState::Active | AuthorityState::Prepared)
-        };
+        let signs =
+            |authority: &AuthorityView| matches!(authority.state, AuthorityState::Active | AuthorityState::Prepared);
         let in_state = |wanted| authorities.iter().find(move |authority| authority.state == wanted);
         progress.part(
             !authorities.iter().any(|authority| signs(authority) && authority.is_suspect()),
@@ -130,10 +129,9 @@ fn replaced(progress: &mut Progress, state: &State, absent: &[MemberNumber]) {
             || format!("No {what} that it could open is in the bundle any more."),
             || match (old, tainted) {
                 (Some(id), _) => format!("the {what} {id} to be tainted"),
-                (None, id) => format!(
-                    "the {what} {} to be revoked, once no stream has an SVID under it",
-                    id.unwrap_or_default()
-                ),
+                (None, id) => {
+                    format!("the {what} {} to be revoked, once no stream has an SVID under it", id.unwrap_or_default())
+                }
             },
         );
     }
