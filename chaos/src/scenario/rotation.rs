@@ -103,7 +103,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 enum Lifetimes {
     /// Entry 10 s, issuing certificate 20 s, root 2 min: a new root every minute.
     Issue,
-    /// Entry 3 s, issuing certificate 6 s, root 36 s: a new root every 18 s.
+    /// Entry 5 s, issuing certificate 10 s, root 60 s: a new root every half minute. Shorter, and an election on a busy
+    /// machine would take what an issuing certificate has left when it is renewed.
     Short,
 }
 
@@ -115,8 +116,8 @@ impl Lifetimes {
                  jwt_key_lifetime = \"2m\"\njwt_svid_lifetime = \"20s\"\nrefresh_hint = \"5s\"\n"
             }
             Self::Short => {
-                "issuing_lifetime = \"6s\"\nroot_lifetime = \"36s\"\nx509_svid_lifetime = \"3s\"\n\
-                 jwt_key_lifetime = \"36s\"\njwt_svid_lifetime = \"6s\"\nrefresh_hint = \"3s\"\n"
+                "issuing_lifetime = \"10s\"\nroot_lifetime = \"60s\"\nx509_svid_lifetime = \"5s\"\n\
+                 jwt_key_lifetime = \"60s\"\njwt_svid_lifetime = \"10s\"\nrefresh_hint = \"5s\"\n"
             }
         }
     }
@@ -125,7 +126,7 @@ impl Lifetimes {
     fn svid(self) -> i32 {
         match self {
             Self::Issue => 10,
-            Self::Short => 3,
+            Self::Short => 5,
         }
     }
 
@@ -133,7 +134,7 @@ impl Lifetimes {
     fn cadence(self) -> u64 {
         match self {
             Self::Issue => 60,
-            Self::Short => 18,
+            Self::Short => 30,
         }
     }
 
