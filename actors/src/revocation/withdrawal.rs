@@ -131,6 +131,7 @@ mod tests {
             created_at: UnixSeconds(100),
             up_to: UnixSeconds(100),
             expires_at: UnixSeconds(200),
+            certificates_end: Some(UnixSeconds(200)),
         }
     }
 

@@ -11,6 +11,8 @@
 mod admin_entries;
 mod admin_roles;
 mod admin_services;
+mod audit;
+mod authority;
 mod backup;
 mod bad_input;
 mod cli_commands;
@@ -27,5 +29,6 @@ mod identities;
 mod life;
 mod node;
 mod operations;
+mod revocation;
 mod small_disk;
 mod tokens;

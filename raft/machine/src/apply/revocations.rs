@@ -64,6 +64,7 @@ impl State {
             created_at: now,
             up_to: now,
             expires_at: self.ends_at(target, now),
+            certificates_end: target.is_of_certificates().then(|| self.certificates_end(now)),
         };
         self.keep_revocation(revocation, events);
         Ok(number)
@@ -106,13 +107,18 @@ impl State {
     /// token its key and the leeway that validators give it.
     fn ends_at(&self, target: &RevocationTarget, now: UnixSeconds) -> UnixSeconds {
         let tokens = || self.jwt_authorities().map(|key| gone_at(&key.validity)).max();
-        let certificates = || self.issuing_certificates().map(|issuing| issuing.validity.not_after()).max();
+        let certificates = || Some(self.certificates_end(now));
         let end = match target {
             RevocationTarget::Serial { .. } | RevocationTarget::Node(_) => certificates(),
             RevocationTarget::SpiffeId(_) | RevocationTarget::Entry(_) => certificates().max(tokens()),
             RevocationTarget::Jti { expires_at, .. } => tokens().map(|last| last.min(*expires_at)),
         };
         end.map_or(now, |end| end.max(now))
+    }
+
+    /// When the last leaf that was issued so far has ended, at the latest.
+    fn certificates_end(&self, now: UnixSeconds) -> UnixSeconds {
+        self.issuing_certificates().map(|issuing| issuing.validity.not_after()).fold(now, UnixSeconds::max)
     }
 
     /// Lifts what can be lifted of a revocation; its record stays until it ends.

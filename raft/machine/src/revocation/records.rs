@@ -101,6 +101,9 @@ pub struct Revocation {
     pub up_to: UnixSeconds,
     /// When the last certificate or token that it can be about has ended. A ban has no end.
     pub expires_at: UnixSeconds,
+    /// When the last certificate that it can be about has ended; none if it is of tokens alone. Tokens need no CRLs, and
+    /// their keys live longer.
+    pub certificates_end: Option<UnixSeconds>,
 }
 
 impl Revocation {
@@ -117,7 +120,7 @@ impl Revocation {
     /// Until when CRLs are handed out because of it, if at all (CRL-08).
     #[must_use]
     pub fn keeps_crls_until(&self) -> Option<UnixSeconds> {
-        self.target.is_of_certificates().then(|| self.expires_at.plus(CRL_LINGER))
+        self.certificates_end.map(|end| end.plus(CRL_LINGER))
     }
 
     /// Whether nothing depends on it any more.

@@ -75,6 +75,8 @@ struct StoredRevocation {
     up_to: i64,
     #[prost(int64, tag = "9")]
     expires_at: i64,
+    #[prost(int64, optional, tag = "10")]
+    certificates_end: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -202,7 +204,8 @@ impl Object for Revocation {
     const KIND: u8 = kind::REVOCATION;
 
     fn stored(&self) -> Vec<u8> {
-        let Self { number, target, subject, reason, ban, token_rule, created_at, up_to, expires_at } = self;
+        let Self { number, target, subject, reason, ban, token_rule, created_at, up_to, expires_at, certificates_end } =
+            self;
         to_bytes(&StoredRevocation {
             number: *number,
             target: Some(from_target(target)),
@@ -213,6 +216,7 @@ impl Object for Revocation {
             created_at: created_at.0,
             up_to: up_to.0,
             expires_at: expires_at.0,
+            certificates_end: certificates_end.map(|end| end.0),
         })
     }
 }
@@ -229,6 +233,7 @@ pub(crate) fn decode_revocation(bytes: Bytes) -> Result<Revocation, StoredError>
         created_at: UnixSeconds(stored.created_at),
         up_to: UnixSeconds(stored.up_to),
         expires_at: UnixSeconds(stored.expires_at),
+        certificates_end: stored.certificates_end.map(UnixSeconds),
     })
 }
 

@@ -421,6 +421,7 @@ fn every_field_of_revocations_and_revoked_leaves_is_stored() {
         created_at: UnixSeconds(1),
         up_to: UnixSeconds(1),
         expires_at: UnixSeconds(9),
+        certificates_end: None,
     };
     walk(
         &revocation,
@@ -444,6 +445,7 @@ fn every_field_of_revocations_and_revoked_leaves_is_stored() {
             |r| r.created_at = UnixSeconds(2),
             |r| r.up_to = UnixSeconds(2),
             |r| r.expires_at = UnixSeconds(10),
+            |r| r.certificates_end = Some(UnixSeconds(0)),
         ],
     );
     let leaf = RevokedLeaf {

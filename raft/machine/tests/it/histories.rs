@@ -6,14 +6,15 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_proto_identity::{EntryId, UnixMillis, UnixSeconds};
 use quorate_raft_machine::{
-    Admission, AuthorityKind, AuthorityState, COMMAND_VERSION, Command, Due, EntryChange, EntryDraft, EntryFilter,
-    Event, MemberRole, MembershipPlan, NewInvitation, NodeScope, Operation, Policy, SnapshotReader, State, due,
+    Admission, AuthorityKind, AuthorityState, COMMAND_VERSION, Command, CrlSet, Due, EntryChange, EntryDraft,
+    EntryFilter, Event, MemberRole, MembershipPlan, NewInvitation, NodeScope, Operation, Policy, RevocationReason,
+    RevocationTarget, SnapshotReader, State, due,
 };
 
 use crate::admission::{invitation, newcomer};
 use crate::world::{
     World, create, draft_under, entitled_by_reading, entry_id, id, jwt_key, member, number, sealed_to, selectors,
-    short_policy,
+    serial, short_policy,
 };
 
 const PATHS: [&str; 6] = ["/a", "/b", "/c", "/a/b", "/alias", "/spire/x"];
@@ -57,6 +58,16 @@ enum Step {
     Policy(u32),
     Repeat(u8),
     Restore,
+    Revoke(u8, u8, bool),
+    RemoveRevocation(u8),
+    DeleteAndRevoke(u8),
+    IssuerCrl(u8, u8),
+    RootCrl,
+    RevokeKey(u8),
+    ActivateKey(u8),
+    PruneRevocations,
+    Mark(u8, bool),
+    Anchor(u8),
 }
 
 /// The fields of an entry.
@@ -107,6 +118,16 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..40_u32).prop_map(Step::Policy),
         3 => (0..8_u8).prop_map(Step::Repeat),
         2 => Just(Step::Restore),
+        4 => (0..6_u8, 0..6_u8, any::<bool>()).prop_map(|(kind, pick, ban)| Step::Revoke(kind, pick, ban)),
+        1 => (0..6_u8).prop_map(Step::RemoveRevocation),
+        2 => (0..20_u8).prop_map(Step::DeleteAndRevoke),
+        4 => (0..8_u8, 0..4_u8).prop_map(|(pick, count)| Step::IssuerCrl(pick, count)),
+        2 => Just(Step::RootCrl),
+        2 => (0..8_u8).prop_map(Step::RevokeKey),
+        2 => (0..8_u8).prop_map(Step::ActivateKey),
+        1 => Just(Step::PruneRevocations),
+        1 => (0..3_u8, any::<bool>()).prop_map(|(pick, compromised)| Step::Mark(pick, compromised)),
+        1 => (1..4_u8).prop_map(Step::Anchor),
     ]
 }
 
@@ -184,6 +205,16 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
         Step::TaintJwt(pick) => vec![Operation::TaintJwtAuthority { id: pick_key(world, *pick) }],
         Step::RevokeJwt(pick) => vec![Operation::RevokeJwtAuthority { id: pick_key(world, *pick) }],
         Step::PruneAuthorities => vec![Operation::PruneAuthorities],
+        Step::PruneRevocations => vec![Operation::PruneRevocations],
+        step @ (Step::Revoke(..)
+        | Step::RemoveRevocation(_)
+        | Step::DeleteAndRevoke(_)
+        | Step::IssuerCrl(..)
+        | Step::RootCrl
+        | Step::RevokeKey(_)
+        | Step::ActivateKey(_)
+        | Step::Mark(..)
+        | Step::Anchor(_)) => revocation_step(world, step).into_iter().collect(),
         Step::WhatIsDue => what_is_due(world),
         Step::Record(of, life) => {
             let root = world.active_root();
@@ -202,6 +233,70 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
             expected_revision: 0,
         }],
     }
+}
+
+/// One step of revocation. CRLs are signed by the keys that the world has made.
+fn revocation_step(world: &mut World, step: &Step) -> Option<Operation> {
+    match step {
+        Step::Revoke(kind, pick, ban) => {
+            let target = match kind {
+                0 => RevocationTarget::Serial { serial: serial(u64::from(*pick) + 7_000) },
+                1 | 2 => RevocationTarget::SpiffeId(id(PATHS[usize::from(*pick)])),
+                3 => RevocationTarget::Entry(entry_id(&format!("entry-{pick}"))),
+                4 => RevocationTarget::Node(number(u64::from(pick % 4) + 1)),
+                _ => RevocationTarget::Jti {
+                    jti: format!("jti-{pick}"),
+                    expires_at: world.seconds().plus(i64::from(*pick)),
+                },
+            };
+            Some(crate::revocation::revoke(target, *ban))
+        }
+        Step::RemoveRevocation(back) => Some(Operation::RemoveRevocation {
+            number: world.state.last_revocation_number().saturating_sub((*back).into()),
+        }),
+        Step::DeleteAndRevoke(entry) => Some(Operation::DeleteEntry {
+            id: entry_id(&format!("entry-{entry}")),
+            revoke: Some(RevocationReason::Superseded),
+        }),
+        Step::IssuerCrl(pick, count) => world.next_issuer_crl(usize::from(*pick), u64::from(*count)),
+        Step::RootCrl => {
+            let root = world.active_root();
+            let crl = world.next_root_crl(&root, &[]);
+            Some(Operation::RecordCrl(Box::new(crl)))
+        }
+        Step::RevokeKey(pick) => {
+            let key = nth(world.state.issuing_keys().map(|key| key.id.clone()), *pick)?;
+            let roots: BTreeSet<_> = world.state.certificates_of(&key).map(|issuing| issuing.issuer.clone()).collect();
+            let serials: Vec<_> = world.state.certificates_of(&key).map(|issuing| issuing.serial).collect();
+            let in_bundle = |id: &quorate_proto_identity::AuthorityId| {
+                world.state.x509_authority(id).is_some_and(|root| root.state.in_bundle())
+            };
+            let roots: Vec<_> = roots.into_iter().filter(in_bundle).map(|id| world.root_with(&id)).collect();
+            let root_crls = roots.iter().map(|root| world.next_root_crl(root, &serials)).collect();
+            Some(Operation::RevokeIssuingKeys { keys: vec![key], reason: RevocationReason::Superseded, root_crls })
+        }
+        Step::ActivateKey(pick) => {
+            let key = nth(world.state.issuing_keys().map(|key| key.id.clone()), *pick)?;
+            Some(Operation::ActivateIssuingKey { key })
+        }
+        Step::Mark(pick, compromised) => {
+            let id = nth(world.state.x509_authorities().map(|root| root.id.clone()), *pick)?;
+            Some(Operation::MarkAuthority { kind: AuthorityKind::X509, id, compromised: *compromised })
+        }
+        Step::Anchor(of) => Some(Operation::AnchorAudit {
+            member: number(u64::from(*of)),
+            records: world.sequence,
+            index: world.log_index,
+            hash: [*of; 32],
+        }),
+        _ => None,
+    }
+}
+
+fn nth<T>(items: impl Iterator<Item = T>, pick: u8) -> Option<T> {
+    let items: Vec<T> = items.collect();
+    let place = usize::from(pick).checked_rem(items.len())?;
+    items.into_iter().nth(place)
 }
 
 /// One step in the life of the membership. Newcomers and secrets are few, so that they meet again.
@@ -295,6 +390,7 @@ struct Marks {
     time: i64,
     next_creation_number: u64,
     next_member_number: u64,
+    next_revocation_number: u64,
     spiffe_sequence: u64,
 }
 
@@ -304,6 +400,7 @@ fn marks(state: &State) -> Marks {
         time: counters.time.0,
         next_creation_number: counters.next_creation_number,
         next_member_number: counters.next_member_number,
+        next_revocation_number: counters.next_revocation_number,
         spiffe_sequence: counters.spiffe_sequence,
     }
 }
@@ -313,6 +410,7 @@ fn check_progress(before: &Marks, after: &Marks, events: &[Event]) {
     assert!(before.time <= after.time || is_reset);
     assert!(before.next_creation_number <= after.next_creation_number);
     assert!(before.next_member_number <= after.next_member_number);
+    assert!(before.next_revocation_number <= after.next_revocation_number);
     assert!(
         [before.spiffe_sequence, before.spiffe_sequence + 1].contains(&after.spiffe_sequence),
         "{before:?} {after:?}"
@@ -356,6 +454,15 @@ fn check_scopes(before: &[EntryId], after: &[EntryId], events: &[Event]) {
     }
 }
 
+/// That streams are told of each change of what they are handed, and of nothing else.
+fn check_crl_events(before: &Option<std::sync::Arc<CrlSet>>, state: &State, events: &[Event]) {
+    let after = state.crl_set();
+    let is_told = events.contains(&Event::CrlSetChanged);
+    assert!(*before == after || is_told, "{events:?}");
+    let switched = events.iter().any(|event| matches!(event, Event::CrlsSwitched { on } if *on == after.is_some()));
+    assert_eq!(before.is_some() != after.is_some(), switched, "{events:?}");
+}
+
 /// That the events of a command say everything that happened to entries, and nothing else.
 fn check_events(before: &[std::sync::Arc<quorate_raft_machine::Entry>], state: &State, events: &[Event]) {
     let mut entries: std::collections::BTreeMap<EntryId, _> =
@@ -396,6 +503,7 @@ fn run(steps: &[Vec<Step>]) {
             history.iter().rev().nth(usize::from(*back)).cloned()
         });
         let (before, bundle) = (marks(&world.state), world.state.bundle());
+        let crls = world.state.crl_set();
         let entries = world.state.list(&EntryFilter::default(), 0, usize::MAX);
         world.take_events();
         // Every selector that an entry can have is held: what entitles is what is in scope.
@@ -420,6 +528,8 @@ fn run(steps: &[Vec<Step>]) {
         let other_outcome = other.apply(world.log_index, &command, &mut other_events);
         assert_eq!(other_outcome, outcome, "a restored state decides the same");
         assert_eq!(other.state_hash(), world.state.state_hash(), "and comes to the same hash");
+        assert_eq!(other.crl_set(), world.state.crl_set(), "and hands out the same CRLs");
+        check_crl_events(&crls, &world.state, &world.events);
         check_progress(&before, &marks(&world.state), &world.events);
         check_bundle(&bundle, &world.state);
         check_lookups(&world, &scope);

@@ -76,6 +76,17 @@ fn crl_08_crls_stay_on_until_an_hour_after_the_last_certificate_that_can_be_mean
     assert_eq!(next, 2, "no number is given twice");
 }
 
+/// Token keys live for a week, where certificates live for hours.
+#[test]
+fn crl_08_a_rule_for_tokens_outlives_the_crls_of_its_certificates() {
+    let mut world = with_entry();
+    world.one(revoke(of_id("/web"), false)).unwrap();
+    let revocation = world.state.revocation(1).unwrap();
+    assert_eq!(revocation.certificates_end, Some(world.seconds().plus(20)));
+    assert!(revocation.expires_at > world.seconds().plus(100));
+    assert_eq!(world.state.crls_are_on_until(), Some(world.seconds().plus(20 + CRL_LINGER)));
+}
+
 #[test]
 fn crl_08_the_policy_decides_whether_crls_are_off_or_always_on() {
     let mut world = with_entry();

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use quorate_proto_identity::x509::{
-    AuthorityTemplate, Certificate, CrlTemplate, build_crl, build_issuing_certificate, build_root,
+    AuthorityTemplate, Certificate, CrlTemplate, RevokedCertificate, build_crl, build_issuing_certificate, build_root,
+    parse_crl,
 };
 use quorate_proto_identity::{
     AuthorityId, ClusterId, EntryId, KeyType, MemberNumber, NodeName, PrivateKey, Selector, SelectorSet, SerialNumber,
@@ -13,9 +14,9 @@ use quorate_proto_identity::{
 };
 use quorate_raft_machine::authority::BACKDATE;
 use quorate_raft_machine::{
-    COMMAND_VERSION, Caller, Command, EntryDraft, Event, Found, MemberDraft, MemberRole, MemberStatus,
+    COMMAND_VERSION, Caller, Command, EntryDraft, Event, Found, MemberDraft, MemberRole, MemberStatus, NewCrl,
     NewIssuingCertificate, NewJwtAuthority, NewX509Authority, NodeScope, Operation, OperationResult, Origin, Outcome,
-    Policy, Recipient, Refusal, RefusalCode, Sealed, SealedFor, State, invariants,
+    Policy, Recipient, Refusal, RefusalCode, RevocationReason, RevokedLeaf, Sealed, SealedFor, State, invariants,
 };
 
 /// When every history begins.
@@ -174,6 +175,8 @@ pub(crate) struct World {
     pub(crate) sequence: u64,
     pub(crate) serial: u64,
     pub(crate) roots: Vec<TestRoot>,
+    /// Issuing keys in the clear, by their IDs.
+    pub(crate) keys: BTreeMap<AuthorityId, Rc<PrivateKey>>,
     pub(crate) events: Vec<Event>,
     /// Every command that was applied, in its stored form.
     pub(crate) applied: Vec<Bytes>,
@@ -189,6 +192,7 @@ impl World {
             sequence: 0,
             serial: 0,
             roots: Vec::new(),
+            keys: BTreeMap::new(),
             events: Vec::new(),
             applied: Vec::new(),
         }
@@ -239,6 +243,8 @@ impl World {
     /// An issuing certificate of a new key, with that key's first CRL, beginning now.
     pub(crate) fn issuing(&mut self, root: &TestRoot, member: u64, seconds: i64) -> NewIssuingCertificate {
         let key = key();
+        let id = AuthorityId::from_subject_key_id(&key.public_key().subject_key_id());
+        self.keys.insert(id, Rc::clone(&key));
         self.issuing_for(root, &key, member, seconds, 2 * seconds)
     }
 
@@ -264,6 +270,56 @@ impl World {
             crl: crl(key, self.now, crl_seconds),
             boot: 1,
         }
+    }
+
+    /// The next CRL of one of the issuing keys whose private halves the test has, with so many further leaves.
+    pub(crate) fn next_issuer_crl(&mut self, pick: usize, count: u64) -> Option<Operation> {
+        let known: Vec<AuthorityId> =
+            self.keys.keys().filter(|id| self.state.issuing_key(id).is_some()).cloned().collect();
+        let id = known.get(pick.checked_rem(known.len())?)?.clone();
+        let last = parse_crl(&self.state.issuing_key(&id)?.crl).unwrap();
+        let revocation = self.state.last_revocation_number();
+        let mut revoked: Vec<RevokedCertificate> = last.revoked.clone();
+        let mut added = Vec::new();
+        for _ in 0..count {
+            self.serial += 1;
+            let serial = serial(self.serial);
+            revoked.push(RevokedCertificate {
+                serial,
+                revoked_at: self.seconds(),
+                reason: RevocationReason::default(),
+            });
+            added.push(RevokedLeaf { serial, spiffe_id: id_of_leaf(), not_after: self.seconds().plus(4), revocation });
+        }
+        let template = CrlTemplate {
+            this_update: last.this_update.plus(1),
+            next_update: last.next_update,
+            number: last.number + 1,
+            revoked: &revoked,
+        };
+        let crl = build_crl(&template, &self.keys[&id]).unwrap().into();
+        Some(Operation::RecordCrl(Box::new(NewCrl { issuer: id, crl, covers: revocation, revoked: added })))
+    }
+
+    /// The next CRL of a root: with what it has, what is revoked under it, and these.
+    pub(crate) fn next_root_crl(&self, root: &TestRoot, more: &[SerialNumber]) -> NewCrl {
+        let last = parse_crl(&self.state.x509_authority(&root.id()).unwrap().crl).unwrap();
+        let under = self.state.issuing_certificates().filter(|issuing| issuing.issuer == root.id());
+        let serials: BTreeSet<SerialNumber> = under
+            .filter(|issuing| issuing.revoked_at.is_some() || more.contains(&issuing.serial))
+            .map(|issuing| issuing.serial)
+            .chain(last.revoked.iter().map(|listed| listed.serial))
+            .collect();
+        let entry =
+            |serial| RevokedCertificate { serial, revoked_at: self.seconds(), reason: RevocationReason::default() };
+        let template = CrlTemplate {
+            this_update: last.this_update.plus(1),
+            next_update: last.next_update,
+            number: last.number + 1,
+            revoked: &serials.into_iter().map(entry).collect::<Vec<_>>(),
+        };
+        let crl = build_crl(&template, &root.key).unwrap().into();
+        NewCrl { issuer: root.id(), crl, covers: 0, revoked: Vec::new() }
     }
 
     /// The next command of node 1.
@@ -357,6 +413,10 @@ impl World {
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
+}
+
+fn id_of_leaf() -> SpiffeId {
+    id("/a")
 }
 
 /// What a workload is entitled to, found by reading every entry: the rules of design section 5, word for word.
