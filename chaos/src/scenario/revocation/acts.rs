@@ -106,7 +106,8 @@ async fn revoke(fleet: &Fleet, by: usize, judge: &Judge, done: &mut Done) -> Res
     let begin = Instant::now();
     let said = member.place.command(&["revoke", "--spiffe-id", &format!("spiffe://{TRUST_DOMAIN}{VICTIM}")]).await?;
     let took = begin.elapsed();
-    progress(&format!("  {} revoked {VICTIM} in {:.0} ms: {said}", member.name(), took.as_secs_f64() * 1e3));
+    let result = said.lines().nth(1).unwrap_or_default();
+    progress(&format!("  {} revoked {VICTIM} in {:.0} ms: {result}", member.name(), took.as_secs_f64() * 1e3));
     for (post, member) in fleet.members().iter().enumerate() {
         if !judge.until(post, SHOWN, |seen| chains.iter().all(|chain| lists(seen, &chain.leaf))).await {
             judge.violated(format!("the stream of {} has no CRL with what was acknowledged (CRL-13)", member.name()));
