@@ -9,7 +9,7 @@
 //!   │   clients, actors    clients, actors    clients, actors              network, crash, disk,     │
 //!   │   consensus ◄──────► consensus ◄──────► consensus    turmoil's TCP   clock, leap               │
 //!   │   simulated disk     simulated disk     simulated disk                                         │
-//!   └────────────────────────── after every step: checks (INV-01 to INV-07, INV-13) ────────────────┘
+//!   └────────────────────────── after every step: checks (INV-01 to INV-07, 09, 13) ────────────────┘
 //! ```
 //!
 //! The nodes run the product's own consensus and actors. What a simulation puts in place of the rest are the seams:
@@ -25,6 +25,7 @@ mod faults;
 mod host;
 mod keys;
 mod once;
+mod operator;
 mod readers;
 mod shim;
 mod sources;
@@ -160,7 +161,7 @@ fn run_one(seed: u64, trace: Option<&std::path::Path>, clock_readers: bool) -> b
     }
     say(&format!(
         "seed {seed}: {} nodes, {:.1} s in {:.1} s, {faults} faults {:?}, {} terms, {} writes ({} repeated, {} unknown), {} reads, \
-         {} withdrawals, {} calls, {} SVIDs, {} token keys, {} snapshots, {} hashes compared, recovered in {} ms, trace {}",
+         {} withdrawals, {} calls, {} SVIDs, {} token keys, {} steps of authorities, {} snapshots, {} hashes compared, recovered in {} ms, trace {}",
         outcome.nodes,
         outcome.virtual_time.as_secs_f64(),
         start.elapsed().as_secs_f64(),
@@ -174,6 +175,7 @@ fn run_one(seed: u64, trace: Option<&std::path::Path>, clock_readers: bool) -> b
         counts.calls,
         counts.svids,
         counts.activations,
+        counts.steps,
         counts.snapshots,
         counts.hashes_compared,
         outcome.recovery.as_millis(),

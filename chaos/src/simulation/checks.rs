@@ -1,4 +1,4 @@
-//! What must hold after every step, and at the end: `INV-01` to `INV-04`, `INV-13`.
+//! What must hold after every step, and at the end: `INV-01` to `INV-04`, `INV-09`, `INV-13`.
 
 use super::{
     clients::{SHARED_KEYS, mark_of, shared_key},
@@ -16,14 +16,21 @@ pub(crate) fn after_step(world: &World) {
     let mut furthest: Option<(usize, u64, Handle)> = None;
     for (node, handle) in world.handles() {
         let (index, hash) = state_of(&handle);
+        let sequence = handle.state().read(|state| state.bundle().sequence);
         let last_log_index = handle.health().last_log_index.unwrap_or(0);
-        let moved = {
+        let (moved, before) = {
             let mut inner = world.lock();
             let Some(place) = inner.places.get_mut(node) else { continue };
             place.number = handle.member().map(|member| member.get()).or(place.number);
             place.last_log_index = last_log_index;
-            std::mem::replace(&mut place.applied_index, index)
+            let before = std::mem::replace(&mut place.sequence, sequence);
+            (std::mem::replace(&mut place.applied_index, index), before)
         };
+        if sequence < before {
+            world.broken(format!(
+                "INV-09: node {node}: the sequence number of its bundle went from {before} to {sequence}"
+            ));
+        }
         if index < moved {
             world.broken(format!("node {node}: its applied index went back from {moved} to {index}"));
         }

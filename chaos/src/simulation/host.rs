@@ -3,6 +3,7 @@
 use super::{
     clients,
     keys::{ListedKeys, StandIn},
+    operator,
     sources::sources,
     transport::{PORT, SimulatedTransport},
     workloads,
@@ -122,6 +123,7 @@ pub(crate) async fn run(world: Arc<World>, cast: Arc<Cast>, node: usize) -> Resu
     }
     clients::start(&world, node, boot, &handle);
     workloads::start(&world, node, boot, &handle, &system);
+    operator::start(&world, node, boot, &handle, &system);
     std::future::pending().await
 }
 

@@ -4,7 +4,8 @@
 //!   registrar   one entry after the other: create, leave it a while, delete ── acknowledged? ──► gone for ever
 //!   workload    X509-SVIDs and tokens, again and again
 //!                 each verifies with the bundle of every live member, at that instant           (INV-05)
-//!                 what is minted stands under a root that is active and not tainted here        (INV-06)
+//!                 what is minted stands under a root that is active and not tainted here, and on a connected
+//!                 node under nothing whose taint was acknowledged; serial numbers are given once  (INV-06, INV-09)
 //!                 none for an entry that was gone before the request began                      (INV-07)
 //!                 none fails on a node that may sign, whatever happens to the others            (INV-08, INV-14)
 //! ```
@@ -14,6 +15,7 @@ use super::{
     world::{Phase, World},
 };
 use crate::history::Op;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use quorate_actors::{Caller, IssuanceStatus, Refusal, System, attestation::PeerProcess};
 use quorate_proto_identity::{
     AuthorityId, Bundle, EntryId, JwtAuthority, MemberNumber, PublicKey, Selector, SelectorSet, SpiffeId, TrustDomain,
@@ -132,8 +134,10 @@ struct Begun {
     healthy: bool,
     /// How much time had passed for everybody at once.
     passed_millis: i64,
-    /// Roots that were active here.
-    active: BTreeSet<AuthorityId>,
+    /// Roots that were good here: active, or old.
+    usable: BTreeSet<AuthorityId>,
+    /// Authorities that were tainted, by acknowledgement.
+    tainted: BTreeSet<String>,
 }
 
 impl Workload {
@@ -166,9 +170,12 @@ impl Workload {
                         self.world.broken(format!("the X509-SVID of {} cannot be read", svid.spiffe_id));
                         continue;
                     };
-                    self.stands_under_a_good_root(&begun, &svid.spiffe_id, chain.get(1));
+                    let root = chain.get(1).and_then(issuer_of);
+                    self.stands_under_a_good_root(&begun, &svid.spiffe_id, root.as_deref());
+                    self.no_taint_was_acknowledged(&begun, "an X509-SVID", &svid.spiffe_id, root.as_deref());
+                    chain.iter().for_each(|certificate| self.world.has_serial(certificate.serial(), certificate.der()));
                     let chain: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
-                    self.verifies_everywhere("X509-SVID", &svid.spiffe_id, begun.passed_millis, |bundle, now| {
+                    self.verifies_everywhere(&begun, "X509-SVID", &svid.spiffe_id, root.as_deref(), |bundle, now| {
                         verify_x509_svid(&chain, bundle, now, Purpose::Any).map(drop).map_err(|error| error.to_string())
                     });
                 }
@@ -187,7 +194,9 @@ impl Workload {
         for svid in response.svids {
             let is_gone = begun.gone.contains(&svid.spiffe_id);
             self.handed_out(&begun, "a JWT-SVID", &svid.spiffe_id, is_gone);
-            self.verifies_everywhere("JWT-SVID", &svid.spiffe_id, begun.passed_millis, |bundle, now| {
+            let key = key_of(&svid.svid);
+            self.no_taint_was_acknowledged(&begun, "a JWT-SVID", &svid.spiffe_id, key.as_deref());
+            self.verifies_everywhere(&begun, "JWT-SVID", &svid.spiffe_id, key.as_deref(), |bundle, now| {
                 verify_jwt_svid(&svid.svid, AUDIENCE, bundle, now).map(drop).map_err(|error| error.to_string())
             });
         }
@@ -200,7 +209,8 @@ impl Workload {
             connected: self.world.is_connected(self.node, &self.handle),
             healthy: self.is_healthy(),
             passed_millis: self.world.passed_millis(),
-            active: self.handle.state().read(active_roots),
+            usable: self.handle.state().read(usable_roots),
+            tainted: self.world.all_tainted(),
         }
     }
 
@@ -245,14 +255,20 @@ impl Workload {
     /// Verifies with the bundle of every live member that serves (INV-05).
     fn verifies_everywhere(
         &self,
+        begun: &Begun,
         what: &str,
         spiffe_id: &str,
-        passed_millis: i64,
+        authority: Option<&str>,
         verify: impl Fn(&Bundle, UnixSeconds) -> Result<(), String>,
     ) {
         let now = self.world.true_time().seconds();
-        if self.world.passed_millis() != passed_millis {
+        if self.world.passed_millis() != begun.passed_millis {
             // Time passed while it was made: it may have ended before it was handed out.
+            return;
+        }
+        // Nobody waits for a member that is cut off: it may go on for a while under what the others have taken out.
+        let is_cut_off = !begun.connected || !self.world.is_connected(self.node, &self.handle);
+        if is_cut_off && authority.is_some_and(|authority| self.world.was_condemned(authority)) {
             return;
         }
         let live: Vec<MemberNumber> = self.handle.state().read(|state| state.live_members(now));
@@ -272,11 +288,22 @@ impl Workload {
         }
     }
 
-    /// The issuing certificate was signed by a root that was active here when the request began, or is now (INV-06).
-    fn stands_under_a_good_root(&self, begun: &Begun, spiffe_id: &str, issuer: Option<&Certificate>) {
-        let root = issuer.and_then(|issuer| issuer.extensions().authority_key_id.as_deref()).map(hexadecimal);
+    /// A taint that was acknowledged before the request began holds on every connected node (INV-06).
+    fn no_taint_was_acknowledged(&self, begun: &Begun, what: &str, spiffe_id: &str, authority: Option<&str>) {
+        let is_tainted = authority.is_some_and(|authority| begun.tainted.contains(authority));
+        if is_tainted && begun.connected && self.world.is_connected(self.node, &self.handle) {
+            self.world.broken(format!(
+                "INV-06: node {} handed out {what} for {spiffe_id} under {authority:?}, whose taint was acknowledged before the \
+                 request",
+                self.node
+            ));
+        }
+    }
+
+    /// The issuing certificate was signed by a root that was good here when the request began, or is now (INV-06).
+    fn stands_under_a_good_root(&self, begun: &Begun, spiffe_id: &str, root: Option<&str>) {
         let known: BTreeSet<AuthorityId> = self.handle.state().read(usable_roots);
-        let good = root.is_some_and(|root| begun.active.iter().chain(&known).any(|id| id.as_str() == root));
+        let good = root.is_some_and(|root| begun.usable.iter().chain(&known).any(|id| id.as_str() == root));
         if !good {
             self.world.broken(format!(
                 "INV-06: node {} handed out an X509-SVID for {spiffe_id} under a root that is not good here",
@@ -286,9 +313,16 @@ impl Workload {
     }
 }
 
-fn active_roots(state: &State) -> BTreeSet<AuthorityId> {
-    let active = state.x509_authorities().filter(|root| root.state == AuthorityState::Active);
-    active.map(|root| root.id.clone()).collect()
+/// The root that an issuing certificate names as its issuer.
+fn issuer_of(issuing: &Certificate) -> Option<String> {
+    issuing.extensions().authority_key_id.as_deref().map(hexadecimal)
+}
+
+/// The key that a token names.
+fn key_of(token: &str) -> Option<String> {
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
+    Some(header.get("kid")?.as_str()?.to_owned())
 }
 
 /// Roots under which something that was signed before may still be handed out.

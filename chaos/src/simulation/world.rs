@@ -73,6 +73,8 @@ pub(crate) struct Counts {
     pub(crate) svids: u64,
     /// Authorities that began to sign after the founding.
     pub(crate) activations: u64,
+    /// Steps in the life of authorities that operators took.
+    pub(crate) steps: u64,
 }
 
 /// A node as the world has it.
@@ -91,6 +93,8 @@ pub(crate) struct Place {
     pub(crate) last_log_index: u64,
     /// The index that was applied when it was last looked at, in this boot.
     pub(crate) applied_index: u64,
+    /// The sequence number of its bundle then.
+    pub(crate) sequence: u64,
     /// Whether consensus may end on it, since its disk was made to fail.
     pub(crate) may_stop: bool,
     /// Whether its disk may have lost what it said was synced.
@@ -139,6 +143,12 @@ pub(crate) struct Inner {
     gone: BTreeSet<String>,
     /// Time that has passed for everybody at once, in milliseconds: the clocks show it, no timer does.
     passed_millis: i64,
+    /// Authorities that are tainted, by acknowledgement.
+    tainted: BTreeSet<String>,
+    /// Authorities that somebody has asked to be tainted, revoked, or replaced as compromised.
+    condemned: BTreeSet<String>,
+    /// Serial numbers of certificates, with the certificate that has each.
+    serials: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Token keys that signed, by their IDs.
     token_keys: BTreeSet<String>,
     /// Votes that were granted in this step: who, and to which member.
@@ -156,6 +166,7 @@ impl World {
             clock_millis: 0,
             last_log_index: 0,
             applied_index: 0,
+            sequence: 0,
             may_stop: false,
             lied: false,
             granted: None,
@@ -183,6 +194,9 @@ impl World {
                 kept: BTreeMap::new(),
                 gone: BTreeSet::new(),
                 passed_millis: 0,
+                tainted: BTreeSet::new(),
+                condemned: BTreeSet::new(),
+                serials: BTreeMap::new(),
                 token_keys: BTreeSet::new(),
                 grants: Vec::new(),
             }),
@@ -235,6 +249,7 @@ impl World {
         let place = inner.places.get_mut(node)?;
         place.boot += 1;
         place.applied_index = 0;
+        place.sequence = 0;
         let found = (place.boot, place.disk.clone());
         let boot = place.boot;
         inner.trace_line(Some(node), &format!("boots for the time {boot}"));
@@ -291,6 +306,35 @@ impl World {
     /// SPIFFE IDs whose entries are gone for ever.
     pub(crate) fn all_gone(&self) -> BTreeSet<String> {
         self.lock().gone.clone()
+    }
+
+    /// An authority is tainted, by acknowledgement.
+    pub(crate) fn is_tainted(&self, id: String) {
+        self.lock().tainted.insert(id);
+    }
+
+    /// Authorities that are tainted, by acknowledgement.
+    pub(crate) fn all_tainted(&self) -> BTreeSet<String> {
+        self.lock().tainted.clone()
+    }
+
+    /// Somebody asks for an authority to be tainted, revoked, or replaced as compromised.
+    pub(crate) fn is_condemned(&self, id: String) {
+        self.lock().condemned.insert(id);
+    }
+
+    /// Whether anybody has.
+    pub(crate) fn was_condemned(&self, id: &str) -> bool {
+        self.lock().condemned.contains(id)
+    }
+
+    /// A certificate was handed out: no other one has its serial number (INV-09).
+    pub(crate) fn has_serial(&self, serial: &[u8], der: &[u8]) {
+        let mut inner = self.lock();
+        let known = inner.serials.entry(serial.to_vec()).or_insert_with(|| der.to_vec());
+        if known != der {
+            inner.broken_line(format!("INV-09: two certificates have the serial number {serial:02x?}"));
+        }
     }
 
     /// A token key signs on some node.
