@@ -1,5 +1,8 @@
 //! Workloads that come for the first time: a process that never came before, and an entry that was never signed for.
 //!
+//! They have a thread and a runtime of their own, so that they do not queue behind a hundred thousand streams that this
+//! process reads: what they wait for is the node, and their share of the processors.
+//!
 //! They come at a steady pace, whether or not those before them were answered: who comes while a node is busy waits, and
 //! is counted with that wait.
 
@@ -13,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -22,9 +26,15 @@ const PACE: Duration = Duration::from_millis(20);
 /// How long one may wait for its first SVID before the measurement gives up: longer than any deadline of a client.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
-/// A crowd of them, each used once.
-#[derive(Clone)]
+/// A crowd of them, each used once a round.
 pub(crate) struct Newcomers {
+    crowd: Crowd,
+    /// Taken when this is dropped: a runtime must not be dropped from within another one.
+    runtime: Option<Runtime>,
+}
+
+#[derive(Clone)]
+struct Crowd {
     callers: Arc<[Arc<Caller>]>,
     sockets: Arc<[PathBuf]>,
 }
@@ -40,16 +50,27 @@ pub(crate) struct Met {
 impl Newcomers {
     /// Starts the processes of `count` users from `first` on; they spread over all nodes.
     pub(crate) fn gather(product: &Product, first: usize, count: usize) -> Result<Self, Trouble> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(Trouble::system("a runtime for newcomers"))?;
+        // Their sockets are woken by the runtime in which they are made.
+        let within = runtime.enter();
         let callers = (first..first + count).map(|number| Caller::start(number).map(Arc::new));
+        let callers = callers.collect::<Result<_, _>>();
+        drop(within);
         let sockets = (0..product.nodes()).map(|node| product.workload_socket_of(node)).collect();
-        Ok(Self { callers: callers.collect::<Result<_, _>>()?, sockets })
+        callers.map(|callers| Self { crowd: Crowd { callers, sockets }, runtime: Some(runtime) })
     }
 
     /// Gives each of them an entry, and waits until every node has them all; tells the entries' IDs.
     pub(crate) async fn register(&self, product: &Product, round: usize) -> Result<Vec<String>, Trouble> {
         let path = |number| format!("/bench/newcomers/{round}/{number}");
-        let entries =
-            self.callers.iter().enumerate().map(|(number, caller)| entry(path(number), &[caller.selector()])).collect();
+        let entries = self
+            .crowd
+            .callers
+            .iter()
+            .enumerate()
+            .map(|(number, caller)| entry(path(number), &[caller.selector()]))
+            .collect();
         let ids = product.clients().admin().create(entries).await?;
         let Some(last) = ids.last() else { return Ok(ids) };
         for node in 0..product.nodes() {
@@ -64,7 +85,24 @@ impl Newcomers {
     }
 
     /// Those of these places come one after the other, until all did or it is `done`.
-    pub(crate) async fn come(self, places: std::ops::Range<usize>, done: Arc<AtomicBool>) -> Result<Met, Trouble> {
+    pub(crate) async fn come(&self, places: std::ops::Range<usize>, done: Arc<AtomicBool>) -> Result<Met, Trouble> {
+        match &self.runtime {
+            Some(runtime) => runtime.spawn(self.crowd.clone().come(places, done)).await?,
+            None => Err(Trouble::Unexpected("newcomers that went".to_owned())),
+        }
+    }
+}
+
+impl Drop for Newcomers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Crowd {
+    async fn come(self, places: std::ops::Range<usize>, done: Arc<AtomicBool>) -> Result<Met, Trouble> {
         let start = Instant::now();
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Burst);

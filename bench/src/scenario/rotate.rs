@@ -160,7 +160,7 @@ async fn rotation(
     newcomers: &Newcomers,
 ) -> Result<Rotation, Trouble> {
     let server = product.process();
-    let idle = newcomers.clone().come(0..NEWCOMERS_IDLE, Arc::default()).await?;
+    let idle = newcomers.come(0..NEWCOMERS_IDLE, Arc::default()).await?;
     let old = admin.active_root().await?;
 
     let start = Instant::now();
@@ -170,16 +170,23 @@ async fn rotation(
     admin.activate_root(&new).await?;
 
     audience.aim(Goal::IsUnder(new));
-    let (done, coming) = (Arc::new(AtomicBool::new(false)), newcomers.clone());
+    let done = Arc::new(AtomicBool::new(false));
     let others = NEWCOMERS_IDLE..NEWCOMERS_IDLE + NEWCOMERS_MEANWHILE;
     let (before, start) = (server.cpu()?, Instant::now());
-    let others = tokio::spawn(coming.come(others, Arc::clone(&done)));
-    admin.taint_root(&old).await?;
-    let acknowledged = start.elapsed().as_secs_f64();
-    let there = audience.reached(GIVE_UP).await;
-    done.store(true, Ordering::Relaxed);
-    let meanwhile = others.await?;
-    let (there, server, counts) = (there?, server.cpu()?.saturating_sub(before), audience.counts());
+    let replaced = async {
+        let replaced = async {
+            admin.taint_root(&old).await?;
+            let acknowledged = start.elapsed().as_secs_f64();
+            Ok::<_, Trouble>((acknowledged, audience.reached(GIVE_UP).await?))
+        };
+        let replaced = replaced.await;
+        let (used, counts) = (server.cpu()?.saturating_sub(before), audience.counts());
+        // Whatever came of it, nobody comes any more.
+        done.store(true, Ordering::Relaxed);
+        replaced.map(|(acknowledged, there)| (acknowledged, there, used, counts))
+    };
+    let (replaced, meanwhile) = tokio::join!(replaced, newcomers.come(others, Arc::clone(&done)));
+    let (acknowledged, there, used, counts) = replaced?;
 
     audience.aim(Goal::Distrusts(old.clone()));
     let leaves = Instant::now();
@@ -193,7 +200,7 @@ async fn rotation(
         all: after(&there, 1.0, start),
         revoked,
         counts,
-        server,
+        server: used,
         idle,
         meanwhile: meanwhile?,
     })
