@@ -306,7 +306,7 @@ impl Authorities {
     /// Whoever asked reads here what was done. One that is cut off meanwhile reads it later.
     async fn wait_applied(&self, log_index: u64, deadline: Instant) {
         let deadline = deadline.min(Instant::now() + APPLY_TIME_LIMIT);
-        drop(self.handle.state().wait_applied(log_index, deadline).await);
+        let _ = self.handle.state().wait_applied(log_index, deadline).await;
     }
 
     /// What an earlier try has brought about, if it has.

@@ -121,7 +121,7 @@ fn would(shown: Shown, will: &Sentences) -> Result<(), Failure> {
 /// How a stream ended.
 enum Last {
     /// With what was done, after what was announced.
-    Done(Sentences, AuthorityChange),
+    Done(Sentences, Box<AuthorityChange>),
     /// With what was announced alone.
     Will(Sentences),
 }
@@ -142,7 +142,7 @@ async fn last(
             match told {
                 authority_progress::Told::Will(will) => announced = will,
                 authority_progress::Told::Stand(_) => {}
-                authority_progress::Told::Done(change) => return Ok(Last::Done(announced, change)),
+                authority_progress::Told::Done(change) => return Ok(Last::Done(announced, Box::new(change))),
             }
         }
         Ok(Last::Will(announced))
