@@ -35,6 +35,9 @@ pub enum CrlSetError {
     Path(#[source] webpki::Error),
 }
 
+/// What makes one list of an issuer newer than another: thisUpdate, then the CRL number.
+type Age = (UnixSeconds, u64);
+
 impl CrlSet {
     /// Takes the lists of a trust domain, DER. Of two of one issuer the later thisUpdate counts, as with all who check: the
     /// path builder would take whichever comes first.
@@ -46,7 +49,7 @@ impl CrlSet {
         if length > CRL_LIMIT {
             return Err(CrlSetError::TooLong { length });
         }
-        let mut newest: BTreeMap<Vec<u8>, ((UnixSeconds, u64), &[u8])> = BTreeMap::new();
+        let mut newest: BTreeMap<Vec<u8>, (Age, &[u8])> = BTreeMap::new();
         for der in lists.iter().map(AsRef::as_ref) {
             let list = parse_crl(der)?;
             let age = (list.this_update, list.number);
