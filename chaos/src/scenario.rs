@@ -5,8 +5,8 @@ pub(crate) mod distance;
 pub(crate) mod failover;
 mod healing;
 pub(crate) mod outage;
-pub(crate) mod rotation;
 pub(crate) mod revocation;
+pub(crate) mod rotation;
 pub(crate) mod versions;
 
 use crate::progress;
