@@ -78,7 +78,7 @@ async fn the_command_line_shows_authorities_and_moves_them_at_a_node_that_does_n
     let done: Value = serde_json::from_str(&node.told(&["authority", "activate", "x509", "-o", "json"])).unwrap();
     assert_eq!(done["authority"]["id"], *second);
     assert_eq!(done["authority"]["state"], "active");
-    assert_eq!(ids(&shown(node)["x509"]["old"]), [first.clone()]);
+    assert_eq!(ids(&shown(node)["x509"]["old"]), [first.as_str()]);
 
     let active = node.quorate(&["authority", "taint", "x509", "--id", &second]);
     assert_eq!(active.status.code(), Some(1));

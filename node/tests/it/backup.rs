@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use quorate_proto_api::workload::{X509svidRequest, X509svidResponse};
 use quorate_proto_identity::x509::Purpose;
@@ -86,7 +86,7 @@ fn number(value: &Value) -> u64 {
 }
 
 fn now() -> UnixSeconds {
-    UnixSeconds(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap())
+    UnixSeconds(i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap())
 }
 
 async fn fetched(node: &TestNode) -> X509svidResponse {

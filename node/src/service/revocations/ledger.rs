@@ -131,7 +131,7 @@ mod tests {
             (SearchLedgerRequest { serial: "1".into(), jti: "0".repeat(32), ..empty.clone() }, "jti: an SVID"),
             (SearchLedgerRequest { spiffe_id: "x".into(), ..empty.clone() }, "spiffe_id: "),
             (SearchLedgerRequest { entry_id: " ".into(), ..empty.clone() }, "entry_id: "),
-            (SearchLedgerRequest { page_token: "x".into(), ..empty.clone() }, "page_token: "),
+            (SearchLedgerRequest { page_token: "x".into(), ..empty }, "page_token: "),
         ] {
             let status = query(&request).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
