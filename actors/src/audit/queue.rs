@@ -124,20 +124,19 @@ impl Queue {
     pub(crate) fn push(&self, item: Item) {
         let weight = item.weight();
         let mut waiting = self.inner.waiting.lock();
-        match item {
-            Item::Applied { log_index, .. } if waiting.bytes.saturating_add(weight) > self.inner.limit => {
-                waiting.unheard(log_index);
-            }
-            Item::Local { .. } if waiting.local_bytes.saturating_add(weight) > self.inner.local_limit => {
-                waiting.dropped = waiting.dropped.saturating_add(1);
-            }
-            item => {
-                if matches!(item, Item::Local { .. }) {
-                    waiting.local_bytes = waiting.local_bytes.saturating_add(weight);
-                }
-                waiting.bytes = waiting.bytes.saturating_add(weight);
-                waiting.items.push_back(item);
-            }
+        let local_weight = if matches!(item, Item::Local { .. }) { weight } else { 0 };
+        let is_full = waiting.bytes.saturating_add(weight) > self.inner.limit;
+        let is_locally_full = waiting.local_bytes.saturating_add(local_weight) > self.inner.local_limit;
+        if let Item::Applied { log_index, .. } = item
+            && is_full
+        {
+            waiting.unheard(log_index);
+        } else if matches!(item, Item::Local { .. }) && is_locally_full {
+            waiting.dropped = waiting.dropped.saturating_add(1);
+        } else {
+            waiting.local_bytes = waiting.local_bytes.saturating_add(local_weight);
+            waiting.bytes = waiting.bytes.saturating_add(weight);
+            waiting.items.push_back(item);
         }
         drop(waiting);
         self.inner.filled.notify_one();

@@ -231,13 +231,13 @@ impl Writer {
                 Woken::Items(items) => {
                     self.take(items);
                     let urgent = !self.pending.receipts.is_empty();
-                    self.to_disk(urgent).await
+                    self.write_out(urgent).await
                 }
                 Woken::Retry => {
                     self.retry_at = None;
-                    self.to_disk(true).await
+                    self.write_out(true).await
                 }
-                Woken::Sync => self.to_disk(true).await,
+                Woken::Sync => self.write_out(true).await,
                 Woken::Anchor => self.anchor().await,
                 Woken::Anchored(head) => {
                     self.was_anchored(head);
@@ -285,7 +285,12 @@ impl Writer {
                 }
                 Item::Replaced { log_index } => {
                     let from = self.covered.index.saturating_add(1);
-                    self.missed(from, log_index, "a snapshot holds what these entries did, and not who asked for it", now);
+                    self.missed(
+                        from,
+                        log_index,
+                        "a snapshot holds what these entries did, and not who asked for it",
+                        now,
+                    );
                 }
                 Item::Unheard { from, to } => {
                     self.missed(from, to, "more was applied than the queue to the disk takes", now);
@@ -323,7 +328,7 @@ impl Writer {
     }
 
     /// Writes what is pending, and syncs if that is wanted.
-    async fn to_disk(&mut self, sync: bool) -> Result<(), ChainError> {
+    async fn write_out(&mut self, sync: bool) -> Result<(), ChainError> {
         let settings = &self.arguments.shared.settings;
         let (chain, floor, now) = (Arc::clone(&self.chain), settings.floor_bytes, settings.sources.now());
         let was_blocked = self.arguments.shared.status.borrow().blocked.is_some();
@@ -410,7 +415,7 @@ impl Writer {
         if let Some(anchor) = newest_anchor(&self.arguments.handle, self.member) {
             self.look_behind(&anchor);
         }
-        self.to_disk(true).await?;
+        self.write_out(true).await?;
         let head = self.chain.lock().synced();
         if self.retry_at.is_some() || head.records <= self.anchored {
             return Ok(());

@@ -30,13 +30,13 @@ impl Standing {
     }
 
     /// Whether a condition holds of each root.
-    pub(crate) fn all(&self, mut holds: impl FnMut(&AuthorityId) -> bool) -> bool {
-        self.roots.keys().all(|root| holds(root))
+    pub(crate) fn all(&self, holds: impl FnMut(&AuthorityId) -> bool) -> bool {
+        self.roots.keys().all(holds)
     }
 
     /// Whether a condition holds of each issuing key.
-    pub(crate) fn all_keys(&self, mut holds: impl FnMut(&AuthorityId) -> bool) -> bool {
-        self.keys.keys().all(|key| holds(key))
+    pub(crate) fn all_keys(&self, holds: impl FnMut(&AuthorityId) -> bool) -> bool {
+        self.keys.keys().all(holds)
     }
 
     /// Whether an SVID under a root or an issuing key, that has not ended, is among them.

@@ -166,6 +166,7 @@ fn create(number: u64) -> Result<Operation, Failure> {
         admin: false,
         downstream: false,
         expires_at: None,
+        crl_per_domain: false,
         dns_names: Vec::new(),
         store_svid: false,
         hint: String::new(),

@@ -263,7 +263,10 @@ impl SnapshotBuilder {
     async fn settle_tap(&self) {
         let index = self.last_applied.map_or(0, |id| id.index);
         if timeout(TAP_SETTLE_LIMIT, self.adapter.tap.settled(index)).await.is_err() {
-            tracing::warn!(log_index = index, "the audit trail is behind, and a snapshot does not wait for it any longer");
+            tracing::warn!(
+                log_index = index,
+                "the audit trail is behind, and a snapshot does not wait for it any longer"
+            );
         }
     }
 

@@ -58,16 +58,22 @@ enum Step {
     Policy(u32),
     Repeat(u8),
     Restore,
+    PruneRevocations,
+    Revocation(RevocationStep),
+    Mark(u8, bool),
+    Anchor(u8),
+}
+
+/// One step of revocation.
+#[derive(Debug, Clone)]
+enum RevocationStep {
     Revoke(u8, u8, bool),
-    RemoveRevocation(u8),
+    Remove(u8),
     DeleteAndRevoke(u8),
     IssuerCrl(u8, u8),
     RootCrl,
     RevokeKey(u8),
     ActivateKey(u8),
-    PruneRevocations,
-    Mark(u8, bool),
-    Anchor(u8),
 }
 
 /// The fields of an entry.
@@ -118,16 +124,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..40_u32).prop_map(Step::Policy),
         3 => (0..8_u8).prop_map(Step::Repeat),
         2 => Just(Step::Restore),
-        4 => (0..6_u8, 0..6_u8, any::<bool>()).prop_map(|(kind, pick, ban)| Step::Revoke(kind, pick, ban)),
-        1 => (0..6_u8).prop_map(Step::RemoveRevocation),
-        2 => (0..20_u8).prop_map(Step::DeleteAndRevoke),
-        4 => (0..8_u8, 0..4_u8).prop_map(|(pick, count)| Step::IssuerCrl(pick, count)),
-        2 => Just(Step::RootCrl),
-        2 => (0..8_u8).prop_map(Step::RevokeKey),
-        2 => (0..8_u8).prop_map(Step::ActivateKey),
+        16 => revocation_step().prop_map(Step::Revocation),
         1 => Just(Step::PruneRevocations),
         1 => (0..3_u8, any::<bool>()).prop_map(|(pick, compromised)| Step::Mark(pick, compromised)),
         1 => (1..4_u8).prop_map(Step::Anchor),
+    ]
+}
+
+fn revocation_step() -> impl Strategy<Value = RevocationStep> {
+    prop_oneof![
+        4 => (0..6_u8, 0..6_u8, any::<bool>()).prop_map(|(kind, pick, ban)| RevocationStep::Revoke(kind, pick, ban)),
+        1 => (0..6_u8).prop_map(RevocationStep::Remove),
+        2 => (0..20_u8).prop_map(RevocationStep::DeleteAndRevoke),
+        4 => (0..8_u8, 0..4_u8).prop_map(|(pick, count)| RevocationStep::IssuerCrl(pick, count)),
+        2 => Just(RevocationStep::RootCrl),
+        2 => (0..8_u8).prop_map(RevocationStep::RevokeKey),
+        2 => (0..8_u8).prop_map(RevocationStep::ActivateKey),
     ]
 }
 
@@ -206,15 +218,17 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
         Step::RevokeJwt(pick) => vec![Operation::RevokeJwtAuthority { id: pick_key(world, *pick) }],
         Step::PruneAuthorities => vec![Operation::PruneAuthorities],
         Step::PruneRevocations => vec![Operation::PruneRevocations],
-        step @ (Step::Revoke(..)
-        | Step::RemoveRevocation(_)
-        | Step::DeleteAndRevoke(_)
-        | Step::IssuerCrl(..)
-        | Step::RootCrl
-        | Step::RevokeKey(_)
-        | Step::ActivateKey(_)
-        | Step::Mark(..)
-        | Step::Anchor(_)) => revocation_step(world, step).into_iter().collect(),
+        Step::Revocation(step) => revocation(world, step).into_iter().collect(),
+        Step::Mark(pick, compromised) => {
+            let id = pick_root(world, *pick);
+            vec![Operation::MarkAuthority { kind: AuthorityKind::X509, id, compromised: *compromised }]
+        }
+        Step::Anchor(of) => vec![Operation::AnchorAudit {
+            member: number(u64::from(*of)),
+            records: world.sequence,
+            index: world.log_index,
+            hash: [*of; 32],
+        }],
         Step::WhatIsDue => what_is_due(world),
         Step::Record(of, life) => {
             let root = world.active_root();
@@ -235,10 +249,10 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
     }
 }
 
-/// One step of revocation. CRLs are signed by the keys that the world has made.
-fn revocation_step(world: &mut World, step: &Step) -> Option<Operation> {
+/// The operation that a step of revocation becomes, if there is what it is about. CRLs are signed by the keys that the world has made.
+fn revocation(world: &mut World, step: &RevocationStep) -> Option<Operation> {
     match step {
-        Step::Revoke(kind, pick, ban) => {
+        RevocationStep::Revoke(kind, pick, ban) => {
             let target = match kind {
                 0 => RevocationTarget::Serial { serial: serial(u64::from(*pick) + 7_000) },
                 1 | 2 => RevocationTarget::SpiffeId(id(PATHS[usize::from(*pick)])),
@@ -251,20 +265,20 @@ fn revocation_step(world: &mut World, step: &Step) -> Option<Operation> {
             };
             Some(crate::revocation::revoke(target, *ban))
         }
-        Step::RemoveRevocation(back) => Some(Operation::RemoveRevocation {
+        RevocationStep::Remove(back) => Some(Operation::RemoveRevocation {
             number: world.state.last_revocation_number().saturating_sub((*back).into()),
         }),
-        Step::DeleteAndRevoke(entry) => Some(Operation::DeleteEntry {
+        RevocationStep::DeleteAndRevoke(entry) => Some(Operation::DeleteEntry {
             id: entry_id(&format!("entry-{entry}")),
             revoke: Some(RevocationReason::Superseded),
         }),
-        Step::IssuerCrl(pick, count) => world.next_issuer_crl(usize::from(*pick), u64::from(*count)),
-        Step::RootCrl => {
+        RevocationStep::IssuerCrl(pick, count) => world.next_issuer_crl(usize::from(*pick), u64::from(*count)),
+        RevocationStep::RootCrl => {
             let root = world.active_root();
             let crl = world.next_root_crl(&root, &[]);
             Some(Operation::RecordCrl(Box::new(crl)))
         }
-        Step::RevokeKey(pick) => {
+        RevocationStep::RevokeKey(pick) => {
             let key = nth(world.state.issuing_keys().map(|key| key.id.clone()), *pick)?;
             let roots: BTreeSet<_> = world.state.certificates_of(&key).map(|issuing| issuing.issuer.clone()).collect();
             let serials: Vec<_> = world.state.certificates_of(&key).map(|issuing| issuing.serial).collect();
@@ -275,21 +289,10 @@ fn revocation_step(world: &mut World, step: &Step) -> Option<Operation> {
             let root_crls = roots.iter().map(|root| world.next_root_crl(root, &serials)).collect();
             Some(Operation::RevokeIssuingKeys { keys: vec![key], reason: RevocationReason::Superseded, root_crls })
         }
-        Step::ActivateKey(pick) => {
+        RevocationStep::ActivateKey(pick) => {
             let key = nth(world.state.issuing_keys().map(|key| key.id.clone()), *pick)?;
             Some(Operation::ActivateIssuingKey { key })
         }
-        Step::Mark(pick, compromised) => {
-            let id = nth(world.state.x509_authorities().map(|root| root.id.clone()), *pick)?;
-            Some(Operation::MarkAuthority { kind: AuthorityKind::X509, id, compromised: *compromised })
-        }
-        Step::Anchor(of) => Some(Operation::AnchorAudit {
-            member: number(u64::from(*of)),
-            records: world.sequence,
-            index: world.log_index,
-            hash: [*of; 32],
-        }),
-        _ => None,
     }
 }
 

@@ -124,10 +124,8 @@ fn found(bug: Bug) -> String {
         Ok(_) => Ok(()),
         Err(violation) => Err(TestCaseError::fail(violation.to_string())),
     });
-    match outcome {
-        Err(TestError::Fail(reason, _)) => reason.to_string(),
-        other => panic!("{bug:?} was not found: {other:?}"),
-    }
+    let Err(TestError::Fail(reason, _)) = outcome else { unreachable!("{bug:?} was not found: {outcome:?}") };
+    reason.to_string()
 }
 
 #[test]

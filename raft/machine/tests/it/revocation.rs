@@ -22,10 +22,8 @@ fn jti(name: &str, expires_at: i64) -> RevocationTarget {
 }
 
 fn number_of(result: OperationResult) -> u64 {
-    match result {
-        Ok(Done::Revoked { number }) => number,
-        other => panic!("{other:?}"),
-    }
+    let Ok(Done::Revoked { number }) = result else { unreachable!("it was to be recorded: {result:?}") };
+    number
 }
 
 fn with_entry() -> World {

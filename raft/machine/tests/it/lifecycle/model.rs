@@ -322,7 +322,7 @@ impl Model {
         if let Some(step) = steps.get(usize::from(pick) % steps.len().max(1)) {
             self.decisions.push(Decision { term: self.term, step: step.clone() });
         }
-        if self.bug == Some(Bug::EarlyPruning) && pick % 8 == 0 {
+        if self.bug == Some(Bug::EarlyPruning) && pick.is_multiple_of(8) {
             self.decisions.push(Decision { term: self.term, step: Due::PruneAuthorities });
         }
     }
