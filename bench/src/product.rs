@@ -96,6 +96,8 @@ impl Product {
             .args(["--nodes", &nodes.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            // When a measurement fails; its nodes end with it.
+            .kill_on_drop(true)
             .spawn()
             .map_err(Trouble::system(program.display().to_string()))?;
         let output = demo.stdout.take().ok_or_else(|| Trouble::NotReady("it has no output".to_owned()))?;

@@ -19,6 +19,7 @@ use hdrhistogram::Histogram;
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::Certificate;
 use std::time::{Duration, Instant};
+use tokio::net::UnixStream;
 use tokio::time::{sleep_until, timeout};
 use tonic::Streaming;
 
@@ -68,7 +69,9 @@ pub(crate) async fn run(options: &Options) -> Result<Report, Trouble> {
     let streams = ((STREAMS as f64 * options.scale) as usize).max(product.nodes());
     let mut audience = Audience::new();
     for connection in 0..streams.div_ceil(STREAMS_A_CONNECTION) {
-        let client = product.clients_of(connection).workload();
+        let socket = product.workload_socket_of(connection);
+        let open = UnixStream::connect(&socket).await.map_err(Trouble::system(socket.display().to_string()))?;
+        let client = Workload::over(open).await?;
         for _ in 0..STREAMS_A_CONNECTION.min(streams - connection * STREAMS_A_CONNECTION) {
             audience.admit(client.clone()).await?;
         }
