@@ -132,7 +132,13 @@ impl Actor for RevocationActor {
         while state.tasks.try_join_next().is_some() {}
         let (message, _permit) = envelope.open();
         match message {
-            RevocationMessage::News | RevocationMessage::Wake => {}
+            RevocationMessage::News => {}
+            RevocationMessage::Wake => {
+                // The alarm has rung, and its task may not have ended yet: it must not pass for one that is still to ring.
+                if let Some(alarm) = state.alarm.take() {
+                    alarm.abort();
+                }
+            }
             RevocationMessage::Role(role) => {
                 state.leader = office(&role);
                 state.due.failures = 0;

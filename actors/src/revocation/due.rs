@@ -134,7 +134,9 @@ async fn may_go(arguments: &RevocationArguments, key: &AuthorityId, cause: KeyRe
         KeyRevocationCause::NodeRevoked if going.is_banned || !is_connected => return Ok(()),
         KeyRevocationCause::NodeRevoked | KeyRevocationCause::NoRoom | KeyRevocationCause::Restarted => {}
     }
-    if going.since.is_some_and(|since| now >= since.plus(GIVING_UP_LIMIT)) {
+    // Since when there was no room the state does not tell. Streams that hold what a key signed are waited for until that ends.
+    let gives_up = going.since.is_some_and(|since| now >= since.plus(GIVING_UP_LIMIT));
+    if gives_up && cause != KeyRevocationCause::NoRoom {
         return Ok(());
     }
     let Some(successor) = &going.successor else {

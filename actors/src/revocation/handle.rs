@@ -73,6 +73,8 @@ pub struct RevocationPlan {
     pub cut_off: Vec<CutOffMember>,
     /// Whether there are certificates to look for.
     of_certificates: bool,
+    /// Who alone can have signed them; none when everybody can.
+    issuers: Option<BTreeSet<MemberNumber>>,
     /// Keys that verify now.
     live_keys: BTreeSet<AuthorityId>,
 }
@@ -160,6 +162,13 @@ pub enum RevokeError {
     NoResult,
 }
 
+impl RevocationPlan {
+    /// Whether a member may have signed what is to be revoked. Nobody waits for the others, who may be away for long.
+    fn is_about(&self, member: MemberNumber) -> bool {
+        self.issuers.as_ref().is_none_or(|issuers| issuers.contains(&member))
+    }
+}
+
 fn names(members: &[CutOffMember]) -> String {
     let each = members.iter().map(|member| format!("{} (until {})", member.name, member.until));
     let verb = if members.len() == 1 { "is" } else { "are" };
@@ -211,7 +220,7 @@ impl Revocations {
         let state = self.handle.state();
         let live_keys = state.read(|state| live_keys(state, now));
         let of_certificates = target.is_of_certificates();
-        let mut plan = RevocationPlan { cut_off: Vec::new(), of_certificates, live_keys };
+        let mut plan = RevocationPlan { cut_off: Vec::new(), of_certificates, issuers: None, live_keys };
         if !of_certificates {
             return Ok(plan);
         }
@@ -222,15 +231,19 @@ impl Revocations {
             }
             RevocationTarget::Jti { .. } => Vec::new(),
         };
-        let (answered, silent) = self.ask_all(&members, target).await;
+        let (signed, silent) = self.ask_all(&members, target).await;
         let silent =
             state.read(|state| silent.into_iter().filter_map(|number| cut_off_member(state, number, now)).collect());
         if let RevocationTarget::Serial { serial } = target {
-            if !answered {
+            if signed.is_empty() {
                 return Err(RevokeError::NoSuchSerial { serial: *serial, cut_off: silent });
             }
             // Its issuer answered, so none of the others has signed it.
+            plan.issuers = Some(signed);
             return Ok(plan);
+        }
+        if let RevocationTarget::Node(member) = target {
+            plan.issuers = Some(BTreeSet::from([*member]));
         }
         plan.cut_off = silent;
         match cut_off {
@@ -257,8 +270,11 @@ impl Revocations {
         if !plan.cut_off.is_empty() {
             self.revoke_cut_off(&plan, deadline).await.map_err(&unfinished)?;
         }
-        self.until_covered(number, log_index, deadline).await.map_err(&unfinished)?;
-        self.until_gone_keys_are_revoked(deadline).await.map_err(&unfinished)?;
+        let covered_at = self.until_covered(&plan, number, log_index, deadline).await.map_err(&unfinished)?;
+        // What the issuers have recorded is looked for here, and its log index is the one that streams are asked about.
+        let applied = self.handle.state().wait_applied(covered_at, deadline).await;
+        applied.map_err(|_late| unfinished("this node, which has not applied the CRLs of others yet".to_owned()))?;
+        self.until_gone_keys_are_revoked(&plan, deadline).await.map_err(&unfinished)?;
         let handed = self.until_sent(deadline).await.map_err(&unfinished)?;
         Ok(self.outcome(plan, number, log_index, handed))
     }
@@ -280,9 +296,12 @@ impl Revocations {
         Ok((result.map_err(RevokeError::Refused)?, applied.log_index))
     }
 
-    /// Asks members whether they are there, and whether they have signed a certificate. Gives whether one has, and who is
-    /// silent.
-    async fn ask_all(&self, members: &[MemberNumber], target: &RevocationTarget) -> (bool, Vec<MemberNumber>) {
+    /// Asks members whether they are there, and whether they have signed a certificate. Gives who has, and who is silent.
+    async fn ask_all(
+        &self,
+        members: &[MemberNumber],
+        target: &RevocationTarget,
+    ) -> (BTreeSet<MemberNumber>, Vec<MemberNumber>) {
         let serial = match target {
             RevocationTarget::Serial { serial } => Some(*serial),
             RevocationTarget::SpiffeId(_)
@@ -296,15 +315,15 @@ impl Revocations {
             let handle = self.handle.clone();
             asked.spawn(async move { (member, ask_leaf(&handle, member, serial, deadline).await) });
         }
-        let (mut found, mut answered) = (false, BTreeSet::new());
+        let (mut signed, mut answered) = (BTreeSet::new(), BTreeSet::new());
         while let Some(joined) = asked.join_next().await {
             if let Ok((member, Ok(leaf))) = joined {
                 answered.insert(member);
-                found |= leaf.is_some();
+                signed.extend(leaf.map(|_key| member));
             }
         }
         let silent = members.iter().copied().filter(|member| !answered.contains(member)).collect();
-        (found, silent)
+        (signed, silent)
     }
 
     /// Has the keys of members that do not answer revoked whole.
@@ -333,23 +352,30 @@ impl Revocations {
         }
     }
 
-    /// Waits until every issuer that is left has put into recorded CRLs what it signed of a revocation.
-    async fn until_covered(&self, number: u64, log_index: u64, deadline: Instant) -> Result<(), String> {
+    /// Waits until every issuer that is left has put into recorded CRLs what it signed of a revocation. Gives the log index
+    /// up to which all of them are.
+    async fn until_covered(
+        &self,
+        plan: &RevocationPlan,
+        number: u64,
+        log_index: u64,
+        deadline: Instant,
+    ) -> Result<u64, String> {
         let state = self.handle.state();
         loop {
             let now = self.core.sources.now().seconds();
             let members = state.read(|state| state.live_members(now));
             let until = deadline.min(Instant::now() + QUESTION_WAIT);
             let mut asked = JoinSet::new();
-            for member in members {
+            for member in members.into_iter().filter(|member| plan.is_about(*member)) {
                 let (handle, question) = (self.handle.clone(), Covered { number, log_index });
                 asked.spawn(async move { (member, ask_covered(&handle, member, question, until).await) });
             }
-            let mut waits_for = BTreeSet::new();
+            let (mut waits_for, mut covered_at) = (BTreeSet::new(), log_index);
             while let Some(joined) = asked.join_next().await {
                 match joined {
-                    Ok((_, Ok(true))) => {}
-                    Ok((member, Ok(false) | Err(_))) => drop(waits_for.insert(member)),
+                    Ok((_, Ok(Some(reached)))) => covered_at = covered_at.max(reached),
+                    Ok((member, Ok(None) | Err(_))) => drop(waits_for.insert(member)),
                     Err(_lost) => {}
                 }
             }
@@ -361,7 +387,7 @@ impl Revocations {
                     .collect::<Vec<_>>()
             });
             if waits_for.is_empty() {
-                return Ok(());
+                return Ok(covered_at);
             }
             if Instant::now() + LOOK_EVERY >= deadline {
                 return Err(format!("the CRLs of {}", waits_for.join(", ")));
@@ -371,13 +397,13 @@ impl Revocations {
     }
 
     /// Waits until whatever key is to be revoked whole has been, by whoever leads.
-    async fn until_gone_keys_are_revoked(&self, deadline: Instant) -> Result<(), String> {
+    async fn until_gone_keys_are_revoked(&self, plan: &RevocationPlan, deadline: Instant) -> Result<(), String> {
         let state = self.handle.state();
         let mut applied = state.watch_applied_index();
         loop {
             applied.borrow_and_update();
             let now = self.core.sources.now().seconds();
-            let waits_for = state.read(|state| gone_keys(state, now));
+            let waits_for = state.read(|state| gone_keys(state, plan, now));
             if waits_for.is_empty() {
                 return Ok(());
             }
@@ -492,7 +518,7 @@ fn keys_to_go(state: &State, now: UnixSeconds) -> impl Iterator<Item = (Authorit
 
 /// Members with keys that are to be revoked whole, by name. For want of room there is always a next key, which no
 /// revocation waits for.
-fn gone_keys(state: &State, now: UnixSeconds) -> Vec<String> {
+fn gone_keys(state: &State, plan: &RevocationPlan, now: UnixSeconds) -> Vec<String> {
     let waited_for = |cause: KeyRevocationCause| match cause {
         KeyRevocationCause::Restarted | KeyRevocationCause::MemberGone | KeyRevocationCause::NodeRevoked => true,
         KeyRevocationCause::NoRoom => false,
@@ -500,6 +526,7 @@ fn gone_keys(state: &State, now: UnixSeconds) -> Vec<String> {
     let members: BTreeSet<MemberNumber> = keys_to_go(state, now)
         .filter(|(_, cause)| waited_for(*cause))
         .filter_map(|(key, _)| state.issuing_key(&key).map(|key| key.member))
+        .filter(|member| plan.is_about(*member))
         .collect();
     let name = |number: MemberNumber| state.member(number).map(|member| member.record.name.to_string());
     members.into_iter().filter_map(name).collect()

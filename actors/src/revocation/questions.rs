@@ -49,16 +49,18 @@ pub(crate) struct Sent {
     pub(crate) lacking: u64,
 }
 
-/// Asks a member whether everything that it signed of a revocation is in recorded CRLs; it waits until that is so.
+/// Asks a member whether everything that it signed of a revocation is in recorded CRLs; it waits until that is so. Gives the
+/// log index up to which they are: whoever asks has not applied as much, perhaps.
 pub(crate) async fn ask_covered(
     handle: &Handle,
     member: MemberNumber,
     of: Covered,
     deadline: Instant,
-) -> Result<bool, PeerError> {
+) -> Result<Option<u64>, PeerError> {
     let question = CoveredQuestion { number: of.number, log_index: of.log_index, wait_millis: wait_millis(deadline) };
     let answer = handle.ask(Some(member), topics::COVERED, question.encode_to_vec().into(), deadline).await?;
-    Ok(CoveredAnswer::decode(answer)?.covered)
+    let CoveredAnswer { covered, log_index } = CoveredAnswer::decode(answer)?;
+    Ok(covered.then_some(log_index))
 }
 
 /// Asks a member whether its open streams have been sent the CRLs of the state at an index, and hold nothing that depends on
@@ -189,12 +191,23 @@ impl RevocationArguments {
 }
 
 /// Whether everything that this process signed of the revocations up to a number is in recorded CRLs, or under keys that are
-/// revoked whole.
+/// revoked whole; and whether everybody knows of what a former process of this node signed that it is not.
 pub(crate) fn is_covered(core: &Arc<Core>, number: u64) -> bool {
     core.withdrawals();
     let now = core.sources.now().seconds();
     core.withdrawals.seen() >= number
+        && core.state.read(|state| former_process_is_known(core, state, now))
         && core.keyring.all().iter().all(|held| core.state.read(|state| key_is_covered(state, held, now)))
+}
+
+/// Whether nothing verifies that a former process of this node signed, or a key of this process is on record: before that
+/// nobody sees that keys of the former one are gone, and to be revoked whole (CRL-06).
+fn former_process_is_known(core: &Core, state: &State, now: UnixSeconds) -> bool {
+    let Ok(own) = core.own.member(state) else { return true };
+    let keys = || state.issuing_keys().filter(|key| key.member == own.number);
+    let newest = keys().max_by_key(|key| key.number);
+    newest.is_none_or(|newest| newest.boot == core.keyring.boot)
+        || !keys().any(|key| state.certificates_of(&key.id).any(|issuing| issuing.is_live(now)))
 }
 
 fn key_is_covered(state: &State, held: &HeldKey, now: UnixSeconds) -> bool {

@@ -340,6 +340,57 @@ async fn crl_07_a_restarted_node_waits_for_its_crl_and_its_old_key_goes() {
     everybody_accepts_everybody(&cluster.nodes).await;
 }
 
+/// CRL-06: what a process signed that is gone is not taken for covered before its successor has a key on record, which is what
+/// lets everybody see that it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn crl_06_a_revocation_is_not_finished_while_a_node_that_starts_again_has_no_key_yet() {
+    let mut cluster = Cluster::of(3, quick()).await;
+    let restarted = (cluster.leader(None).await + 1) % 3;
+    let old = fetched(&cluster.nodes[restarted]).await;
+    let revocations = cluster.nodes[(restarted + 1) % 3].system.revocations().clone();
+    let (runtime, answer) = (tokio::runtime::Handle::current(), std::sync::Arc::new(parking_lot::Mutex::new(None)));
+    let told = std::sync::Arc::clone(&answer);
+    let mut is_first = true;
+    *cluster.nodes[restarted].keys.hook.lock() = Some(Box::new(move || {
+        // The first key that the new process makes is its issuing key.
+        if !std::mem::take(&mut is_first) {
+            return;
+        }
+        let revoke = async {
+            loop {
+                let deadline = Instant::now() + Duration::from_secs(3);
+                match revocations.revoke(&asker(), of_id("/a"), CutOff::Refuse, deadline).await {
+                    Err(RevokeError::CutOff(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    other => return other,
+                }
+            }
+        };
+        *told.lock() = Some(tokio::task::block_in_place(|| runtime.block_on(within(revoke))));
+    }));
+    cluster.nodes[restarted].restart_node().await;
+    fetched(&cluster.nodes[restarted]).await;
+    let answer = answer.lock().take().unwrap();
+    assert!(matches!(answer, Err(RevokeError::Unfinished { .. })), "{answer:?}");
+    let asked = &cluster.nodes[(restarted + 1) % 3];
+    let old_key = chain(&old)[1].authority_id();
+    until(|| asked.handle.state().read(|state| is_revoked_whole(state, &old_key))).await;
+    check(&old, &fetched(asked).await.crl, asked).unwrap_err();
+}
+
+/// A serial number is its issuer's alone, and so is what a node has signed: nobody waits for another node that is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_has_signed_is_revoked_though_another_one_is_away() {
+    let cluster = Cluster::of(3, quick()).await;
+    let absent = (cluster.leader(None).await + 1) % 3;
+    let issuer = &cluster.nodes[(absent + 1) % 3];
+    let old = fetched(issuer).await;
+    cluster.network.cut(cluster.nodes[absent].name.as_str());
+    let target = RevocationTarget::Serial { serial: serial(&old) };
+    let outcome = revoke(issuer, of(target)).await.unwrap();
+    assert_eq!(outcome.revoked.iter().map(|leaf| leaf.serial).collect::<Vec<_>>(), [serial(&old)]);
+    check(&old, &fetched(issuer).await.crl, issuer).unwrap_err();
+}
+
 async fn next_of<T>(stream: &mut crate::AnswerStream<T>) -> Option<Result<T, Refusal>> {
     tokio_stream::StreamExt::next(stream).await
 }
