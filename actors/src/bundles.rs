@@ -78,6 +78,11 @@ impl BundleAnswers {
         crls.flat_map(|crls| crls.crls()).cloned().collect()
     }
 
+    /// How many bytes the CRLs of an answer have, at most.
+    pub(crate) fn crl_bytes(&self) -> usize {
+        self.crls.as_ref().map_or(0, |crls| crls.bytes())
+    }
+
     fn new(
         trust_domain: &TrustDomain,
         content: &BundleContent,

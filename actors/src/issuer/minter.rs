@@ -129,14 +129,7 @@ impl Minter {
         } else {
             work()?
         };
-        if self.core.bundles.current(&self.core.state)?.replaces(&lease.root) {
-            return Err(Refusal::unavailable("the root was tainted while the SVID was signed; ask again"));
-        }
-        self.core.withdrawals();
-        if lease.held_key.is_revoked(serial) {
-            return Err(Refusal::unavailable(format!("{spiffe_id} was revoked while its SVID was signed; ask again")));
-        }
-        self.check_not_banned(&spiffe_id)?;
+        self.check_stands(&lease, serial, &spiffe_id)?;
         let expires_at = granted.validity.not_after();
         let issuance = Issuance {
             what: "x509.mint",
@@ -148,6 +141,8 @@ impl Minter {
             expires_at,
         };
         self.core.audit.issued(demand, issuance).await?;
+        // The record takes its time, too.
+        self.check_stands(&lease, serial, &spiffe_id)?;
         metrics::issued("x509", "mint");
         self.ledger.record(Issued {
             id: IssuedId::Serial(serial),
@@ -195,6 +190,21 @@ impl Minter {
         self.core.audit.may_administer().map_err(|blocked| Refusal::unavailable(blocked.to_string()))?;
         self.core.audit.may_issue(policy.audit_issuance)?;
         Ok(policy.audit_issuance.max(AuditIssuance::Recorded))
+    }
+
+    /// Checks that what was signed may still be handed out (design section 2, property 5; INV-06).
+    fn check_stands(&self, lease: &Lease, serial: SerialNumber, id: &SpiffeId) -> Result<(), Refusal> {
+        let bundle = self.core.bundles.current(&self.core.state)?;
+        if bundle.replaces(&lease.root) || !bundle.may_issue(&lease.key_id) {
+            return Err(Refusal::unavailable(
+                "the root was tainted, or the issuing key revoked, while the SVID was signed; ask again",
+            ));
+        }
+        self.core.withdrawals();
+        if lease.held_key.is_revoked(serial) {
+            return Err(Refusal::unavailable(format!("{id} was revoked while its SVID was signed; ask again")));
+        }
+        self.check_not_banned(id)
     }
 
     /// Whoever is banned gets nothing from an administrator either, before the ban is lifted. It is looked at again once

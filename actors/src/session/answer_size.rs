@@ -33,7 +33,12 @@ pub(crate) struct Room {
 impl Room {
     /// All of it.
     pub(crate) fn new() -> Self {
-        Self { left: IDENTITIES_BYTES_LIMIT, untouched: true }
+        Self::beside(0)
+    }
+
+    /// What CRLs of so many bytes leave of it (CRL-05: up to 1 MiB).
+    pub(crate) fn beside(crl_bytes: usize) -> Self {
+        Self { left: IDENTITIES_BYTES_LIMIT.saturating_sub(crl_bytes), untouched: true }
     }
 
     /// Whether there is room for an identity of so many bytes. The first one always fits: a caller that is entitled to
@@ -179,6 +184,13 @@ mod tests {
                 assert!(signed <= reckoned && reckoned <= signed + 512, "{kind} {issuer_kind} {signed} {reckoned}");
             }
         }
+    }
+
+    #[test]
+    fn crl_05_the_longest_set_of_crls_leaves_less_room_and_the_answer_stays_as_long_as_clients_take() {
+        let crls = quorate_raft_machine::revocation::CRL_SET_BYTES_LIMIT;
+        let mut room = Room::beside(crls);
+        assert!(room.take(IDENTITIES_BYTES_LIMIT - crls - FRAMING_BYTES) && !room.has(1));
     }
 
     #[test]

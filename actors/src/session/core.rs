@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_proto_identity::{EntryId, SelectorSet, SpiffeId, UnixMillis};
+use quorate_proto_identity::{AuthorityId, EntryId, SelectorSet, SpiffeId, UnixMillis};
 use quorate_raft_consensus::{Sources, StateReader};
 use quorate_raft_machine::{AuditIssuance, entry::Entry};
 use tokio::time::{Instant, timeout_at};
@@ -99,12 +99,12 @@ impl Core {
     ) -> Result<Token, TokenError> {
         for _ in 0..TOKEN_TRIES {
             let token = self.tokens.sign(subject, audiences, ttl).await?;
-            let (key_state, is_refused, demand) = self.state.read(|state| {
+            let (is_refused, demand) = self.state.read(|state| {
                 let refusal = state.token_refusal(subject, Some(&hex(token.jti)), token.issued_at);
                 let demand = state.policy().map_or(AuditIssuance::Off, |policy| policy.audit_issuance);
-                (state.jwt_authority(&token.key_id).map(|key| key.state), refusal.is_some(), demand)
+                (refusal.is_some(), demand)
             });
-            if !key_state.is_some_and(signs_tokens) {
+            if !self.may_still_sign(&token.key_id) {
                 return Err(TokenError::NoKey);
             }
             if is_refused {
@@ -135,9 +135,15 @@ impl Core {
                     issuing_key: token.key_id.clone(),
                 });
             }
-            return Ok(token);
+            // The record takes its time, too.
+            return if self.may_still_sign(&token.key_id) { Ok(token) } else { Err(TokenError::NoKey) };
         }
         Err(TokenError::Refused { subject: subject.clone() })
+    }
+
+    /// Whether a token of this key may be given out: not once the key was tainted or has left the bundle (INV-06).
+    pub(crate) fn may_still_sign(&self, token_key: &AuthorityId) -> bool {
+        self.state.read(|state| state.jwt_authority(token_key).is_some_and(|key| signs_tokens(key.state)))
     }
 
     /// The SVIDs of identities, in their order, as many as one answer has room for: the first created stay. Made now
@@ -158,7 +164,7 @@ impl Core {
         };
         let issuer = lease.issuer().key().key_type();
         let size = SvidSize::new(policy.x509_svid_key_type, issuer, lease.certificate(), &bundles.roots);
-        let mut room = Room::new();
+        let mut room = Room::beside(bundles.crl_bytes());
         let mut svids = Vec::with_capacity(identities.entries.len());
         for entry in by_age(&identities.entries) {
             let reckoned = size.of(entry);

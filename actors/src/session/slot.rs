@@ -65,6 +65,15 @@ impl Slot {
         true
     }
 
+    /// Takes note that an answer was fetched and not sent, because it was spoiled meanwhile: whoever waits for the stream to
+    /// have it waits on, and the next one goes out whatever its version.
+    pub(crate) fn not_sent(&self) {
+        let mut inner = self.inner.lock();
+        if inner.waiting.is_none() {
+            inner.version = 0;
+        }
+    }
+
     /// Ends the stream. What was not fetched is dropped: an identity that was taken away must not go out any more.
     pub(crate) fn end(&self, refusal: Refusal) {
         let reader = {
@@ -158,6 +167,21 @@ mod tests {
         let Poll::Ready(Ok(newest)) = slot.poll(&mut context) else { panic!("an answer waits") };
         assert_eq!(sequence(&newest), 5);
         assert!(slot.poll(&mut context).is_pending());
+    }
+
+    #[test]
+    fn what_was_fetched_and_not_sent_is_lacked_until_the_next_answer() {
+        let slot = Slot::new();
+        let mut context = Context::from_waker(Waker::noop());
+        slot.put(3, || answer(3));
+        assert!(slot.poll(&mut context).is_ready() && !slot.lacks(3));
+        slot.not_sent();
+        assert!(slot.lacks(3));
+        assert!(slot.put(3, || answer(3)), "it may prove good after all");
+        assert!(slot.poll(&mut context).is_ready());
+        slot.put(4, || answer(4));
+        slot.not_sent();
+        assert!(slot.lacks(4) && !slot.put(4, || answer(4)), "a newer one waits already");
     }
 
     #[tokio::test]

@@ -100,7 +100,10 @@ impl<T> Stream for AnswerStream<T> {
                         None => {}
                         Some(Ok(reopening)) => {
                             this.state = match std::mem::replace(&mut this.state, State::Ended) {
-                                State::Open(before) => State::Reopening(reopening, before),
+                                State::Open(before) => {
+                                    before.slot().not_sent();
+                                    State::Reopening(reopening, before)
+                                }
                                 other @ (State::Reopening(..) | State::Ended) => other,
                             };
                             continue;
@@ -118,6 +121,7 @@ impl<T> Stream for AnswerStream<T> {
                     };
                     if !good {
                         // The event that spoiled it is on its way to the keeper; the caller was looked at all the same.
+                        membership.slot().not_sent();
                         continue;
                     }
                     if let Answer::X509Svids(answer) = &answer {

@@ -1,6 +1,6 @@
 //! The Workload API, as the node's gRPC service calls it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use quorate_proto_api::workload::{
     JwtBundlesResponse, Jwtsvid, JwtsvidResponse, X509BundlesResponse, X509svidResponse,
@@ -168,6 +168,7 @@ impl WorkloadApi {
             };
             let mut room = Room::new();
             let mut svids = Vec::new();
+            let mut keys = BTreeSet::new();
             for entry in &wanted {
                 let life = jwt_ttl(entry, &policy);
                 let life = ttl.map_or(life, |asked| asked.min(life));
@@ -180,6 +181,7 @@ impl WorkloadApi {
                 }
                 metrics::issued("jwt", "workload");
                 svids.push((&entry.id, svid));
+                keys.insert(token.key_id);
                 // A caller of a thousand identities must not hold a thread for as many signatures.
                 tokio::task::coop::consume_budget().await;
             }
@@ -191,7 +193,9 @@ impl WorkloadApi {
             }
             // And neither may the lease have ended while this waited or signed (design section 2, property 4).
             core.leases.current(core.sources.now())?;
-            if core.still_stand(&identities, &group.selectors) {
+            // Nor may a key have been tainted while others of these tokens were signed (INV-06).
+            let untainted = keys.iter().all(|key| core.may_still_sign(key));
+            if untainted && core.still_stand(&identities, &group.selectors) {
                 return Ok(JwtsvidResponse { svids });
             }
         }
