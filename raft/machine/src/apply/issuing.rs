@@ -46,13 +46,14 @@ impl State {
             .clone();
         let checked = self.check_issuing_certificate(new, &root, now)?;
         self.check_issuing_room(std::slice::from_ref(&checked), now)?;
-        self.prune_issuing_certificates(now, events);
         let done = Done::IssuingCertificateRecorded {
             member: checked.certificate.member,
             key_id: checked.certificate.key_id.clone(),
             serial: checked.certificate.serial,
         };
+        // In this order: of a key whose other certificates have all ended, this one keeps the record.
         self.record_checked(checked, now, events);
+        self.prune_issuing_certificates(now, events);
         Ok(done)
     }
 

@@ -227,6 +227,22 @@ fn certificates_that_ended_are_pruned_with_the_next_one_and_keys_go_with_their_l
     assert!(world.state.issuing_certificates().all(|issuing| issuing.validity.not_after() > world.seconds()));
 }
 
+/// CRL-03: a member that could not renew for long asks again with the key of its process.
+#[test]
+fn a_key_whose_certificates_have_all_ended_keeps_its_record_for_the_next_one() {
+    let mut world = World::founded();
+    let root = world.active_root();
+    let key = key();
+    let first = world.issuing_for(&root, &key, 1, 20, 110);
+    world.one(record(first.clone())).unwrap();
+    world.now += 20 + EXPIRY_GRACE + 1;
+    let mut second = world.issuing_for(&root, &key, 1, 20, 40);
+    second.crl = Bytes::new();
+    world.one(record(second)).unwrap();
+    assert_eq!(world.state.issuing_certificates().count(), 1, "the first has gone");
+    assert_eq!(world.state.issuing_keys().map(|known| known.crl.clone()).collect::<Vec<_>>(), [first.crl]);
+}
+
 #[test]
 fn all_certificates_of_a_cluster_that_was_off_go_at_once_and_keys_stay_that_have_one_left() {
     let mut world = World::founded();
