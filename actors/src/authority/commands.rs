@@ -102,7 +102,8 @@ async fn try_once(arguments: &AuthorityArguments, command: AuthorityCommand) -> 
     arguments.handle.state().read(|state| arguments.own.member(state)).map_err(IssuingError::from)?;
     match wanted {
         Wanted::Prepare => {
-            let (done, log_index) = steps::prepare(arguments, &asker, kind).await?;
+            let active = arguments.handle.state().read(|state| state.active_authority(kind)).map(|active| active.id);
+            let (done, log_index) = steps::prepare(arguments, &asker, kind, active).await?;
             Ok(moved(arguments, &done, log_index, &[], None))
         }
         Wanted::Activate { id, force } => {

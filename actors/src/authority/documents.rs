@@ -93,7 +93,7 @@ impl Workshop {
         // The root's CRL lasts as long as the root: freshness comes by push, not by expiry.
         let crl = first_crl(&key, now, validity.not_after())?;
         let sealed = self.seal(cluster, AuthorityKind::X509, &certificate.authority_id(), &key, recipients)?;
-        Ok(NewX509Authority { certificate: Bytes::copy_from_slice(certificate.der()), crl, sealed })
+        Ok(NewX509Authority { certificate: Bytes::copy_from_slice(certificate.der()), crl, sealed, succeeds: None })
     }
 
     /// Makes a token key, sealed to its recipients.
@@ -110,7 +110,8 @@ impl Workshop {
         let id = id.map_err(|_malformed| DocumentError::KeyId)?;
         let sealed = self.seal(cluster, AuthorityKind::Jwt, &id, &key, recipients)?;
         let public_key = Bytes::copy_from_slice(key.public_key().spki_der());
-        Ok(NewJwtAuthority { id, public_key, validity: validity(self.sources.now(), lifetime)?, sealed })
+        let validity = validity(self.sources.now(), lifetime)?;
+        Ok(NewJwtAuthority { id, public_key, validity, sealed, succeeds: None })
     }
 
     fn seal(

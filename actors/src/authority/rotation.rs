@@ -1,6 +1,7 @@
 //! What is due in the life of authorities, done: prepare, activate, taint, revoke, prune.
 
-use quorate_raft_machine::{AuthorityKind, Caller, Done, Due, Operation, due};
+use quorate_proto_identity::AuthorityId;
+use quorate_raft_machine::{AuthorityKind, Caller, Done, Due, Operation, State, due};
 
 use super::{
     AuthorityArguments,
@@ -43,11 +44,10 @@ pub(crate) async fn do_what_is_due(arguments: &AuthorityArguments) -> Result<(),
     // One kind of authority does not wait for the gate of the other.
     for step in steps {
         // Another leader may have taken it while this one waited at the gate of the step before.
-        if !state.read(|state| due(state, now).contains(&step)) {
-            continue;
-        }
+        let still_due = state.read(|state| due(state, now).contains(&step).then(|| succeeded_by(state, &step)));
+        let Some(succeeds) = still_due else { continue };
         let name = name(&step);
-        let result = take(arguments, step).await;
+        let result = take(arguments, step, succeeds).await;
         let outcome = match &result {
             Ok(()) => "done",
             Err(RotationError::Gate(_)) => "waits",
@@ -59,10 +59,15 @@ pub(crate) async fn do_what_is_due(arguments: &AuthorityArguments) -> Result<(),
     failed.map_or(Ok(()), Err)
 }
 
-async fn take(arguments: &AuthorityArguments, step: Due) -> Result<(), RotationError> {
+/// Which authority is active while it is due to make another.
+fn succeeded_by(state: &State, step: &Due) -> Option<AuthorityId> {
+    if let Due::Prepare { kind } = step { state.active_authority(*kind).map(|active| active.id) } else { None }
+}
+
+async fn take(arguments: &AuthorityArguments, step: Due, succeeds: Option<AuthorityId>) -> Result<(), RotationError> {
     let asker = Caller::node();
     let done = match step {
-        Due::Prepare { kind } => steps::prepare(arguments, &asker, kind).await?.0,
+        Due::Prepare { kind } => steps::prepare(arguments, &asker, kind, succeeds).await?.0,
         Due::Activate { kind, id } => {
             gate::pass(arguments, kind, &id, Streams::Bounded).await?;
             steps::activate(arguments, &asker, kind, &id).await?.0

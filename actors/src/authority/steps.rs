@@ -1,7 +1,9 @@
 //! The steps in the life of authorities, as the leader takes them: because they are due, or because an operator wants them.
 
 use quorate_proto_identity::AuthorityId;
-use quorate_raft_machine::{AuthorityKind, Caller, Done, NewIssuingCertificate, Operation};
+use quorate_raft_machine::{
+    AuthorityKind, Caller, Done, NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation,
+};
 
 use super::{
     AuthorityArguments,
@@ -11,11 +13,13 @@ use super::{
     sealing::recipients,
 };
 
-/// Makes an authority and has it prepared. Gives what was done, and its log index.
+/// Makes an authority and has it prepared, as long as the one that it is to succeed is the active one. Gives what was done,
+/// and its log index.
 pub(super) async fn prepare(
     arguments: &AuthorityArguments,
     asker: &Caller,
     kind: AuthorityKind,
+    succeeds: Option<AuthorityId>,
 ) -> Result<(Done, u64), RotationError> {
     let read = arguments.handle.state().read(snapshot).map_err(IssuingError::from)?;
     let recipients = recipients_with_own(arguments, kind)?;
@@ -24,12 +28,12 @@ pub(super) async fn prepare(
         AuthorityKind::X509 => {
             let (key_type, lifetime) = (policy.root_key_type, policy.root_lifetime);
             let made = workshop.root(cluster.id, &cluster.trust_domain, key_type, lifetime, &recipients).await?;
-            Operation::PrepareX509Authority(Box::new(made))
+            Operation::PrepareX509Authority(Box::new(NewX509Authority { succeeds, ..made }))
         }
         AuthorityKind::Jwt => {
             let (key_type, lifetime) = (policy.jwt_key_type, policy.jwt_key_lifetime);
             let made = workshop.token_key(cluster.id, key_type, lifetime, &recipients).await?;
-            Operation::PrepareJwtAuthority(Box::new(made))
+            Operation::PrepareJwtAuthority(Box::new(NewJwtAuthority { succeeds, ..made }))
         }
     };
     Ok(propose_for(arguments, asker, operation).await?)

@@ -216,12 +216,14 @@ fn found_operation(cluster_id: ClusterId) -> Result<Operation, Failure> {
             certificate: Bytes::copy_from_slice(certificate.der()),
             crl: build_crl(&crl, &root_key)?.into(),
             sealed: sealed.clone(),
+            succeeds: None,
         },
         jwt_authority: NewJwtAuthority {
             id: AuthorityId::new("token-key-1")?,
             public_key: Bytes::copy_from_slice(jwt_key.public_key().spki_der()),
             validity: validity(policy.jwt_key_lifetime)?,
             sealed,
+            succeeds: None,
         },
     })))
 }

@@ -133,12 +133,14 @@ fn found(domain: &TrustDomain) -> Operation {
             certificate: build_root(&template, &key).unwrap().der().to_vec().into(),
             crl: build_crl(&crl, &key).unwrap().into(),
             sealed: sealed(),
+            succeeds: None,
         },
         jwt_authority: NewJwtAuthority {
             id: AuthorityId::new("key").unwrap(),
             public_key: key.public_key().spki_der().to_vec().into(),
             validity: life(policy.jwt_key_lifetime),
             sealed: sealed(),
+            succeeds: None,
         },
     }))
 }

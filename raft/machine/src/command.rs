@@ -419,6 +419,10 @@ pub struct NewX509Authority {
     pub crl: Bytes,
     /// The private key, sealed to those who may open it.
     pub sealed: Sealed,
+    /// The authority of its kind that was active when it was decided to make this one: it is refused when another has become
+    /// active meanwhile, or what a deposed leader decided could add one more to what its successor has done. None for the
+    /// first of a cluster, and for whoever takes it however things stand.
+    pub succeeds: Option<AuthorityId>,
 }
 
 /// A token key made by the leader, its private half sealed.
@@ -432,6 +436,8 @@ pub struct NewJwtAuthority {
     pub validity: quorate_proto_identity::Validity,
     /// The private key, sealed to those who may open it.
     pub sealed: Sealed,
+    /// As with a root ([`NewX509Authority::succeeds`]).
+    pub succeeds: Option<AuthorityId>,
 }
 
 /// An issuing certificate that the leader signed for a member's key.

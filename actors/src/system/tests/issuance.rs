@@ -521,6 +521,7 @@ async fn a_new_token_key_is_told_to_streams_of_token_keys_alone() {
         public_key: key.public_key().spki_der().to_vec().into(),
         validity: Validity::new(now, now.plus(7 * i64::from(DAY))).unwrap(),
         sealed,
+        succeeds: None,
     };
     world.propose(Operation::PrepareJwtAuthority(Box::new(prepared))).await;
     let bundle = next(&mut tokens).await.unwrap().bundles.remove("spiffe://example.org").unwrap();

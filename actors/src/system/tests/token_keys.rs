@@ -31,6 +31,7 @@ async fn a_tainted_token_key_never_signs_on_while_its_successor_does_not_open() 
         public_key: PrivateKey::generate(KeyType::EcP256).unwrap().public_key().spki_der().to_vec().into(),
         validity: Validity::new(now, now.plus(7 * 24 * 3600)).unwrap(),
         sealed,
+        succeeds: None,
     };
     let holds = |bundle: &[u8], id: &AuthorityId| {
         std::str::from_utf8(bundle).unwrap().contains(&format!(r#""kid":"{}""#, id.as_str()))

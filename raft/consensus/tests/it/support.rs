@@ -246,12 +246,14 @@ pub(crate) fn found_operation(cluster_id: ClusterId) -> Operation {
             certificate: Bytes::copy_from_slice(certificate.der()),
             crl: build_crl(&crl, &root_key).unwrap().into(),
             sealed: sealed(),
+            succeeds: None,
         },
         jwt_authority: NewJwtAuthority {
             id: AuthorityId::new("token-key-1").unwrap(),
             public_key: Bytes::copy_from_slice(jwt_key.public_key().spki_der()),
             validity: validity(policy.jwt_key_lifetime),
             sealed: sealed(),
+            succeeds: None,
         },
     }))
 }

@@ -23,6 +23,7 @@ impl State {
         let usable = |root: &X509Authority| now <= root.validity.not_after() && self.is_openable(root.sealed.as_ref());
         let known = self.x509_authorities().map(|root| (&root.id, root.state, usable(root)));
         let expired = check_prepare(AuthorityKind::X509, &root.id, known)?;
+        self.check_succeeds(AuthorityKind::X509, new.succeeds.as_ref())?;
         if let Some(expired) = expired {
             self.x509.remove(&expired);
             events.push(Event::X509AuthorityChanged { id: expired });
@@ -56,6 +57,7 @@ impl State {
         let usable = |key: &JwtAuthority| now <= key.validity.not_after() && self.is_openable(key.sealed.as_ref());
         let known = self.jwt_authorities().map(|key| (&key.id, key.state, usable(key)));
         let expired = check_prepare(AuthorityKind::Jwt, &new.id, known)?;
+        self.check_succeeds(AuthorityKind::Jwt, new.succeeds.as_ref())?;
         if let Some(expired) = expired {
             self.jwt.remove(&expired);
             events.push(Event::JwtAuthorityChanged { id: expired });
@@ -73,6 +75,21 @@ impl State {
         );
         events.push(Event::JwtAuthorityChanged { id: new.id.clone() });
         Ok(Done::AuthorityMoved { kind: AuthorityKind::Jwt, id: new.id.clone(), state: AuthorityState::Prepared })
+    }
+
+    /// Checks that the authority which a new one is to succeed is still the active one.
+    fn check_succeeds(&self, kind: AuthorityKind, succeeds: Option<&AuthorityId>) -> Result<(), Refusal> {
+        let Some(succeeds) = succeeds else { return Ok(()) };
+        let active = self.active_authority(kind).map(|active| active.id);
+        if active.as_ref() == Some(succeeds) {
+            return Ok(());
+        }
+        let name = kind.name();
+        let now_active = active.map_or_else(|| "none is".to_owned(), |active| format!("{active} is"));
+        Err(Refusal::wrong_state(format!(
+            "this {name} was made to succeed {succeeds}, which is not active any more ({now_active}): see whether another \
+             one is wanted"
+        )))
     }
 
     /// Lets a prepared root sign, and records an issuing certificate under it for each live member in the same step.

@@ -18,7 +18,8 @@
 //! any more (revoke). That begins when one signs that is not suspect, so that nothing is replaced twice.
 //!
 //! The same rules hold for every kind of authority. Only the leader acts on this. Since every step is refused by `apply`
-//! when another has already made it, a change of leader at any instant neither skips nor repeats one.
+//! when another has already made it, a change of leader at any instant neither skips nor repeats one; a new authority says
+//! which one it succeeds, for that.
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
-use quorate_proto_identity::UnixMillis;
+use quorate_proto_identity::{AuthorityId, UnixMillis};
 
 use super::authority::{StoredSealed, StoredValidity, from_sealed, from_validity, to_sealed, to_validity};
 use super::cluster::cluster_id;
@@ -171,6 +171,8 @@ struct StoredNewX509 {
     crl: Bytes,
     #[prost(message, optional, tag = "3")]
     sealed: Option<StoredSealed>,
+    #[prost(string, optional, tag = "4")]
+    succeeds: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -183,6 +185,8 @@ struct StoredNewJwt {
     validity: Option<StoredValidity>,
     #[prost(message, optional, tag = "4")]
     sealed: Option<StoredSealed>,
+    #[prost(string, optional, tag = "5")]
+    succeeds: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -222,7 +226,7 @@ struct StoredSetMember {
 }
 
 pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
-    let text = |id: &quorate_proto_identity::AuthorityId| id.as_str().to_owned();
+    let text = |id: &AuthorityId| id.as_str().to_owned();
     let kind = match operation {
         Operation::Found(found) => Kind::Found(Box::new(from_found(found))),
         Operation::CreateEntry(draft) => Kind::CreateEntry(Box::new(from_draft(draft))),
@@ -417,22 +421,37 @@ fn to_found(stored: StoredFound) -> Result<Found, StoredError> {
 }
 
 fn from_new_x509(new: &NewX509Authority) -> StoredNewX509 {
-    let NewX509Authority { certificate, crl, sealed } = new;
-    StoredNewX509 { certificate: certificate.clone(), crl: crl.clone(), sealed: Some(from_sealed(sealed)) }
+    let NewX509Authority { certificate, crl, sealed, succeeds } = new;
+    StoredNewX509 {
+        certificate: certificate.clone(),
+        crl: crl.clone(),
+        sealed: Some(from_sealed(sealed)),
+        succeeds: from_succeeds(succeeds.as_ref()),
+    }
 }
 
 fn to_new_x509(stored: StoredNewX509) -> Result<NewX509Authority, StoredError> {
     let sealed = to_sealed(present(stored.sealed, "sealed key")?)?;
-    Ok(NewX509Authority { certificate: stored.certificate, crl: stored.crl, sealed })
+    let succeeds = to_succeeds(stored.succeeds.as_deref())?;
+    Ok(NewX509Authority { certificate: stored.certificate, crl: stored.crl, sealed, succeeds })
+}
+
+fn from_succeeds(succeeds: Option<&AuthorityId>) -> Option<String> {
+    succeeds.map(|id| id.as_str().to_owned())
+}
+
+fn to_succeeds(stored: Option<&str>) -> Result<Option<AuthorityId>, StoredError> {
+    stored.map(authority_id).transpose()
 }
 
 fn from_new_jwt(new: &NewJwtAuthority) -> StoredNewJwt {
-    let NewJwtAuthority { id, public_key, validity, sealed } = new;
+    let NewJwtAuthority { id, public_key, validity, sealed, succeeds } = new;
     StoredNewJwt {
         id: id.as_str().to_owned(),
         public_key: public_key.clone(),
         validity: Some(from_validity(*validity)),
         sealed: Some(from_sealed(sealed)),
+        succeeds: from_succeeds(succeeds.as_ref()),
     }
 }
 
@@ -442,6 +461,7 @@ fn to_new_jwt(stored: StoredNewJwt) -> Result<NewJwtAuthority, StoredError> {
         public_key: stored.public_key,
         validity: to_validity(stored.validity)?,
         sealed: to_sealed(present(stored.sealed, "sealed key")?)?,
+        succeeds: to_succeeds(stored.succeeds.as_deref())?,
     })
 }
 

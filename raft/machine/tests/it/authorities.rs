@@ -5,8 +5,8 @@ use quorate_raft_machine::authority::{
     AUTHORITIES_LIMIT, EXPIRY_GRACE, Milestone, SEALED_BYTES_LIMIT, next_due_at, timeline,
 };
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, NewJwtAuthority, Operation, Policy,
-    Recipient, RefusalCode, Sealed, SealedFor, due,
+    AuthorityKind, AuthorityState, Done, Due, Event, NewIssuingCertificate, NewJwtAuthority, NewX509Authority,
+    Operation, Policy, Recipient, RefusalCode, Sealed, SealedFor, due,
 };
 
 use crate::world::{TestRoot, World, backdated, jwt_key, life, member, number, sealed_to, short_policy};
@@ -35,6 +35,36 @@ fn jwt(name: &str) -> AuthorityId {
 
 fn state_of(world: &World, root: &TestRoot) -> Option<AuthorityState> {
     world.state.x509_authority(&root.id()).map(|root| root.state)
+}
+
+/// A leader decides to make an authority, and is replaced before that is in the log; its successor does it in its own way.
+#[test]
+fn an_authority_that_is_to_succeed_one_that_is_active_no_more_is_refused() {
+    let mut world = World::founded();
+    let active = world.active_root().id();
+    let made = |world: &mut World| {
+        let root = world.root(120);
+        let new = NewX509Authority { succeeds: Some(active.clone()), ..root.new.clone() };
+        (root, Operation::PrepareX509Authority(Box::new(new)))
+    };
+    let (next, in_time) = made(&mut world);
+    let (_, late) = made(&mut world);
+    world.one(in_time).unwrap();
+    world.one(activate(&next, vec![])).unwrap();
+    let message = world.refused_with(late, RefusalCode::WrongState);
+    assert!(message.contains(&format!("was made to succeed {active}")), "{message}");
+    assert!(message.contains(&format!("{} is", next.id())), "{message}");
+
+    let successor = |world: &World, name| {
+        let new = NewJwtAuthority { succeeds: Some(jwt("jwt-1")), ..jwt_key(name, world.now, 120) };
+        Operation::PrepareJwtAuthority(Box::new(new))
+    };
+    let second = successor(&world, "jwt-2");
+    world.one(second).unwrap();
+    world.one(Operation::ActivateJwtAuthority { id: jwt("jwt-2") }).unwrap();
+    let third = successor(&world, "jwt-3");
+    let message = world.refused_with(third, RefusalCode::WrongState);
+    assert!(message.contains("was made to succeed jwt-1"), "{message}");
 }
 
 #[test]

@@ -31,6 +31,8 @@ enum Step {
     Decide(u8),
     /// A leader goes on with what it has decided.
     Carry(u8),
+    /// What a leader proposed to prepare before it was replaced is applied at last.
+    Land(u8),
     /// An operator wants something.
     Prepare(bool),
     Activate(bool),
@@ -60,6 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => member().prop_map(Step::Lead),
         10 => any::<u8>().prop_map(Step::Decide),
         10 => any::<u8>().prop_map(Step::Carry),
+        2 => any::<u8>().prop_map(Step::Land),
         1 => any::<bool>().prop_map(Step::Prepare),
         1 => any::<bool>().prop_map(Step::Activate),
         1 => (any::<bool>(), any::<u8>()).prop_map(|(x509, pick)| Step::Taint(x509, pick)),
@@ -86,6 +89,7 @@ fn drive(bug: Option<Bug>, steps: &[Step]) -> Result<Model, Violation> {
             Step::Lead(member) => model.lead(*member),
             Step::Decide(pick) => model.decide(*pick),
             Step::Carry(pick) => model.carry(*pick)?,
+            Step::Land(pick) => model.land(*pick)?,
             Step::Prepare(x509) => model.prepare(model::kind(*x509)),
             Step::Activate(x509) => model.activate(model::kind(*x509)),
             Step::Taint(x509, pick) => model.taint(model::kind(*x509), *pick),
@@ -144,6 +148,12 @@ fn inv_05_pruning_too_early_is_found() {
 fn a_step_that_is_repeated_after_a_change_of_leader_is_found() {
     let reason = found(Bug::RepeatedStep);
     assert!(reason.contains("taken twice"), "{reason}");
+}
+
+#[test]
+fn a_prepare_that_lands_after_another_leader_has_prepared_and_activated_is_found() {
+    let reason = found(Bug::NoPrecondition);
+    assert!(reason.contains("taken twice: a late"), "{reason}");
 }
 
 #[test]

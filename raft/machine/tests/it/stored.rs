@@ -99,6 +99,7 @@ fn new_x509() -> NewX509Authority {
         certificate: Bytes::from_static(b"root certificate"),
         crl: Bytes::from_static(b"root CRL"),
         sealed: sealed(),
+        succeeds: None,
     }
 }
 
@@ -108,6 +109,7 @@ fn new_jwt() -> NewJwtAuthority {
         public_key: Bytes::from_static(b"public key"),
         validity: Validity::new(UnixSeconds(1_700_000_000), UnixSeconds(1_700_000_900)).unwrap(),
         sealed: sealed(),
+        succeeds: None,
     }
 }
 

@@ -154,6 +154,7 @@ pub(crate) fn root(from: i64, seconds: i64, serial_from: u64) -> TestRoot {
         certificate: Bytes::copy_from_slice(certificate.der()),
         crl: crl(&key, from, 2 * seconds),
         sealed: sealed_to(&[1]),
+        succeeds: None,
     };
     TestRoot { key, certificate, new }
 }
@@ -164,6 +165,7 @@ pub(crate) fn jwt_key(name: &str, from: i64, seconds: i64) -> NewJwtAuthority {
         public_key: Bytes::copy_from_slice(key().public_key().spki_der()),
         validity: backdated(from, seconds),
         sealed: sealed_to(&[1]),
+        succeeds: None,
     }
 }
 

@@ -9,8 +9,8 @@ use quorate_raft_machine::authority::gate::{
     Knowledge, MemberReport, activation_waits_for, live_until, revocation_waits_for,
 };
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Command, Due, IssuingCertificate, MemberDraft, NewIssuingCertificate, Operation,
-    OperationResult, State, due,
+    AuthorityKind, AuthorityState, Command, Due, IssuingCertificate, MemberDraft, NewIssuingCertificate,
+    NewJwtAuthority, NewX509Authority, Operation, OperationResult, State, due,
 };
 
 use crate::world::{World, jwt_key, key, member, number};
@@ -38,6 +38,8 @@ pub(super) enum Bug {
     EarlyPruning,
     /// A leader that was replaced carries out what it had decided.
     RepeatedStep,
+    /// What a leader proposes to prepare does not say what it is to succeed.
+    NoPrecondition,
     /// Members sign on with the certificate they have, whatever becomes of its root.
     RootIgnored,
 }
@@ -82,6 +84,15 @@ struct Decision {
     /// Who decided it, and in which term.
     term: u64,
     step: Due,
+    /// Of something to be prepared: what it is to succeed.
+    succeeds: Option<AuthorityId>,
+}
+
+/// An authority that a leader proposed to prepare just before it was replaced: it is on its way through the log.
+struct Late {
+    kind: AuthorityKind,
+    operation: Operation,
+    succeeds: Option<AuthorityId>,
 }
 
 /// The cluster.
@@ -93,6 +104,7 @@ pub(super) struct Model {
     leader: usize,
     term: u64,
     decisions: Vec<Decision>,
+    late: Vec<Late>,
     held: Vec<Held>,
     /// Where in the log the leader of this term saw each prepared authority first.
     prepared_at: BTreeMap<AuthorityId, usize>,
@@ -130,6 +142,7 @@ impl Model {
             leader: 0,
             term: 1,
             decisions: Vec::new(),
+            late: Vec::new(),
             held: Vec::new(),
             prepared_at: BTreeMap::new(),
             tainted: BTreeSet::new(),
@@ -184,12 +197,46 @@ impl Model {
     /// report to it.
     pub(super) fn lead(&mut self, at: u8) {
         if self.nodes[usize::from(at)].connected && usize::from(at) != self.leader {
+            self.send_late();
             self.leader = usize::from(at);
             self.term += 1;
             self.prepared_at.clear();
             self.catch_up(self.leader);
             self.look();
         }
+    }
+
+    /// A leader that is about to be replaced proposes to prepare what it has decided on.
+    fn send_late(&mut self) {
+        let decided = self.decisions.iter().filter(|decision| decision.term == self.term);
+        let prepares =
+            decided.filter_map(
+                |Decision { step, succeeds, .. }| {
+                    if let Due::Prepare { kind } = step { Some((*kind, succeeds.clone())) } else { None }
+                },
+            );
+        for (kind, succeeds) in prepares.collect::<Vec<_>>() {
+            let operation = self.made(kind, succeeds.clone());
+            self.late.push(Late { kind, operation, succeeds });
+        }
+    }
+
+    /// Such a proposal is applied, whatever has happened since.
+    pub(super) fn land(&mut self, pick: u8) -> Result<(), Violation> {
+        if self.late.is_empty() {
+            return Ok(());
+        }
+        let Late { kind, operation, succeeds } = self.late.remove(usize::from(pick) % self.late.len());
+        let active = self.world.state.active_authority(kind).map(|active| active.id);
+        let landed = self.propose(operation).is_ok();
+        self.look();
+        if landed && active != succeeds {
+            return Err(Violation(format!(
+                "a step of the life cycle was taken twice: a late {} authority was prepared",
+                kind.word()
+            )));
+        }
+        Ok(())
     }
 
     fn lead_next(&mut self) {
@@ -320,10 +367,15 @@ impl Model {
         self.look();
         let steps = due(&self.nodes[self.leader].state, self.leader_now());
         if let Some(step) = steps.get(usize::from(pick) % steps.len().max(1)) {
-            self.decisions.push(Decision { term: self.term, step: step.clone() });
+            let succeeds = if let Due::Prepare { kind } = step {
+                self.nodes[self.leader].state.active_authority(*kind).map(|active| active.id)
+            } else {
+                None
+            };
+            self.decisions.push(Decision { term: self.term, step: step.clone(), succeeds });
         }
         if self.bug == Some(Bug::EarlyPruning) && pick.is_multiple_of(8) {
-            self.decisions.push(Decision { term: self.term, step: Due::PruneAuthorities });
+            self.decisions.push(Decision { term: self.term, step: Due::PruneAuthorities, succeeds: None });
         }
     }
 
@@ -332,7 +384,7 @@ impl Model {
         if self.decisions.is_empty() {
             return Ok(());
         }
-        let Decision { term, step } = self.decisions.remove(usize::from(pick) % self.decisions.len());
+        let Decision { term, step, .. } = self.decisions.remove(usize::from(pick) % self.decisions.len());
         self.catch_up(self.leader);
         self.look();
         let is_due = due(&self.world.state, self.leader_now()).contains(&step);
@@ -367,15 +419,25 @@ impl Model {
         self.propose(operation).is_ok()
     }
 
-    fn prepared(&mut self, kind: AuthorityKind) -> bool {
-        let operation = match kind {
-            AuthorityKind::X509 => Operation::PrepareX509Authority(Box::new(self.world.root(120).new)),
+    /// A new authority, and what is proposed for it.
+    fn made(&mut self, kind: AuthorityKind, succeeds: Option<AuthorityId>) -> Operation {
+        let succeeds = succeeds.filter(|_| self.bug != Some(Bug::NoPrecondition));
+        match kind {
+            AuthorityKind::X509 => {
+                let made = self.world.root(120).new;
+                Operation::PrepareX509Authority(Box::new(NewX509Authority { succeeds, ..made }))
+            }
             AuthorityKind::Jwt => {
                 self.names += 1;
                 let made = jwt_key(&format!("key-{}", self.names), self.world.now, 120);
-                Operation::PrepareJwtAuthority(Box::new(made))
+                Operation::PrepareJwtAuthority(Box::new(NewJwtAuthority { succeeds, ..made }))
             }
-        };
+        }
+    }
+
+    fn prepared(&mut self, kind: AuthorityKind) -> bool {
+        let active = self.world.state.active_authority(kind).map(|active| active.id);
+        let operation = self.made(kind, active);
         let prepared = self.propose(operation).is_ok();
         self.look();
         prepared
