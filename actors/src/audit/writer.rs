@@ -351,7 +351,7 @@ impl Writer {
             let mut result = chain.append(&mut pending.records, now);
             if result.is_ok() {
                 pending.records.clear();
-                if let (true, Err(error)) = (sync, chain.sync()) {
+                if sync && let Err(error) = chain.sync() {
                     result = Err(error);
                 }
             }
