@@ -304,7 +304,7 @@ async fn a_deleted_entry_takes_its_svids_with_it_when_it_is_to() {
     let delete = Operation::DeleteEntry { id: entry, revoke: Some(RevocationReason::CessationOfOperation) };
     world.propose(delete).await;
     let number = world.handle.state().read(State::last_revocation_number);
-    let outcome = within(revocations.finish(plan, number, 0, deadline())).await.unwrap();
+    let outcome = within(revocations.finish(&Caller::node(), plan, number, 0, deadline())).await.unwrap();
     assert_eq!(outcome.revoked.iter().map(|leaf| leaf.serial).collect::<Vec<_>>(), [serial(&answer)]);
 }
 
@@ -375,6 +375,35 @@ async fn crl_06_a_revocation_is_not_finished_while_a_node_that_starts_again_has_
     let old_key = chain(&old)[1].authority_id();
     until(|| asked.handle.state().read(|state| is_revoked_whole(state, &old_key))).await;
     check(&old, &fetched(asked).await.crl, asked).unwrap_err();
+}
+
+/// CRL-07, INV-16: while a live member is cut off, it may hand out CRLs without that of a new key, so the key signs nothing; once
+/// it is back, or fenced, it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn crl_07_a_new_key_waits_for_a_live_member_that_is_cut_off_until_it_is_fenced() {
+    let mut cluster = Cluster::of(3, quick()).await;
+    revoke(&cluster.nodes[0], of_id("/a")).await.unwrap();
+    let leader = cluster.leader(None).await;
+    let (restarted, absent) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.nodes[restarted].stop().await;
+    cluster.network.cut(cluster.nodes[absent].name.as_str());
+    cluster.nodes[restarted].start().await;
+    let (node, asked) = (&cluster.nodes[restarted], &cluster.nodes[leader]);
+    let boot = |state: &State| {
+        let own = state.issuing_keys().filter(|key| key.member == cluster.number(restarted));
+        own.max_by_key(|key| key.number).map(|newest| (newest.boot, newest.state))
+    };
+    let before = node.handle.state().read(boot).unwrap().0;
+    until(|| asked.handle.state().read(boot).is_some_and(|(newest, _)| newest != before)).await;
+    // Three times as long as it would settle.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let waits = asked.handle.state().read(boot).unwrap();
+    assert_eq!(waits.1, quorate_raft_machine::IssuingKeyState::Prepared, "CRL-07");
+    assert!(matches!(fetch(node).await, Err(Refusal::Unavailable(_))));
+    let fence = Operation::RevokeIssuingCertificate { member: cluster.number(absent), serial: None };
+    super::cluster::propose(asked, fence).await;
+    let new = fetched(node).await;
+    check(&new, &fetched(asked).await.crl, asked).unwrap();
 }
 
 /// A serial number is its issuer's alone, and so is what a node has signed: nobody waits for another node that is away.

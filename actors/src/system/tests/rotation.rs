@@ -303,6 +303,29 @@ async fn inv_06_after_the_acknowledgement_nothing_under_a_tainted_authority_is_h
     .await;
 }
 
+/// INV-06: what waits in a slot does not go out under a tainted root either while its successor is still being made.
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_06_an_answer_that_waits_does_not_go_out_before_its_successor_is_made() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    fetched(&world).await;
+    let (old_root, _) = rotate(&world, AuthorityKind::X509).await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    let (runtime, may_go_on) = (tokio::runtime::Handle::current(), Arc::new(AtomicBool::new(false)));
+    let released = Arc::clone(&may_go_on);
+    *world.keys.hook.lock() = Some(Box::new(move || {
+        let released = Arc::clone(&released);
+        tokio::task::block_in_place(|| runtime.block_on(until(|| released.load(Ordering::SeqCst))));
+    }));
+    world.system.authorities().taint(&asker(), AuthorityKind::X509, &old_root, deadline()).await.unwrap();
+    if let Ok(answer) = tokio::time::timeout(Duration::from_millis(200), next(&mut stream)).await {
+        assert!(!roots_of(&answer.unwrap()).contains(&old_root), "an answer that waited went out");
+    }
+    may_go_on.store(true, Ordering::SeqCst);
+    *world.keys.hook.lock() = None;
+    assert!(!roots_of(&next(&mut stream).await.unwrap()).contains(&old_root));
+}
+
 /// Design section 3: a forced rotation reaches a stream in few messages, and no SVID more than twice because of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forced_rotation_reaches_a_stream_in_few_messages_and_no_svid_more_than_twice() {
