@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use quorate_proto_api::workload::{X509svid, X509svidResponse};
-use quorate_proto_identity::UnixMillis;
+use quorate_proto_identity::{UnixMillis, UnixSeconds};
 use quorate_raft_machine::entry::Entry;
 
 use super::{identities::Identities, standing::Standing};
@@ -51,6 +51,8 @@ pub(crate) struct X509Answer {
     pub(crate) identities: Arc<Identities>,
     /// When something about the SVIDs may next be due, in Unix milliseconds.
     due: AtomicI64,
+    /// The end of the SVID that ends first.
+    ends_at: UnixSeconds,
     svids: Vec<Arc<Svid>>,
     /// Under which roots they stand.
     standing: Arc<Standing>,
@@ -83,8 +85,11 @@ impl X509Answer {
         };
         let svids: Vec<Arc<Svid>> = svids.into_iter().map(|(_, svid)| svid).collect();
         let standing = Standing::of(&svids);
+        let ends = svids.iter().map(|svid| svid.granted.validity.not_after());
+        let ends_at = ends.min().unwrap_or(UnixSeconds(i64::MAX));
         let (due, sequence) = (AtomicI64::new(i64::MAX), AtomicU64::new(bundle.sequence));
-        Self { response, due, svids, standing, sequence, roots_since: bundle.roots_since, identities, withdrawals }
+        let roots_since = bundle.roots_since;
+        Self { response, due, ends_at, svids, standing, sequence, roots_since, identities, withdrawals }
     }
 
     /// Notes when the SVIDs are next to be looked at: the first renewal after `looked_at`, the instant since when all of
@@ -102,6 +107,11 @@ impl X509Answer {
     /// When something about the SVIDs may next be due.
     pub(crate) fn due(&self) -> UnixMillis {
         UnixMillis(self.due.load(Ordering::Acquire))
+    }
+
+    /// Whether none of its SVIDs has ended.
+    pub(crate) fn is_valid_at(&self, now: UnixSeconds) -> bool {
+        now <= self.ends_at
     }
 
     /// The newest version of the bundle that it was found to be right beside.

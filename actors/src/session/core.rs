@@ -220,11 +220,13 @@ impl Core {
                 .is_ok_and(|identities| Arc::ptr_eq(&identities, &answer.identities))
     }
 
-    /// Whether an answer that waited in a slot may still go out (design section 2, properties 4 and 5). If not, a newer
-    /// one is on its way: the event that spoiled it refreshes the group.
+    /// Whether an answer that waited in a slot may still go out (design section 2, properties 3 to 5). If not, a newer
+    /// one is on its way: the event that spoiled it refreshes the group, and so does the end of an SVID. That may come late
+    /// where a node stood still, or has too little of a processor, and then the stream may be looked at before it.
     pub(crate) fn may_go_out(&self, answer: &X509Answer, selectors: &SelectorSet) -> bool {
         let bundles = self.bundles.current(&self.state);
-        answer.withdrawals == self.withdrawals()
+        answer.is_valid_at(self.sources.now().seconds())
+            && answer.withdrawals == self.withdrawals()
             && bundles.is_ok_and(|bundles| answer.stands_in(&bundles))
             && self.still_stand(&answer.identities, selectors)
     }

@@ -470,6 +470,11 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
+    /// Has the keeper look at the time of day again, and at what is due.
+    pub(crate) fn look_again(&self) {
+        self.group.shard.lowered.notify_one();
+    }
+
     pub(crate) fn slot(&self) -> &Slot {
         &self.slot
     }

@@ -120,7 +120,9 @@ impl<T> Stream for AnswerStream<T> {
                         Answer::X509Bundles(_) | Answer::JwtBundles(_) => true,
                     };
                     if !good {
-                        // The event that spoiled it is on its way to the keeper; the caller was looked at all the same.
+                        // The event that spoiled it is on its way to the keeper; the caller was looked at all the same. The
+                        // end of an SVID is no event, and the keeper may sleep through it when the time of day jumps.
+                        membership.look_again();
                         membership.slot().not_sent();
                         continue;
                     }

@@ -147,6 +147,20 @@ async fn a_short_svid_is_renewed_at_half_life_without_a_gap() {
     }
 }
 
+/// Property 3: a stream that is looked at when an SVID in its slot has ended, because the node stood still or had no
+/// processor, is not given that one, and gets another at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_waited_beyond_the_end_of_its_svid_does_not_go_out() {
+    let world = World::ready().await;
+    world.register("a", "/a").await;
+    let mut stream = world.system.workload_api().x509_svids(&caller()).await.unwrap();
+    // Nothing tells the keeper that the time of day has jumped over the end of the hour's SVID that waits.
+    world.clock.advance(Duration::from_secs(3700));
+    let now = world.sources.now().seconds();
+    let given = leaf_of(&next(&mut stream).await.unwrap());
+    assert!(now <= given.validity().not_after(), "an SVID went out that had ended");
+}
+
 /// Found by strangers' clients: the answer that was there was given out, and nobody thought of renewing it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_finds_its_answer_ready_is_renewed_though_nobody_wanted_svids_in_between() {
