@@ -58,6 +58,9 @@ const ANCHOR_AGAIN: Duration = Duration::from_secs(30);
 /// How long an anchor may take.
 const ANCHOR_LIMIT: Duration = Duration::from_secs(10);
 
+/// The act of a record that tells of records which nobody has.
+const DROPPED: &str = "records.dropped";
+
 /// Items of one batch.
 const BATCH_ITEMS: usize = 1024;
 
@@ -340,6 +343,8 @@ impl Writer {
             let free = if own || was_blocked || sync { chain.free_space().ok() } else { None };
             let has_room = free.is_none_or(|free| free >= floor);
             let mut newly_dropped = 0;
+            // One that the disk refused before is made anew, with the count of now.
+            pending.records.retain(|record| record.what != DROPPED);
             if !has_room {
                 // The last bytes are the log's. What all nodes have is still written, as far as it goes.
                 let before = pending.records.len();
@@ -368,13 +373,15 @@ impl Writer {
         let Written { result, synced: synced_head, head, bytes, free, mut pending } = written;
         let now = Instant::now();
         let shared = Arc::clone(&self.arguments.shared);
+        // Also where the disk takes nothing at all: what was dropped for want of room is not offered again.
+        self.dropped = self.dropped.saturating_add(newly_dropped);
+        metrics::audit_records("dropped", newly_dropped);
         match result {
             Ok(Appended { records, rotated }) => {
                 metrics::audit_records("written", records as u64);
-                // Whoever waits for a record that was dropped is refused with all others of its batch: they ask again.
-                pending.answer(newly_dropped == 0);
-                self.dropped = if has_room { 0 } else { self.dropped.saturating_add(newly_dropped) };
-                metrics::audit_records("dropped", newly_dropped);
+                if has_room {
+                    self.dropped = 0;
+                }
                 self.sync_at = match self.sync_at {
                     _ if synced => None,
                     Some(at) => Some(at),
@@ -392,6 +399,9 @@ impl Writer {
                 self.retry_at = reason.is_some().then(|| now + RETRY_EVERY);
                 shared.say_blocked(reason);
                 shared.say_head(synced_head, bytes);
+                // Last, so that who waited finds its record in the head. Whoever waits for one that was dropped is refused
+                // with all others of its batch: they ask again.
+                pending.answer(newly_dropped == 0);
                 Ok(())
             }
             Err(error) if error.is_passing() => {
@@ -499,7 +509,7 @@ fn newest_anchor(handle: &Handle, member: MemberNumber) -> Option<AuditAnchor> {
 
 /// What tells of records that nobody has.
 fn dropped_records(count: u64, member: MemberNumber, now: UnixMillis) -> Record {
-    let mut record = Record::new(now, Kind::Local, "records.dropped")
+    let mut record = Record::new(now, Kind::Local, DROPPED)
         .with("count", count)
         .with("reason", "there was no room for them in the queue, or on the disk");
     record.member = Some(member.get());
