@@ -47,6 +47,7 @@ pub use progress::RotationProgress;
 pub(crate) use sealing::{SealTo, seal_lacking};
 
 use crate::{
+    audit::Auditor,
     events,
     mailbox::{Address, Envelope, Outcome},
     own::Own,
@@ -108,6 +109,8 @@ pub(crate) struct AuthorityArguments {
     pub(crate) gate: Arc<Gate>,
     /// The streams that an authority must have reached before it signs.
     pub(crate) streams: OpenStreams,
+    /// Where it is recorded who forced a step.
+    pub(crate) audit: Auditor,
     pub(crate) address: Address<AuthorityMessage>,
 }
 
@@ -180,7 +183,8 @@ impl Actor for AuthorityActor {
                         let arguments = state.arguments.clone();
                         state.tasks.spawn(async move {
                             let _permit = permit;
-                            drop(reply.send(commands::carry_out(&arguments, command).await));
+                            let tried = commands::carry_out(&arguments, command, || reply.is_closed()).await;
+                            drop(reply.send(tried));
                         });
                     }
                     Err(_) => drop(reply.send(Tried::NotLeader("this node does not lead".into()))),

@@ -176,6 +176,7 @@ impl System {
             workshop: workshop.clone(),
             gate: Arc::default(),
             streams: OpenStreams::new(shards.clone(), Arc::clone(&core)),
+            audit: audit.clone(),
             address: Address::new("authority", AUTHORITY_MAILBOX_LIMIT),
         };
         let membership = MembershipArguments {
@@ -227,7 +228,7 @@ impl System {
         let keepers = Keepers::new(shards, Arc::clone(&core));
         let workload_api = WorkloadApi::new(Arc::clone(&core), Attestor::new(attestations), keepers);
         let revocations = Revocations::new(handle.clone(), Arc::clone(&core));
-        let authorities = Authorities::new(handle.clone(), core.sources.clone());
+        let authorities = Authorities::new(handle.clone(), core.sources.clone(), audit.clone());
         let membership = Membership::new(handle, own);
         let minter = Minter::new(Arc::clone(&core), ledger.clone());
         Ok(Self { supervisor, status, core, ledger, audit, workload_api, minter, membership, revocations, authorities })

@@ -80,9 +80,14 @@ pub(crate) enum Tried {
     Standing(RotationProgress),
 }
 
-/// Carries a command out, as far as one try gets.
-pub(crate) async fn carry_out(arguments: &AuthorityArguments, command: AuthorityCommand) -> Tried {
-    match try_once(arguments, command).await {
+/// Carries a command out, as far as one try gets. Whoever gave up while it waited at a gate has been told that the step was
+/// not taken, and then it is not.
+pub(crate) async fn carry_out(
+    arguments: &AuthorityArguments,
+    command: AuthorityCommand,
+    given_up: impl Fn() -> bool + Send + Sync,
+) -> Tried {
+    match try_once(arguments, command, given_up).await {
         Ok(tried) => tried,
         Err(RotationError::Gate(GateShut { waits_for, .. })) => {
             Tried::Waits(waits_for.iter().map(ToString::to_string).collect())
@@ -95,7 +100,12 @@ pub(crate) async fn carry_out(arguments: &AuthorityArguments, command: Authority
     }
 }
 
-async fn try_once(arguments: &AuthorityArguments, command: AuthorityCommand) -> Result<Tried, RotationError> {
+async fn try_once(
+    arguments: &AuthorityArguments,
+    command: AuthorityCommand,
+    given_up: impl Fn() -> bool + Send + Sync,
+) -> Result<Tried, RotationError> {
+    let nobody_waits = || Tried::Failed("whoever asked for the step waits for it no more".to_owned());
     let AuthorityCommand { asker, kind, wanted } = command;
     confirm_office(arguments).await?;
     // A leader that is on its way out would know what it makes.
@@ -108,14 +118,22 @@ async fn try_once(arguments: &AuthorityArguments, command: AuthorityCommand) -> 
         }
         Wanted::Activate { id, force } => {
             expect(arguments, kind, &id, AuthorityState::Prepared)?;
-            let passed_by = forced(gate::pass(arguments, kind, &id, Streams::Strict).await, force)?;
+            let gate = gate::pass(arguments, kind, &id, Streams::Strict).await;
+            if given_up() {
+                return Ok(nobody_waits());
+            }
+            let passed_by = forced(arguments, &asker, "activate", gate, force)?;
             let (done, log_index) = steps::activate(arguments, &asker, kind, &id).await?;
             Ok(moved(arguments, &done, log_index, &passed_by, None))
         }
         Wanted::Taint { id } => withdraw(arguments, &asker, steps::taint(kind, &id), &[]).await,
         Wanted::Revoke { id, force } => {
             expect(arguments, kind, &id, AuthorityState::Tainted)?;
-            let passed_by = forced(gate::pass_revocation(arguments, kind, &id).await, force)?;
+            let gate = gate::pass_revocation(arguments, kind, &id).await;
+            if given_up() {
+                return Ok(nobody_waits());
+            }
+            let passed_by = forced(arguments, &asker, "revoke", gate, force)?;
             withdraw(arguments, &asker, steps::revoke(kind, &id), &passed_by).await
         }
         Wanted::Replace { id, compromised } => {
@@ -165,11 +183,24 @@ fn expect(
     Err(Refusal::new(RefusalCode::WrongState, message).into())
 }
 
-/// What a gate waits for if the step is forced past it; else its being shut is the answer.
-fn forced(gate: Result<(), GateShut>, force: bool) -> Result<Vec<WaitsFor>, GateShut> {
+/// What a gate waits for if the step is forced past it; else its being shut is the answer. Who forces it, and past whom, is
+/// recorded before the step is proposed; what came of the step, its own record tells on every node.
+fn forced(
+    arguments: &AuthorityArguments,
+    asker: &Caller,
+    step: &str,
+    gate: Result<(), GateShut>,
+    force: bool,
+) -> Result<Vec<WaitsFor>, GateShut> {
     match gate {
         Ok(()) => Ok(Vec::new()),
         Err(shut) if force => {
+            let detail = [
+                ("authority", shut.authority.to_string()),
+                ("step", step.to_owned()),
+                ("waits_for", shut.waits_for.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+            ];
+            arguments.audit.acted(asker, "authority.force", &detail);
             tracing::warn!(
                 target: "quorate::security",
                 authority_id = %shut.authority, reason = %shut,

@@ -15,7 +15,10 @@ use super::{
     RotationProgress,
     commands::{AuthorityChange, AuthorityCommand, Tried, Wanted},
 };
-use crate::peers::{PeerError, ask_authority};
+use crate::{
+    audit::{Auditor, TrailBlocked},
+    peers::{PeerError, ask_authority},
+};
 
 /// The longest that one try may take: a leader waits a few seconds at a gate, and makes an RSA key in about as many.
 const TRY_TIME_LIMIT: Duration = Duration::from_secs(15);
@@ -31,6 +34,7 @@ const APPLY_TIME_LIMIT: Duration = Duration::from_secs(5);
 pub struct Authorities {
     handle: Handle,
     sources: Sources,
+    audit: Auditor,
 }
 
 /// Past and coming steps, as of an instant.
@@ -77,14 +81,17 @@ pub enum AuthorityError {
         /// Why, with causes.
         reason: String,
     },
+    /// The audit trail of this node cannot be written, so nothing was asked for.
+    #[error(transparent)]
+    NotRecorded(#[from] TrailBlocked),
     /// This node could not make sure that what it reads is new.
     #[error("this node could not read what the cluster has agreed on")]
     Read(#[from] LinearizeError),
 }
 
 impl Authorities {
-    pub(crate) fn new(handle: Handle, sources: Sources) -> Self {
-        Self { handle, sources }
+    pub(crate) fn new(handle: Handle, sources: Sources, audit: Auditor) -> Self {
+        Self { handle, sources, audit }
     }
 
     /// The authorities of a kind in every state that is kept, as the cluster has agreed on them by now.
@@ -251,6 +258,10 @@ impl Authorities {
         mut tell: impl FnMut(&[String]) + Send,
         reached: impl Fn(&State) -> Option<AuthorityView> + Send,
     ) -> Result<AuthorityChange, AuthorityError> {
+        // As with every command of an operator: by the trail of the node that is asked. The leader's is asked there.
+        if !matches!(wanted, Wanted::Gate { .. } | Wanted::Progress) {
+            self.audit.may_administer()?;
+        }
         let command = AuthorityCommand { asker: asker.clone(), kind, wanted };
         let (mut told, mut unsure) = (Vec::new(), false);
         loop {

@@ -199,7 +199,7 @@ impl Revocations {
         let plan = self.plan(&revocation.target, cut_off).await?;
         let (done, log_index) = self.propose(asker, Operation::Revoke(Box::new(revocation)), deadline).await?;
         let Done::Revoked { number } = done else { return Err(RevokeError::NoResult) };
-        self.finish(plan, number, log_index, deadline).await
+        self.finish(asker, plan, number, log_index, deadline).await
     }
 
     /// Lifts the ban and the token rule of a revocation; what is in a CRL stays there. Gives the log index.
@@ -258,6 +258,7 @@ impl Revocations {
     /// [`RevokeError::Unfinished`].
     pub async fn finish(
         &self,
+        asker: &Caller,
         plan: RevocationPlan,
         number: u64,
         log_index: u64,
@@ -268,6 +269,10 @@ impl Revocations {
             return Ok(self.outcome(plan, number, log_index, (0, 0)));
         }
         if !plan.cut_off.is_empty() {
+            // The leader revokes them in its own name; whose wish it was is told here.
+            let named = plan.cut_off.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" ");
+            let detail = [("revocation", number.to_string()), ("members", named)];
+            self.core.audit.acted(asker, "revocation.cut_off", &detail);
             self.revoke_cut_off(&plan, deadline).await.map_err(&unfinished)?;
         }
         let covered_at = self.until_covered(&plan, number, log_index, deadline).await.map_err(&unfinished)?;

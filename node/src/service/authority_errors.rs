@@ -16,6 +16,7 @@ pub(super) fn status(error: &AuthorityError) -> Status {
             // Worded as for every write that may not hold everywhere yet (property 5).
             made(change.log_index, &format!("not every connected member is known to have applied it: {reason}"))
         }
+        AuthorityError::NotRecorded(_) => Status::resource_exhausted(text),
         AuthorityError::NoLeader { .. } | AuthorityError::Failed { .. } | AuthorityError::Read(_) => {
             Status::unavailable(text)
         }

@@ -156,6 +156,17 @@ async fn an_activation_waits_for_a_live_member_that_is_cut_off_and_goes_past_it_
     away.signal(Signal::SIGCONT);
     let forced = |node: &TestNode| node.log().contains("was forced past its gate");
     assert!(cluster.nodes.iter().any(forced), "the leader's log has a line on it");
+    // And the trails have who asked: the step on every node, what it did not wait for where it was decided.
+    let audited = |node: &TestNode, what: &str| {
+        let told = node.told(&["audit", "show", "--what", what, "--who", "unix:uid=", "-o", "json"]);
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let activated = audited(node, "jwt_authority.activate");
+    assert_eq!(activated.last().unwrap()["detail"]["authority"], *second, "{activated:?}");
+    let forced = audited(&cluster.nodes[leader], "authority.force");
+    assert_eq!(forced.len(), 1, "{forced:?}");
+    assert_eq!(forced[0]["detail"]["authority"], *second);
+    assert!(forced[0]["detail"]["waits_for"].as_str().unwrap().contains(&away.name), "{forced:?}");
 }
 
 /// spire-api.md section 11, over the admin socket of a node that does not lead.

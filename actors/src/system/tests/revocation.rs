@@ -304,7 +304,8 @@ async fn a_deleted_entry_takes_its_svids_with_it_when_it_is_to() {
     let delete = Operation::DeleteEntry { id: entry, revoke: Some(RevocationReason::CessationOfOperation) };
     world.propose(delete).await;
     let number = world.handle.state().read(State::last_revocation_number);
-    let outcome = within(revocations.finish(&Caller::node(), plan, number, 0, deadline())).await.unwrap();
+    let outcome =
+        within(revocations.finish(&quorate_raft_machine::Caller::node(), plan, number, 0, deadline())).await.unwrap();
     assert_eq!(outcome.revoked.iter().map(|leaf| leaf.serial).collect::<Vec<_>>(), [serial(&answer)]);
 }
 

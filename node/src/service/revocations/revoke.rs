@@ -73,13 +73,13 @@ pub(super) async fn delete_entry(
     }
     let deadline = Instant::now() + wait(wait_millis);
     let delete = Operation::DeleteEntry { id, revoke: Some(reason) };
-    let written = service.writes.write(caller, vec![delete]).await?;
+    let written = service.writes.write(caller.clone(), vec![delete]).await?;
     let number = match written.results.into_iter().next() {
         Some(Ok(Done::EntryDeleted { revocation: Some(number), .. })) => number,
         Some(Err(refusal)) => return Err(refused(&refusal)),
         Some(Ok(_)) | None => return Err(Status::internal("the entry was deleted with an outcome of another kind")),
     };
-    let finished = revocations.finish(plan, number, written.log_index, deadline).await;
+    let finished = revocations.finish(&caller, plan, number, written.log_index, deadline).await;
     let outcome = finished.map_err(|error| status(&error))?;
     let answer = state.read(|state| story::done(will, warnings, true, &outcome, state));
     Ok(at_log_index(answer, Some(outcome.log_index)))
