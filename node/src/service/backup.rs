@@ -68,7 +68,11 @@ impl BackupApi for BackupService {
         let (log_index, entries) = (backup.header().log_index, backup.header().entries);
         tracing::info!(target: SECURITY, log_index, entries, caller = ?caller.identity, "a backup is being made");
         // Whoever has the recovery key and this has the trust domain.
-        audit.acted(&caller, "backup.create", &[("log_index", log_index.to_string()), ("entries", entries.to_string())]);
+        audit.acted(
+            &caller,
+            "backup.create",
+            &[("log_index", log_index.to_string()), ("entries", entries.to_string())],
+        );
         let (parts, stream) = mpsc::channel(PARTS_BUFFER);
         tokio::spawn(async move {
             let _turn = turn;

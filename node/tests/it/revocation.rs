@@ -177,8 +177,7 @@ async fn an_entry_is_deleted_with_what_was_issued_for_it() {
     let entry = node.register("/w").await;
     let mut stream = node.workload().fetch_x509svid(X509svidRequest {}).await.unwrap().into_inner();
     let old = serial(&stream.message().await.unwrap().unwrap());
-    let answer =
-        json(&node, &["entry", "delete", "--id", &entry, "--revoke", "--reason", "cessation-of-operation"]);
+    let answer = json(&node, &["entry", "delete", "--id", &entry, "--revoke", "--reason", "cessation-of-operation"]);
     assert_eq!(answer["results"][0]["certificates"][0]["serial"], *old, "{answer}");
     assert_eq!(node.count().await, 0);
     let listed = json(&node, &["revocations", "list"]);
