@@ -292,6 +292,11 @@ impl Member {
         self.process.lock().await.as_ref().and_then(Running::cpu)
     }
 
+    /// The ID of its process, while it has one.
+    pub(crate) async fn process_id(&self) -> Option<i32> {
+        self.process.lock().await.as_ref().and_then(Running::pid)
+    }
+
     /// Whether its process ended without being told to.
     pub(crate) async fn ended(&self) -> Result<Option<std::process::ExitStatus>, Trouble> {
         self.process.lock().await.as_mut().map_or(Ok(None), Running::ended)

@@ -22,13 +22,15 @@ pub(crate) mod inv_16;
 
 use crate::clock::Clock;
 use crate::progress;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::trouble::Trouble;
 
-/// How many violations are told in full: the first is what matters, and a broken promise is broken by every call.
+/// How many violations of each invariant are told in full: the first is what matters, and a broken promise is broken by
+/// every call. Of each, so that a hundred calls that failed do not hide the one SVID that nobody verifies.
 const TOLD: u64 = 20;
 
 /// An invariant's name.
@@ -50,7 +52,7 @@ pub(crate) struct Violations {
 
 #[derive(Debug, Default)]
 struct Found {
-    count: u64,
+    counts: BTreeMap<Name, u64>,
     first: Option<String>,
 }
 
@@ -63,9 +65,10 @@ impl Violations {
     /// An invariant does not hold.
     pub(crate) fn add(&self, name: Name, what: impl fmt::Display) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.count += 1;
+        let count = found.counts.entry(name).or_default();
+        *count += 1;
         let text = format!("{name}: {what}");
-        if found.count <= TOLD {
+        if *count <= TOLD {
             progress(&format!("  {:>8.3} s VIOLATION of {text}", self.clock.elapsed().as_secs_f64()));
         }
         found.first.get_or_insert(text);
@@ -80,7 +83,7 @@ impl Violations {
 
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).count
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).counts.values().sum()
     }
 
     /// Ends a run in failure if there are any.
@@ -89,7 +92,11 @@ impl Violations {
         match &found.first {
             None => Ok(()),
             Some(first) => {
-                Err(Trouble::Violated { count: found.count, first: first.clone(), kept: kept.to_path_buf() })
+                for (name, count) in &found.counts {
+                    progress(&format!("  {count} violations of {name}"));
+                }
+                let count = found.counts.values().sum();
+                Err(Trouble::Violated { count, first: first.clone(), kept: kept.to_path_buf() })
             }
         }
     }

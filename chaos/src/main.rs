@@ -40,6 +40,7 @@ mod registrar;
 mod run;
 mod scenario;
 mod simulation;
+mod starvation;
 mod trouble;
 mod writers;
 

@@ -1,6 +1,6 @@
 //! What all parts of a run share: the cluster, the clock, what was seen and counted, and the word to stop.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, now};
 use crate::fleet::Fleet;
 use crate::history::{History, Kind, Line, Op};
 use crate::invariants::Violations;
@@ -9,12 +9,15 @@ use crate::invariants::inv_04::Leaders;
 use crate::invariants::inv_05::Bundles;
 use crate::invariants::inv_06::Signers;
 use crate::invariants::inv_09::Uniques;
+use crate::invariants::inv_14;
 use crate::oracle::Oracle;
+use crate::starvation::Starvation;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tonic::{Code, Status};
 
 /// A run against real processes.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Run {
     pub(crate) seen: Mutex<Seen>,
     /// How much was done.
     pub(crate) tally: Tally,
+    /// Whether the machine let the nodes run.
+    pub(crate) starvation: Starvation,
     stop: watch::Sender<bool>,
 }
 
@@ -66,6 +71,8 @@ pub(crate) struct Tally {
     pub(crate) calls_during_faults: Count,
     /// Calls that a fault to their own node may have touched; nothing is asked of them.
     pub(crate) calls_disturbed: Count,
+    /// Calls that failed because this machine kept the nodes from renewing what they sign with.
+    pub(crate) calls_starved: Count,
     /// SVIDs that were verified with the bundles of all live members.
     pub(crate) svids: Count,
     /// Requests after an acknowledged delete.
@@ -100,6 +107,7 @@ impl Run {
             oracle: Mutex::default(),
             seen: Mutex::default(),
             tally: Tally::default(),
+            starvation: Starvation::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -133,6 +141,19 @@ impl Run {
     pub(crate) async fn pause(&self, length: Duration) -> bool {
         let mut stop = self.stop.subscribe();
         timeout(length, stop.wait_for(|stop| *stop)).await.is_err()
+    }
+
+    /// A call, or a stream, failed on a node that was healthy all the time. That is a violation of INV-14, unless the
+    /// node did what it must when it has no quorum (property 4) and this machine was what it had none for: the certificate
+    /// that the log has for it had ended, and the kernel says that a quorum was kept from running.
+    pub(crate) fn call_failed(&self, member: &str, call: &str, status: &Status) {
+        let ended = lock(&self.seen).bundles.live_until(member).is_some_and(|until| until <= now());
+        let starved = self.starvation.breaks_quorum(self.fleet.members().len());
+        if status.code() == Code::Unavailable && ended && starved {
+            self.tally.calls_starved.add();
+        } else {
+            self.violations.add(inv_14::NAME, inv_14::violation(member, call, status));
+        }
     }
 
     /// Whether some node is dead or stands still.

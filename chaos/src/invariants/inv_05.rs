@@ -45,13 +45,29 @@ impl Bundles {
         self.live_until.insert(member.to_owned(), until);
     }
 
+    /// Until when a member is live, as some member's state has it.
+    pub(crate) fn live_until(&self, member: &str) -> Option<UnixSeconds> {
+        self.live_until.get(member).copied()
+    }
+
     /// The bundles of how many members are known.
     pub(crate) fn known(&self) -> usize {
         self.x509.len().min(self.jwt.len())
     }
 
+    /// Verifies an SVID that was handed out between these two instants: one that verifies at either has not been proven bad.
+    /// An SVID near its end may have ended by the time that this program reads it.
+    pub(crate) fn check_between(
+        &self,
+        by: &str,
+        svid: &HandedOut,
+        (earliest, read): (UnixSeconds, UnixSeconds),
+    ) -> Result<(), String> {
+        self.check(by, svid, read).or_else(|why| self.check(by, svid, earliest).map_err(|_| why))
+    }
+
     /// Verifies an SVID with the bundle of each member that is live at that instant.
-    pub(crate) fn check(&self, by: &str, svid: &HandedOut, at: UnixSeconds) -> Result<(), String> {
+    fn check(&self, by: &str, svid: &HandedOut, at: UnixSeconds) -> Result<(), String> {
         let bundles = match svid {
             HandedOut::X509(_) => &self.x509,
             HandedOut::Jwt(..) => &self.jwt,

@@ -33,11 +33,30 @@ pub(crate) fn root_of(issuing: &Certificate) -> String {
     key_id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The second in which the leaf of a chain was signed; none when it cannot be read.
+pub(crate) fn signed_in(chain: &[u8]) -> Option<UnixSeconds> {
+    Certificate::parse_concatenated(chain).ok()?.first().map(signed_at)
+}
+
+/// The second in which a leaf was signed.
+pub(crate) fn signed_at(leaf: &Certificate) -> UnixSeconds {
+    leaf.validity().not_before().plus(BACKDATE)
+}
+
 impl Signers {
-    /// A node handed out an X509-SVID, and this bundle beside it.
-    pub(crate) fn saw(&mut self, life: &Life, chain: &[u8], bundle: &[u8], at: UnixSeconds) -> Result<(), String> {
+    /// A node handed out an X509-SVID, and this bundle beside it, between these two instants: what it verifies at either
+    /// has not been proven bad. An SVID near its end may have ended by the time that this program reads it.
+    pub(crate) fn saw(
+        &mut self,
+        life: &Life,
+        chain: &[u8],
+        bundle: &[u8],
+        (earliest, read): (UnixSeconds, UnixSeconds),
+    ) -> Result<(), String> {
         let (name, number) = life;
-        verify(&HandedOut::X509(chain.to_vec()), bundle, at)
+        let svid = HandedOut::X509(chain.to_vec());
+        verify(&svid, bundle, read)
+            .or_else(|why| verify(&svid, bundle, earliest).map_err(|_| why))
             .map_err(|why| format!("what {name} handed out does not verify with the bundle beside it: {why}"))?;
         let certificates = Certificate::parse_concatenated(chain).map_err(|error| format!("{name}: {error}"))?;
         let Some(issuing) = certificates.get(1) else {
@@ -45,7 +64,7 @@ impl Signers {
         };
         let root = root_of(issuing);
         if let (Some(leaf), Some(tainted)) = (certificates.first(), self.tainted.get(&root)) {
-            let signed = leaf.validity().not_before().plus(BACKDATE);
+            let signed = signed_at(leaf);
             if signed > *tainted {
                 return Err(format!("{name} signed under {root} at {signed}, which was tainted by {tainted}"));
             }

@@ -6,7 +6,7 @@ use super::workload::Workload;
 use crate::clock::now;
 use crate::fleet::Member;
 use crate::invariants::inv_05::HandedOut;
-use crate::invariants::{inv_05, inv_06, inv_09, inv_14};
+use crate::invariants::{inv_05, inv_06, inv_09};
 use crate::run::{Run, lock};
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::UnixSeconds;
@@ -38,7 +38,7 @@ pub(crate) async fn call(run: Arc<Run>, node: usize, pace: Duration) {
         if !member.condition.unbroken(spell) {
             run.tally.calls_disturbed.add();
         } else if let Err(status) = answer {
-            run.violations.add(inv_14::NAME, inv_14::violation(member.name(), name, &status));
+            run.call_failed(member.name(), name, &status);
         } else {
             run.tally.calls.add();
             if faulted {
@@ -67,15 +67,18 @@ async fn one(
 }
 
 async fn x509_svid(run: &Arc<Run>, workload: &mut Workload, life: &inv_06::Life) -> Result<(), Status> {
+    let begun = now();
     let answer = workload.x509_svid().await?;
-    saw_svids(run, life, &answer);
+    saw_svids(run, life, &answer, Some(begun));
     Ok(())
 }
 
-/// Looks at what a node handed out.
-pub(crate) fn saw_svids(run: &Arc<Run>, life: &inv_06::Life, answer: &X509svidResponse) {
-    let at = now();
+/// Looks at what a node handed out, in answer to a call that began then; in a stream it may have been handed out at any
+/// time since it was signed, because this program is not the first to be given a processor.
+pub(crate) fn saw_svids(run: &Arc<Run>, life: &inv_06::Life, answer: &X509svidResponse, begun: Option<UnixSeconds>) {
+    let read = now();
     for svid in &answer.svids {
+        let at = (begun.unwrap_or_else(|| inv_06::signed_in(&svid.x509_svid).unwrap_or(read)), read);
         let signer = lock(&run.seen).signers.saw(life, &svid.x509_svid, &svid.bundle, at);
         run.violations.expect(inv_06::NAME, signer);
         let unique = lock(&run.seen).uniques.saw_chain(&svid.x509_svid);
@@ -86,9 +89,10 @@ pub(crate) fn saw_svids(run: &Arc<Run>, life: &inv_06::Life, answer: &X509svidRe
 
 async fn token(run: &Arc<Run>, workload: &mut Workload, life: &inv_06::Life, number: u64) -> Result<(), Status> {
     let audience = format!("chaos-{}-{number}", life.0);
+    let begun = now();
     let token = workload.token(&audience).await?;
     lock(&run.seen).token = Some((token.clone(), audience.clone()));
-    handed_out(run, &life.0, HandedOut::Jwt(token, audience), now());
+    handed_out(run, &life.0, HandedOut::Jwt(token, audience), (begun, now()));
     Ok(())
 }
 
@@ -103,15 +107,15 @@ async fn validate(run: &Run, workload: &mut Workload) -> Result<(), Status> {
 
 /// Verifies an SVID with what every live member is known to have; should that not do, once more when what is on its way
 /// has come.
-fn handed_out(run: &Arc<Run>, by: &str, svid: HandedOut, at: UnixSeconds) {
+fn handed_out(run: &Arc<Run>, by: &str, svid: HandedOut, at: (UnixSeconds, UnixSeconds)) {
     run.tally.svids.add();
-    if lock(&run.seen).bundles.check(by, &svid, at).is_ok() {
+    if lock(&run.seen).bundles.check_between(by, &svid, at).is_ok() {
         return;
     }
     let (run, by) = (Arc::clone(run), by.to_owned());
     tokio::spawn(async move {
         tokio::time::sleep(ON_ITS_WAY).await;
-        let checked = lock(&run.seen).bundles.check(&by, &svid, at);
+        let checked = lock(&run.seen).bundles.check_between(&by, &svid, at);
         run.violations.expect(inv_05::NAME, checked);
     });
 }

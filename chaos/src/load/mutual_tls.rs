@@ -23,6 +23,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, version};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,6 +34,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// How long a handshake may take on two busy cores. One that hangs has failed.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is said of one that hung.
+const LATE: &str = "no end after";
 
 /// How long is waited before a stream that ended is opened again.
 const PACE: Duration = Duration::from_millis(20);
@@ -57,8 +61,47 @@ pub(crate) struct Held {
     server: Arc<ServerConfig>,
     /// The end of its SVID.
     pub(crate) until: UnixSeconds,
+    /// The second in which it was signed.
+    pub(crate) signed: UnixSeconds,
     /// The root above it, by its ID.
     pub(crate) root: String,
+    /// The roots that came with it, by their IDs.
+    pub(crate) roots: BTreeSet<String>,
+}
+
+/// Why two workloads could not speak with each other, judged by what each of them held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The SVID of one side was past its end.
+    Expired(Side),
+    /// This side had not the root that the other one's SVID is under.
+    UnknownRoot(Side),
+    /// Each should have accepted the other.
+    Other,
+}
+
+/// A side of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The one that called.
+    Dialler,
+    /// The one that was called.
+    Answerer,
+}
+
+/// What was wrong with a handshake that failed at this instant, by what its sides held when it began.
+pub(crate) fn cause(dialler: &Held, answerer: &Held, at: UnixSeconds) -> Cause {
+    if dialler.until < at {
+        Cause::Expired(Side::Dialler)
+    } else if answerer.until < at {
+        Cause::Expired(Side::Answerer)
+    } else if !dialler.roots.contains(&answerer.root) {
+        Cause::UnknownRoot(Side::Dialler)
+    } else if !answerer.roots.contains(&dialler.root) {
+        Cause::UnknownRoot(Side::Answerer)
+    } else {
+        Cause::Other
+    }
 }
 
 impl Party {
@@ -87,6 +130,8 @@ impl Party {
         let roots = Certificate::parse_concatenated(&svid.bundle).map_err(in_words)?;
         let [leaf, issuing] = chain.as_slice() else { return Err(format!("a chain of {} certificates", chain.len())) };
         let (until, root) = (leaf.validity().not_after(), inv_06::root_of(issuing));
+        let signed = inv_06::signed_at(leaf);
+        let known = roots.iter().map(|root| root.authority_id().to_string()).collect();
         let mut anchors = RootCertStore::empty();
         for root in &roots {
             anchors.add(CertificateDer::from(root.der().to_vec())).map_err(in_words)?;
@@ -98,7 +143,9 @@ impl Party {
             client: Arc::new(client(&anchors, chain.clone(), key())?),
             server: Arc::new(server(anchors, chain, key())?),
             until,
+            signed,
             root,
+            roots: known,
         };
         *lock(&self.held) = Some(held);
         Ok(())
@@ -241,7 +288,7 @@ pub(crate) async fn dial(from: &Held, to: &Party, address: std::net::SocketAddr)
     };
     let (heard, leaf) = match timeout(HANDSHAKE_LIMIT, dialled).await {
         Ok(done) => done.map_err(in_words)?,
-        Err(_) => return Err(format!("no end after {HANDSHAKE_LIMIT:?}")),
+        Err(_) => return Err(format!("{LATE} {HANDSHAKE_LIMIT:?}")),
     };
     let leaf = Certificate::parse(&leaf).map_err(in_words)?;
     let ids = &leaf.extensions().uri_names;
@@ -249,6 +296,11 @@ pub(crate) async fn dial(from: &Held, to: &Party, address: std::net::SocketAddr)
         return Err(format!("somebody else answered, as {ids:?}"));
     }
     Ok(())
+}
+
+/// Whether a handshake had failed for its time alone.
+pub(crate) fn is_late(why: &str) -> bool {
+    why.starts_with(LATE)
 }
 
 /// Whether what a party has is past its end: one whose node is dead cannot have better, and nothing is asked of it.

@@ -3,7 +3,6 @@
 
 use super::workload::Workload;
 use crate::fleet::Member;
-use crate::invariants::inv_14;
 use crate::load::issuance::saw_svids;
 use crate::registrar::TRUST_DOMAIN;
 use crate::run::{Run, lock};
@@ -40,8 +39,7 @@ pub(crate) async fn follow(run: Arc<Run>, node: usize, kind: Kind) {
         let Some(spell) = member.condition.spell() else { continue };
         let Some(ended) = run.unless_stopped(once(&run, member, kind)).await else { break };
         if member.condition.unbroken(spell) {
-            run.violations
-                .add(inv_14::NAME, inv_14::violation(member.name(), &format!("a stream of {kind:?}"), &ended));
+            run.call_failed(member.name(), &format!("a stream of {kind:?}"), &ended);
         }
         run.pause(PACE).await;
     }
@@ -53,7 +51,7 @@ async fn once(run: &Arc<Run>, member: &Member, kind: Kind) -> Status {
     let life = (member.name().to_owned(), member.lives());
     let read = match kind {
         Kind::X509Svids => match workload.x509_svids().await {
-            Ok(stream) => read(stream, |answer| saw_svids(run, &life, &answer)).await,
+            Ok(stream) => read(stream, |answer| saw_svids(run, &life, &answer, None)).await,
             Err(status) => Err(status),
         },
         Kind::X509Bundles => match workload.x509_bundles().await {

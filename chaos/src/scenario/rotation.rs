@@ -12,19 +12,20 @@
 
 use crate::clock::now;
 use crate::fleet::Fleet;
-use crate::invariants::{inv_05, inv_06};
+use crate::invariants::{inv_05, inv_06, inv_14};
 use crate::load::diary::Habit;
-use crate::load::mutual_tls::{Party, dial, is_stale};
+use crate::load::mutual_tls::{Cause, Held, Party, Side, cause, dial, is_late, is_stale};
 use crate::load::{Amount, Load};
 use crate::node::LOOK;
 use crate::registrar::node_entry;
 use crate::run::{Count, Run, lock};
 use crate::scenario::healing;
 use crate::trouble::Trouble;
-use crate::{progress, say};
+use crate::{progress, say, starvation};
 use clap::Args;
 use quorate_proto_api::cluster::AuthoritySet;
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,9 @@ const RECONNECT: Duration = Duration::from_secs(2);
 
 /// How long a forced replacement may take. It waits for the lease of a node that is dead at the time.
 const REPLACE_LIMIT: &str = "60s";
+
+/// What the leader says of an authority that begins to sign while a stream has yet to read it.
+const PASSED_BY: &str = "some streams have not fetched a bundle with it";
 
 /// What else goes on: enough that INV-01, INV-03, INV-05 and INV-06 have something to look at.
 const AMOUNT: Amount = Amount {
@@ -151,6 +155,10 @@ impl Lifetimes {
 struct Counts {
     handshakes: Count,
     failed: Count,
+    /// Failed because this machine kept the nodes, or this program, from running.
+    starved: Count,
+    /// Failed because a side's stream had the other's root waiting, and had not read it.
+    unread: Count,
     /// Not tried: a side was past its end while its node was dead.
     stale: Count,
     kills: Count,
@@ -194,6 +202,8 @@ async fn within(options: &Options, seed: u64, directory: &Path) -> Result<(), Tr
     let mut tasks = JoinSet::new();
     let addresses = assemble(&run, &parties, &mut tasks).await?;
     tasks.spawn(watch(Arc::clone(&run), Arc::clone(&counts)));
+    let starving = Arc::clone(&run);
+    tasks.spawn(async move { starvation::watch(&starving).await });
     tasks.spawn(shake(Arc::clone(&run), parties.clone(), addresses, Arc::clone(&counts)));
     let faults = do_faults(options, &run, &parties, &counts).await;
     let written = load.end(&run).await;
@@ -259,16 +269,13 @@ async fn shake(run: Arc<Run>, parties: Vec<Arc<Party>>, addresses: Vec<SocketAdd
         let (run, counts, address) = (Arc::clone(&run), Arc::clone(&counts), *address);
         let (dialler, answerer) = (Arc::clone(dialler), Arc::clone(answerer));
         dialling.spawn(async move {
-            let Some(held) = dialler.held() else { return };
+            let (Some(held), Some(theirs)) = (dialler.held(), answerer.held()) else { return };
             match dial(&held, &answerer, address).await {
                 Ok(()) => {
                     counts.handshakes.add();
                     lock(&counts.pairs).insert((from, to));
                 }
-                Err(why) => {
-                    counts.failed.add();
-                    run.violations.add(inv_05::NAME, story(&dialler, &answerer, &why));
-                }
+                Err(why) => judge(&run, &counts, (&dialler, &held), (&answerer, &theirs), &why),
             }
         });
     }
@@ -287,14 +294,50 @@ fn is_excused(run: &Run, node: usize, party: &Party) -> bool {
     !is_back && party.held().is_none_or(|held| is_stale(&held))
 }
 
-fn story(dialler: &Party, answerer: &Party, why: &str) -> String {
-    let has = |party: &Party| {
-        party.held().map_or_else(
-            || format!("{} with nothing", party.node()),
-            |held| format!("{} under root {} until {}", party.node(), held.root, held.until),
-        )
+/// Judges a handshake that failed, by what the two sides held when it began.
+fn judge(run: &Run, counts: &Counts, (dialler, held): (&Party, &Held), (answerer, theirs): (&Party, &Held), why: &str) {
+    counts.failed.add();
+    let story = || story((dialler, held), (answerer, theirs), why);
+    let starved = run.starvation.breaks_quorum(NODES);
+    let side = |side| if side == Side::Dialler { (dialler, theirs) } else { (answerer, held) };
+    match cause(held, theirs, now()) {
+        // Nobody could renew it: its node was kept from running, or this program from reading. An SVID that has ended was
+        // good when it was handed out; what failed is that another one came in time, and that is not INV-05.
+        Cause::Expired(_) if starved => counts.starved.add(),
+        Cause::Expired(_) => run.violations.add(inv_14::NAME, story()),
+        Cause::Other if starved && is_late(why) => counts.starved.add(),
+        Cause::Other => run.violations.add(inv_05::NAME, story()),
+        Cause::UnknownRoot(lacking) => {
+            let (lacks, other) = side(lacking);
+            // The gate waits for streams, but not for ever: one that reads nothing is passed by, and that is told.
+            if was_passed_by(run, lacks, &other.root) {
+                counts.unread.add();
+            } else {
+                run.violations.add(inv_05::NAME, story());
+            }
+        }
+    }
+}
+
+/// Whether the leader of the time said, when it let this root sign, that a stream of the node of this workload had been
+/// offered the root and had not fetched it.
+fn was_passed_by(run: &Run, party: &Party, root: &str) -> bool {
+    let members = run.fleet.members();
+    let number = members.iter().position(|member| member.name() == party.node()).map(|index| index + 1);
+    let Some(number) = number else { return false };
+    let (says, of) = (format!("authority_id={root}"), format!("member={number} "));
+    members.iter().any(|member| {
+        let log = fs::read_to_string(member.place.log()).unwrap_or_default();
+        log.lines().any(|line| line.contains(PASSED_BY) && line.contains(&says) && line.contains(&of))
+    })
+}
+
+fn story((dialler, held): (&Party, &Held), (answerer, theirs): (&Party, &Held), why: &str) -> String {
+    let has = |party: &Party, held: &Held| {
+        let Held { until, signed, root, .. } = held;
+        format!("{} under root {root} signed at {signed} until {until}", party.node())
     };
-    format!("a handshake failed at {}, from {} to {}: {why}", now(), has(dialler), has(answerer))
+    format!("a handshake failed at {}, from {} to {}: {why}", now(), has(dialler, held), has(answerer, theirs))
 }
 
 /// Notes every authority that is active, as each node that is ready tells it.
@@ -398,10 +441,13 @@ async fn replace_root(
 fn report(options: &Options, run: &Run, counts: &Counts) {
     let (roots, keys) = (lock(&counts.roots).len(), lock(&counts.token_keys).len());
     say(&format!(
-        "rotation: {} handshakes on {} ordered pairs, {} failed; {} not tried, a side's node being dead",
+        "rotation: {} handshakes on {} ordered pairs, {} failed ({} for want of a processor, {} of a client that had not \
+         read); {} not tried, a side's node being dead",
         counts.handshakes.get(),
         lock(&counts.pairs).len(),
         counts.failed.get(),
+        counts.starved.get(),
+        counts.unread.get(),
         counts.stale.get()
     ));
     say(&format!(
@@ -415,19 +461,28 @@ fn report(options: &Options, run: &Run, counts: &Counts) {
     let seen = lock(&run.seen);
     say(&format!(
         "rotation: {} SVIDs verified with all live members' bundles, {} issuing keys under {} roots, {} certificates of \
-         different serial numbers; {} acknowledged writes; {} Workload API calls on healthy nodes, none failed; violations: {}",
+         different serial numbers; {} acknowledged writes; {} Workload API calls on healthy nodes answered, {} failed for want of a processor; violations: {}",
         run.tally.svids.get(),
         seen.signers.count(),
         seen.signers.roots(),
         seen.uniques.certificates(),
         run.tally.writes.get(),
         run.tally.calls.get(),
+        run.tally.calls_starved.get(),
         run.violations.count()
     ));
 }
 
-/// A run in which little happened would pass just as well; it is no proof.
+/// A run in which little happened would pass just as well; it is no proof. Nor is one on a machine that did not let the nodes
+/// run: no handshake may fail, whosever fault it is.
 fn proved(options: &Options, run: &Run, counts: &Counts) -> Result<(), Trouble> {
+    let (calls, starved, unread) = (run.tally.calls_starved.get(), counts.starved.get(), counts.unread.get());
+    if calls + starved + unread > 0 {
+        return Err(Trouble::ProvesNothing(format!(
+            "{calls} calls and {starved} handshakes failed because this machine kept a quorum of the nodes from running, \
+             and {unread} handshakes because a client had not read what waited for it"
+        )));
+    }
     let seconds = options.seconds;
     let possible = Duration::from_secs(seconds).as_millis() / HANDSHAKE_PACE.as_millis();
     let of_hundred = if options.dead_member { HANDSHAKES_OF_HUNDRED_WITH_ONE_DEAD } else { HANDSHAKES_OF_HUNDRED };
