@@ -91,6 +91,21 @@ pub enum Flaw {
         /// The hash that is there.
         found: RecordHash,
     },
+    /// The trail begins behind everything that is known of it from elsewhere, so nothing says that it is the one that was
+    /// written: whoever makes a trail anew can give it any numbers, and a record about files that were removed.
+    Untied {
+        /// The newest head that is known.
+        name: String,
+        /// Its record.
+        records: u64,
+    },
+    /// A file says that it is another member's than the one before it.
+    OtherMember {
+        /// Whose the file before was.
+        expected: u64,
+        /// Whose this one is.
+        found: u64,
+    },
     /// There are fewer records than were anchored.
     Short {
         /// Which anchor.
@@ -126,6 +141,14 @@ impl std::fmt::Display for Flaw {
             ),
             Self::Anchor { name, expected, found } => {
                 write!(f, "{name} has hash {expected}, and the record has {found}: it, or one before it, was changed")
+            }
+            Self::Untied { name, records } => write!(
+                f,
+                "{name} tells of record {records}, and the trail begins behind it: nothing that is known says that it is the \
+                 one that was written"
+            ),
+            Self::OtherMember { expected, found } => {
+                write!(f, "the file is of member {found}, and the one before it of member {expected}")
             }
             Self::Short { name, records, met } => {
                 write!(f, "{name} tells of {records} records, and no more are there")?;
@@ -214,7 +237,7 @@ pub struct Verification {
     pub met: Vec<Anchor>,
     /// The anchors of records that were removed meanwhile.
     pub before: Vec<Anchor>,
-    /// Whose trail it is, as the newest file says.
+    /// Whose trail it is, as the oldest file says.
     pub member: Option<u64>,
 }
 
@@ -290,7 +313,13 @@ impl Run<'_> {
     /// A file begins: it must go on from the end of the one before.
     fn begins(&mut self, name: &str, record: &Record) {
         self.settle_loose(Some(record));
-        self.member = record.member.or(self.member);
+        if let (Some(expected), Some(found)) = (self.member, record.member)
+            && expected != found
+        {
+            self.find(Verdict::Altered, Some(name), Some(1), record.record, Flaw::OtherMember { expected, found });
+        }
+        // The oldest file decides: a file that somebody adds does not choose the anchors.
+        self.member = self.member.or(record.member);
         let previous = record.said("previous").and_then(RecordHash::parse).unwrap_or_default();
         let from = Head { records: record.record.saturating_sub(1), hash: previous };
         if self.first.is_none() {
@@ -371,8 +400,11 @@ impl Run<'_> {
         let hashes = std::mem::take(&mut self.hashes);
         let mut known: Vec<(&Anchor, Option<RecordHash>)> = self.anchors.iter().zip(hashes).collect();
         known.sort_by_key(|(anchor, _)| anchor.head.records);
+        let newest = known.last().map(|(anchor, _)| *anchor);
         for (anchor, hash) in known {
             let Anchor { name, head } = anchor;
+            // The first file says what it goes on from, which is as good as the record itself.
+            let hash = hash.or_else(|| (head.records == first.records).then_some(first.hash));
             match hash {
                 Some(found) if found == head.hash => met.push(anchor.clone()),
                 Some(found) => {
@@ -388,6 +420,14 @@ impl Run<'_> {
                 // Within what is not sound, or was lost and is told of already.
                 None => {}
             }
+        }
+        // A node anchors each file that is full at once, so only a trail that went on without a leader for all that it keeps
+        // begins behind its newest anchor; and never behind the head that its node remembers.
+        if let Some(Anchor { name, head }) = newest
+            && head.records < first.records
+        {
+            let flaw = Flaw::Untied { name: name.clone(), records: head.records };
+            self.find(Verdict::Altered, None, None, first.records.saturating_add(1), flaw);
         }
         let verdict = self.findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Intact);
         Verification {

@@ -10,6 +10,8 @@ use quorate_raft_store::disk::RealDisk;
 
 use super::{
     super::{
+        chain::file_name,
+        record::{FILE_BEGIN, FILES_REMOVED, FORMAT, RecordHash},
         verify::{Flaw, Note, Verdict},
         walk::Why,
     },
@@ -112,6 +114,32 @@ fn a_trail_made_anew_with_right_hashes_shows_by_its_anchor() {
     let told = judged(&real(), &directory, &[trail.heads[4]]);
     assert_eq!(told.verdict, Verdict::Altered);
     assert!(matches!(told.findings[0].flaw, Flaw::Anchor { .. }), "{told:?}");
+}
+
+#[test]
+fn a_trail_made_anew_behind_all_that_is_known_shows_by_being_tied_to_nothing() {
+    let trail = made(6, LIMITS);
+    let forged = tempfile::tempdir().unwrap();
+    let directory = forged.path().join("audit");
+    fs::create_dir(&directory).unwrap();
+    // As if a million records before had been removed in good order, all hashes made right.
+    let before = Head { records: 1_000_000, hash: RecordHash([7; 32]) };
+    let mut begin = Record::new(NOW, Kind::Trail, FILE_BEGIN).with("format", FORMAT).with("previous", before.hash);
+    begin.record = before.records + 1;
+    let (mut content, hash) = begin.encode(before.hash).unwrap();
+    let mut removed =
+        Record::new(NOW, Kind::Trail, FILES_REMOVED).with("last_record", before.records).with("last_hash", before.hash);
+    removed.record = before.records + 2;
+    content.extend(removed.encode(hash).unwrap().0);
+    fs::write(directory.join(file_name(begin.record)), content).unwrap();
+    assert_eq!(judged(&real(), &directory, &[]).verdict, Verdict::Intact, "files alone cannot tell");
+    let told = judged(&real(), &directory, &[trail.heads[4], trail.heads[6]]);
+    assert_eq!(told.verdict, Verdict::Altered);
+    assert!(matches!(told.findings[0].flaw, Flaw::Untied { .. }), "{told:?}");
+    // What it goes on from is compared, too.
+    let told = judged(&real(), &directory, &[Head { hash: RecordHash([8; 32]), ..before }]);
+    assert!(matches!(told.findings[0].flaw, Flaw::Anchor { .. }), "{told:?}");
+    assert_eq!(judged(&real(), &directory, &[before]).verdict, Verdict::Intact);
 }
 
 #[test]

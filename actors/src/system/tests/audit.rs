@@ -112,8 +112,16 @@ async fn a_required_record_is_on_the_disk_before_the_svid_is_handed_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_ends_is_started_again_and_loses_nothing_that_waits() {
     let world = World::ready().await;
-    let child = world.system.child("audit").await.unwrap();
-    child.kill();
+    // Children are started one by one, and a node is ready before the last of them is there.
+    within(async {
+        loop {
+            if let Some(child) = world.system.child("audit").await {
+                return child.kill();
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     world.register("a", "/a").await;
     within(async {
         while !administrative(&world).await.iter().any(|record| record.entry_id.as_deref() == Some("a")) {
