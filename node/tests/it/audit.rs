@@ -86,6 +86,7 @@ async fn all_nodes_hold_the_same_administrative_records_through_a_kill_and_a_res
     assert_eq!(records(&cluster.nodes[0], &["--spiffe-id", "spiffe://example.org/meanwhile"]).len(), 1);
 }
 
+/// ATK-47: cut off, altered and torn are told apart.
 #[tokio::test]
 async fn what_was_done_to_the_files_is_told_by_word_and_exit_code() {
     let mut node = TestNode::ready().await;
