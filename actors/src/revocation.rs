@@ -99,7 +99,7 @@ pub(crate) struct RevocationState {
     due: Work,
     /// What was last told of a step that waits.
     told: Option<String>,
-    alarm: Option<AbortHandle>,
+    alarm: Option<(Instant, AbortHandle)>,
     /// Work, alarm and listeners; they die with the actor.
     tasks: JoinSet<()>,
 }
@@ -135,7 +135,7 @@ impl Actor for RevocationActor {
             RevocationMessage::News => {}
             RevocationMessage::Wake => {
                 // The alarm has rung, and its task may not have ended yet: it must not pass for one that is still to ring.
-                if let Some(alarm) = state.alarm.take() {
+                if let Some((_, alarm)) = state.alarm.take() {
                     alarm.abort();
                 }
             }
@@ -156,7 +156,7 @@ impl RevocationState {
     fn go_on(&mut self, myself: &ActorRef<Envelope<RevocationMessage>>) {
         self.doom_own_keys();
         // What has failed is tried again by the alarm, and not by each piece of news.
-        let alarm_is_set = self.alarm.as_ref().is_some_and(|alarm| !alarm.is_finished());
+        let alarm_is_set = self.alarm.as_ref().is_some_and(|(_, alarm)| !alarm.is_finished());
         let waits = |work: &Work| work.running || (work.failures > 0 && alarm_is_set);
         if !waits(&self.own) && own::is_wanted(&self.arguments) {
             self.own.running = true;
@@ -249,14 +249,6 @@ impl RevocationState {
 
     /// Sets the alarm to when there may be something to do.
     fn set_alarm(&mut self, myself: &ActorRef<Envelope<RevocationMessage>>) {
-        if let Some(alarm) = self.alarm.take() {
-            if (self.own.failures > 0 || self.due.failures > 0) && !alarm.is_finished() {
-                // It rings for what has failed, however much news comes meanwhile.
-                self.alarm = Some(alarm);
-                return;
-            }
-            alarm.abort();
-        }
         let now = self.arguments.core.sources.now();
         let next = self.arguments.core.state.read(|state| due::next_instant(state, now.seconds()));
         let left = next.unwrap_or(UnixMillis(i64::MAX)).since(now).max(0).unsigned_abs();
@@ -264,11 +256,22 @@ impl RevocationState {
         let again = if own::is_wanted(&self.arguments) { Some(LONGEST_RETRY) } else { None };
         let sleep = [Some(LONGEST_SLEEP), Some(Duration::from_millis(left)), retry, again].into_iter().flatten().min();
         let rings_at = Instant::now() + sleep.unwrap_or(LONGEST_SLEEP);
+        if let Some((before, alarm)) = self.alarm.take() {
+            let failed = self.own.failures > 0 || self.due.failures > 0;
+            if failed && before <= rings_at && !alarm.is_finished() {
+                // It rings for what has failed, however much news comes meanwhile. One that was set before anything had failed
+                // may ring much later.
+                self.alarm = Some((before, alarm));
+                return;
+            }
+            alarm.abort();
+        }
         let myself = myself.clone();
-        self.alarm = Some(self.tasks.spawn(async move {
+        let alarm = self.tasks.spawn(async move {
             tokio::time::sleep_until(rings_at).await;
             drop(myself.send_message(Envelope::own(RevocationMessage::Wake)));
-        }));
+        });
+        self.alarm = Some((rings_at, alarm));
     }
 }
 
