@@ -301,8 +301,9 @@ fn call_advice(surface: Surface, code: Code) -> Option<&'static str> {
             Some("Admitted are root, the user that the node runs as, and the group `admin.group` of its configuration.")
         }
         (Code::PermissionDenied, Surface::Workload) => Some(
-            "No registration entry that matches this process gives it what was asked for. `quorate entry create \
-             --spiffe-id ID --selector unix:uid:$(id -u)` registers the calling user.",
+            "No registration entry that matches this process gives it what was asked for, or it is banned. `quorate entry \
+             create --spiffe-id ID --selector unix:uid:$(id -u)` registers the calling user; `quorate revocations list` \
+             shows bans.",
         ),
         (Code::Unimplemented, Surface::Admin) => {
             Some("This may be the Workload API's socket: --socket PATH or QUORATE_ADMIN_SOCKET names the admin socket.")

@@ -24,8 +24,8 @@ const ANSWER_BYTES_LIMIT: usize = 16 * 1024 * 1024;
 
 /// What follows the commands of `quorate ledger --help`.
 const HELP: &str = "\
-Each node keeps a ledger of what it signed itself and what has not ended: ask at that node's socket. `--issuing-key` lists
-what a key has signed, if it was stolen. A node can afford to lose its ledger, and when it cannot keep up it notes a gap: what
+Each node keeps a ledger of what it signed itself and what has not ended: ask at that node's socket. `--issuing-key` lists \
+what a key has signed, if it was stolen. A node can afford to lose its ledger, and when it cannot keep up it notes a gap: what \
 is looked for may be there. Revocation does not depend on it.
 
 Examples:

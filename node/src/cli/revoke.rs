@@ -35,15 +35,15 @@ const GRACE: Duration = Duration::from_secs(15);
 const HELP: &str = "\
 What it takes back:
   --spiffe-id, --entry   every X509-SVID that was issued so far, and every JWT-SVID
-  --serial               one X509-SVID: the number that `openssl x509 -serial` or `quorate ledger search` shows
+  --serial               one X509-SVID, by its number in `openssl x509 -serial` or `quorate ledger search`
   --node                 every X509-SVID that a node has signed, for one that was retired in good order
   --jti                  one JWT-SVID
 
-X509-SVIDs come into CRLs, which every open stream of the Workload API is handed at once, and which /crl of the operations
-socket has. Whether a consumer honours them is up to it: short lives cover those that do not. Tokens are refused by
+X509-SVIDs come into CRLs, which every open stream of the Workload API is handed at once, and which /crl of the operations \
+socket has. Whether a consumer honours them is up to it: short lives cover those that do not. Tokens are refused by \
 ValidateJWTSVID and our own proxy alone. Who is entitled gets a new SVID at once, unless it is banned.
 
-Reasons: unspecified, key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation,
+Reasons: unspecified, key-compromise, ca-compromise, affiliation-changed, superseded, cessation-of-operation, \
 privilege-withdrawn.
 
 Examples:

@@ -20,9 +20,9 @@ use crate::cli::text::printable;
 
 /// What follows the options.
 const HELP: &str = "\
-With a running node, the trail is compared with the anchors that the cluster keeps of it, and with the record that the node
-wrote last. With --dir alone no node is asked: then a trail that somebody made anew, or cut off, with all hashes made right
-looks intact. With both, the files in DIR are compared with what that node knows, whichever member they are of: copies are
+With a running node, the trail is compared with the anchors that the cluster keeps of it, and with the record that the node \
+wrote last. With --dir alone no node is asked: then a trail that somebody made anew, or cut off, with all hashes made right \
+looks intact. With both, the files in DIR are compared with what that node knows, whichever member they are of: copies are \
 best compared at another member.
 
 Exit codes: 0 intact, 5 cut off, 6 altered.
@@ -57,11 +57,15 @@ pub(super) async fn run(args: VerifyArgs) -> Result<(), Failure> {
         (None, None) => return Err(Failure::Usage("--dir: name the directory with the files".to_owned())),
     };
     look_at(&directory)?;
-    // Whose trail it is decides which anchors count; the files say it.
-    let member = judge(&directory, &[])?.member;
+    // Whose trail it is decides which anchors count. Of a node's own directory that node knows, of a copy its files say it.
+    let member = if dir.is_some() { judge(&directory, &[])?.member } else { None };
     let (anchors, head) = known.as_ref().map_or((Vec::new(), None), |known| anchors(known, member, dir.is_none()));
     let all: Vec<Anchor> = anchors.into_iter().chain(head).collect();
     let told = judge(&directory, &all)?;
+    if told.head.records == 0 && all.is_empty() && told.verdict == Verdict::Intact {
+        // The trail of a node has a first record as soon as it has a file.
+        return Err(Failure::Usage(format!("{}: there is no record of an audit trail there", directory.display())));
+    }
     answer(
         admin.output,
         &text(&directory, known.is_some(), all.len(), &told),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use quorate_proto_api::channel::BULK_CALL_LIMIT;
 use quorate_proto_api::cluster::authorities_client::AuthoritiesClient;
 use quorate_proto_api::cluster::{
@@ -91,7 +92,7 @@ pub(crate) struct ActivateArgs {
     kind: Kind,
 
     /// Which one [default: the only one that is prepared]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
 }
 
@@ -113,7 +114,7 @@ pub(crate) struct TaintArgs {
     kind: Kind,
 
     /// Which one [default: the only one that is old]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
 }
 
@@ -137,7 +138,7 @@ pub(crate) struct RevokeArgs {
     kind: Kind,
 
     /// Which one [default: the only one that is tainted]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
 }
 
