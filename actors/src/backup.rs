@@ -24,7 +24,7 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
-pub use create::{Backup, BackupRefusal, PART_TIME_LIMIT};
+pub use create::{Backup, BackupRefusal, Freshness, PART_TIME_LIMIT};
 pub use error::BackupError;
 pub use format::{BACKUP_FORMAT, BackupHeader};
 pub use load::{Checked, load};

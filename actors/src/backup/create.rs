@@ -48,7 +48,10 @@ pub enum BackupRefusal {
         id: String,
     },
     /// It is not known whether this node has all that was acknowledged.
-    #[error("this node cannot tell whether it is up to date")]
+    #[error(
+        "this node cannot tell whether it is up to date. If the quorum is lost, `--without-quorum` takes what this node \
+         has applied; compare the applied index of the nodes that are left (`quorate cluster status`)"
+    )]
     NotCurrent(#[from] LinearizeError),
     /// The header could not be signed.
     #[error("the backup could not be signed")]
@@ -56,6 +59,15 @@ pub enum BackupRefusal {
     /// The process is stopping.
     #[error(transparent)]
     Lost(#[from] WorkLost),
+}
+
+/// How new the state in a backup has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// Everything that was answered before the call is in it; a quorum confirms that.
+    UpToDate,
+    /// As this member has applied it, for a cluster that has lost its quorum and cannot confirm anything any more.
+    AsApplied,
 }
 
 /// A backup that has begun: the state at one applied index, to be streamed.
@@ -78,18 +90,21 @@ struct Look {
 }
 
 impl Backup {
-    /// Takes the state as it stands after everything that was answered before this call, and signs a header for it.
+    /// Takes the state, as new as `freshness` says, and signs a header for it.
     ///
     /// # Errors
     /// [`BackupRefusal`].
     pub async fn begin(
         consensus: &Handle,
+        freshness: Freshness,
         custody: Arc<dyn KeyCustody>,
         sources: &Sources,
         build: &str,
         deadline: Instant,
     ) -> Result<Self, BackupRefusal> {
-        consensus.read_index(deadline).await?;
+        if freshness == Freshness::UpToDate {
+            consensus.read_index(deadline).await?;
+        }
         let member = consensus.member().ok_or(BackupRefusal::NotFounded)?;
         let Look { view, log_index, trust_domain, cluster, node, recovery_key } =
             consensus.state().read_at(|index, state| look(index, state, member))?;

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_actors::backup::{Backup, BackupRefusal};
+use quorate_actors::backup::{Backup, BackupRefusal, Freshness};
 use quorate_proto_api::cluster::backup_server::{Backup as BackupApi, BackupServer};
 use quorate_proto_api::cluster::{BackupPart, CreateBackupRequest};
 use tokio::sync::{Semaphore, mpsc};
@@ -63,15 +63,22 @@ impl BackupApi for BackupService {
         })?;
         let (consensus, custody) = (self.node.consensus(), Arc::clone(self.node.custody()));
         let deadline = Instant::now() + BEGIN_LIMIT;
-        let backup = Backup::begin(consensus, custody, self.node.sources(), env!("CARGO_PKG_VERSION"), deadline).await;
+        let without_quorum = request.get_ref().without_quorum;
+        let freshness = if without_quorum { Freshness::AsApplied } else { Freshness::UpToDate };
+        let (sources, build) = (self.node.sources(), env!("CARGO_PKG_VERSION"));
+        let backup = Backup::begin(consensus, freshness, custody, sources, build, deadline).await;
         let backup = backup.map_err(|refusal| refused(&refusal))?;
         let (log_index, entries) = (backup.header().log_index, backup.header().entries);
-        tracing::info!(target: SECURITY, log_index, entries, caller = ?caller.identity, "a backup is being made");
+        tracing::info!(target: SECURITY, log_index, entries, without_quorum, caller = ?caller.identity, "a backup is being made");
         // Whoever has the recovery key and this has the trust domain.
         audit.acted(
             &caller,
             "backup.create",
-            &[("log_index", log_index.to_string()), ("entries", entries.to_string())],
+            &[
+                ("log_index", log_index.to_string()),
+                ("entries", entries.to_string()),
+                ("without_quorum", without_quorum.to_string()),
+            ],
         );
         let (parts, stream) = mpsc::channel(PARTS_BUFFER);
         tokio::spawn(async move {

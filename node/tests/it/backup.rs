@@ -185,6 +185,37 @@ async fn a_new_cluster_goes_on_where_the_backup_was_made_and_the_old_workloads_w
     assert_eq!(number(&json(&second)["entries"]), 7);
 }
 
+/// FLT-25, FLT-26: what is left of a cluster that can decide nothing any more is enough for another one.
+#[tokio::test]
+async fn a_node_that_is_left_without_a_quorum_gives_a_backup_when_it_is_told_that_it_is_left() {
+    let mut cluster = TestCluster::of(3).await;
+    cluster.voting(3).await;
+    let vault = Vault::at(&cluster.nodes[0]);
+    cluster.nodes[0].register("/workload").await;
+    vault.backup(&cluster.nodes[0], "sealed-by-now");
+    let before = cluster.settled().await;
+    let old = fetched(&cluster.nodes[0]).await;
+    cluster.nodes[1].kill().await;
+    cluster.nodes[2].kill().await;
+
+    let file = vault.path("left");
+    let create = ["cluster", "backup", "create", file.to_str().unwrap()];
+    let refused = cluster.nodes[0].quorate(&create);
+    assert!(!refused.status.success() && said(&refused).contains("--without-quorum"), "{}", said(&refused));
+    assert!(!file.exists());
+    let made = cluster.nodes[0].quorate(&[&create[..], &["--without-quorum"]].concat());
+    assert!(made.status.success() && said(&made).contains("nobody was asked"), "{}", said(&made));
+    cluster.nodes[0].kill().await;
+
+    let mut first = TestNode::named("node-1");
+    let restored = vault.restore(&file, &first);
+    assert!(number(&restored["spiffe_sequence"]) > before.bundle_sequence);
+    first.start().await;
+    first.wait_ready().await;
+    assert_eq!(first.status().await.unwrap().entries_count, before.entries_count);
+    assert!(verifies(&old, &fetched(&first).await));
+}
+
 #[tokio::test]
 async fn without_a_recovery_key_no_backup_is_made_and_it_says_how_to_make_one() {
     let node = TestNode::ready().await;

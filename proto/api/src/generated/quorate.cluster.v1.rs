@@ -471,9 +471,14 @@ pub mod audit_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// Nothing to say: what is backed up is everything, and to whom it is sealed, the state knows.
+/// What is backed up is everything, and to whom it is sealed, the state knows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateBackupRequest {}
+pub struct CreateBackupRequest {
+    /// Takes the state as this node has applied it, without asking whether it is up to date: for a cluster that has lost its
+    /// quorum. What was acknowledged elsewhere and has not reached this node is not in the backup.
+    #[prost(bool, tag = "1")]
+    pub without_quorum: bool,
+}
 /// A piece of a backup.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackupPart {
@@ -569,7 +574,8 @@ pub mod backup_client {
         /// Streams a backup of the state as it stands after everything that was answered before this call.
         ///
         /// `FailedPrecondition` when no recovery key is set: nothing could open the backup once every node is lost.
-        /// `ResourceExhausted` while this node makes another one. `Unavailable` when no leader answers.
+        /// `ResourceExhausted` while this node makes another one. `Unavailable` when no leader answers, unless the request
+        /// takes what this node has applied for good enough.
         pub async fn create(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateBackupRequest>,
@@ -618,7 +624,8 @@ pub mod backup_server {
         /// Streams a backup of the state as it stands after everything that was answered before this call.
         ///
         /// `FailedPrecondition` when no recovery key is set: nothing could open the backup once every node is lost.
-        /// `ResourceExhausted` while this node makes another one. `Unavailable` when no leader answers.
+        /// `ResourceExhausted` while this node makes another one. `Unavailable` when no leader answers, unless the request
+        /// takes what this node has applied for good enough.
         async fn create(
             &self,
             request: tonic::Request<super::CreateBackupRequest>,

@@ -43,6 +43,11 @@ pub(crate) struct CreateArgs {
     /// The file to write. It must not be there yet
     #[arg(value_name = "FILE")]
     file: PathBuf,
+
+    /// Take what the node has applied, without asking whether that is all: for a cluster that has lost its quorum. Ask the
+    /// node that is left with the highest applied index
+    #[arg(long)]
+    without_quorum: bool,
 }
 
 /// Makes a backup.
@@ -51,7 +56,7 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
     let connection = args.admin.connect()?;
     // No deadline: a backup takes as long as it is long. One that stands still is given up by the node.
     let mut parts = BackupClient::new(connection.channel())
-        .create(CreateBackupRequest {})
+        .create(CreateBackupRequest { without_quorum: args.without_quorum })
         .await
         .map_err(connection.failed(DEED))?
         .into_inner();
@@ -69,6 +74,12 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
         progress.told(draft.written);
     }
     let (header, bytes) = draft.finish()?;
+    if args.without_quorum {
+        complain(&format!(
+            "nobody was asked whether this is all: what other nodes acknowledged after log index {} is not in it",
+            header.log_index
+        ));
+    }
     let made = BackupJson::new(&args.file, &header, bytes);
     answer(args.admin.output, &made.facts(), &made)
 }
