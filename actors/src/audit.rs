@@ -14,7 +14,7 @@
 //! again and adds only what is missing; what cannot be had any more (a snapshot was installed, the queue overflowed) is
 //! told by a record of the gap. Applying never waits for the disk.
 //!
-//! The actor is started and restarted by the [`supervisor`](crate::supervisor), after the node became a member; the queue
+//! The actor is started and restarted by the supervisor, after the node became a member; the queue
 //! outlives it, and exists before consensus starts. The reasons are in `docs/decisions/0018-audit-trail.md`, the form of
 //! records in `docs/reference/audit.md`.
 

@@ -249,7 +249,7 @@ impl Auditor {
         shared.queue.push(Item::Local { record: Box::new(record), receipt: None });
     }
 
-    /// Records that a caller was not admitted to an administrative service. At most [`DENIALS_PER_SECOND`] have a record
+    /// Records that a caller was not admitted to an administrative service. At most ten in a second have a record
     /// each; the next one counts the others.
     pub fn denied(&self, caller: &Caller, method: &str) {
         let Some(shared) = &self.shared else { return };

@@ -11,6 +11,7 @@ use tonic::Code;
 
 use crate::cluster::TestCluster;
 use crate::node::{TestNode, entry, program};
+use crate::operations::get;
 use crate::small_disk::SmallDisk;
 
 /// The records of a node, as programs read them.
@@ -180,6 +181,10 @@ async fn a_trail_without_room_refuses_administrative_acts_and_issuance_by_policy
     // By this policy an SVID is given out, and the record is counted as missing.
     let mut stream = node.workload().fetch_x509svid(X509svidRequest {}).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
+    // The record waits in the queue until the writer has looked; room that came before that would save it.
+    let dropped = "quorate_actors_audit_records_total{result=\"dropped\"} ";
+    let count = || get(&node, "/metrics").1.lines().find_map(|line| line.strip_prefix(dropped)?.parse::<f64>().ok());
+    node.until("the record has been dropped", async || count().is_some_and(|count| count >= 1.0)).await;
 
     fs::remove_file(&ballast).unwrap();
     node.until("an act is taken again", async || node.create(entry("/f", &[("unix", "uid:4242")])).await.is_ok()).await;

@@ -8,7 +8,7 @@ use quorate_proto_api::workload::{JwtsvidRequest, X509svidRequest};
 use crate::node::TestNode;
 
 /// One request; the status line and the body.
-fn get(node: &TestNode, path: &str) -> (String, String) {
+pub(crate) fn get(node: &TestNode, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(node.operations).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let mut answer = String::new();
