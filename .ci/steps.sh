@@ -111,7 +111,7 @@ crl_consumers() {
     PATH=$PATH:/usr/sbin command -v nginx >/dev/null || { packages+=(nginx-light) && names+=(nginx); }
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || { packages+=(postgresql) && names+=(postgresql); }
     if [ "${#packages[@]}" -eq 0 ]; then return 0; fi
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || ! apt-get update --error-on=any >/dev/null; then
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || ! timeout 120 apt-get update --error-on=any >/dev/null; then
         for name in "${names[@]}"; do
             printf 'MISSING, and cannot be installed here: %s; its part of the revocation run is NOT DONE\n' "$name"
             may_miss+=(--may-miss "$name")
