@@ -15,12 +15,15 @@ const SOURCES: &[&str] = &[
     "spire/api/server/svid/v1/svid.proto",
     "spire/api/server/debug/v1/debug.proto",
     "spire/api/server/localauthority/v1/localauthority.proto",
+    "spire/api/server/trustdomain/v1/trustdomain.proto",
     "grpc/health/v1/health.proto",
     "quorate/cluster/v1/audit.proto",
     "quorate/cluster/v1/backup.proto",
     "quorate/cluster/v1/cluster.proto",
     "quorate/cluster/v1/authority.proto",
+    "quorate/cluster/v1/federation.proto",
     "quorate/cluster/v1/revocation.proto",
+    "quorate/federation/v1/federation.proto",
     "quorate/peer/v1/peer.proto",
 ];
 
@@ -31,7 +34,7 @@ const REFLECTED: [&str; 2] = ["workload.proto", "grpc/health/v1/health.proto"];
 const REFLECTION_FILE: &str = "reflection.bin";
 
 /// Messages that hold a private key or a bearer token. Their `Debug` is written by hand and prints neither.
-const SECRET_BEARING: [&str; 8] = [
+const SECRET_BEARING: [&str; 10] = [
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",
@@ -40,6 +43,8 @@ const SECRET_BEARING: [&str; 8] = [
     ".spire.api.types.WITSVID",
     ".quorate.peer.v1.AdmitRequest",
     ".quorate.cluster.v1.InviteResponse",
+    ".quorate.cluster.v1.CreateRelationshipRequest",
+    ".quorate.cluster.v1.UpdateRelationshipRequest",
 ];
 
 /// The folder of the `.proto` files.

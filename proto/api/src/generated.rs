@@ -73,6 +73,12 @@ pub mod cluster {
     include!("generated/quorate.cluster.v1.rs");
 }
 
+/// `quorate.federation.v1`
+#[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
+pub mod federation {
+    include!("generated/quorate.federation.v1.rs");
+}
+
 /// `quorate.peer.v1`
 #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
 pub mod peer {

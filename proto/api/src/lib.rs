@@ -3,7 +3,7 @@
 //! ```text
 //!   proto/*.proto ── codegen (protox, prost, tonic) ──► src/generated   committed; a test finds it stale
 //!                                                           |
-//!            workload   spire::{types, entry, ...}   health   cluster   peer
+//!            workload   spire::{types, entry, ...}   health   cluster   federation   peer
 //!                                                           |
 //!          convert   wire message <──► identity type, errors name the field
 //!          redacted  Debug of what bears secrets: neither keys nor tokens are printed
@@ -16,6 +16,7 @@
 //! | [`spire`] | `spire.api.types`, `spire.api.server.*` | the admin socket |
 //! | [`health`] | `grpc.health.v1` | the admin socket |
 //! | [`cluster`] | `quorate.cluster.v1` | the admin socket |
+//! | [`federation`] | `quorate.federation.v1` | the listener of the Federation API, to other trust domains |
 //! | [`peer`] | `quorate.peer.v1` | the peer port, to members and newcomers |
 //!
 //! `bytes` fields are [`bytes::Bytes`], so that one signed answer is shared by many streams, and maps are ordered
@@ -28,7 +29,7 @@ mod redacted;
 pub mod channel;
 pub mod convert;
 
-pub use generated::{cluster, health, peer, workload};
+pub use generated::{cluster, federation, health, peer, workload};
 
 /// The SPIRE server API, which is also our registration API.
 pub mod spire {
@@ -37,6 +38,7 @@ pub mod spire {
     pub use crate::generated::spire::api::server::entry::v1 as entry;
     pub use crate::generated::spire::api::server::localauthority::v1 as localauthority;
     pub use crate::generated::spire::api::server::svid::v1 as svid;
+    pub use crate::generated::spire::api::server::trustdomain::v1 as trustdomain;
     pub use crate::generated::spire::api::types;
 }
 
@@ -64,6 +66,12 @@ pub const CONSISTENCY_LINEARIZABLE: &str = "linearizable";
 
 /// The value of [`CONSISTENCY_HEADER`] that asks for what is the rule: a read of what this node has applied.
 pub const CONSISTENCY_LOCAL: &str = "local";
+
+/// The metadata of the Federation API that holds an API key.
+pub const API_KEY_HEADER: &str = "quorate-api-key";
+
+/// The path of the Federation API's listener where its discovery document is, as JSON.
+pub const FEDERATION_DOCUMENT_PATH: &str = "/.well-known/spiffe-federation";
 
 /// The metadata by which a workload asks for a shorter life of a JWT-SVID, in seconds.
 pub const JWT_TTL_HEADER: &str = "quorate-jwt-ttl";
