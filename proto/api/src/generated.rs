@@ -57,6 +57,14 @@ pub(crate) mod spire {
                     include!("generated/spire.api.server.svid.v1.rs");
                 }
             }
+            /// `spire.api.server.trustdomain`
+            pub(crate) mod trustdomain {
+                /// `spire.api.server.trustdomain.v1`
+                #[expect(clippy::allow_attributes_without_reason, reason = "tonic's generator writes them so")]
+                pub mod v1 {
+                    include!("generated/spire.api.server.trustdomain.v1.rs");
+                }
+            }
         }
     }
 }

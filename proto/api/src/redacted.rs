@@ -51,6 +51,35 @@ impl fmt::Debug for cluster::InviteResponse {
     }
 }
 
+impl fmt::Debug for cluster::CreateRelationshipRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { relationship, bundle, secret, dry_run } = self;
+        formatter
+            .debug_struct("CreateRelationshipRequest")
+            .field("relationship", relationship)
+            .field("bundle", bundle)
+            .field("secret", &Withheld(secret.len()))
+            .field("dry_run", dry_run)
+            .finish()
+    }
+}
+
+impl fmt::Debug for cluster::UpdateRelationshipRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trust_domain, endpoint, pins, poll, secret, expected_revision, dry_run } = self;
+        formatter
+            .debug_struct("UpdateRelationshipRequest")
+            .field("trust_domain", trust_domain)
+            .field("endpoint", endpoint)
+            .field("pins", pins)
+            .field("poll", poll)
+            .field("secret", &Withheld(secret.len()))
+            .field("expected_revision", expected_revision)
+            .field("dry_run", dry_run)
+            .finish()
+    }
+}
+
 impl fmt::Debug for workload::X509svid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { spiffe_id, x509_svid, x509_svid_key, bundle, hint } = self;
@@ -152,9 +181,13 @@ mod tests {
         };
         let admit = peer::AdmitRequest { secret: secret.clone().into(), ..Default::default() };
         let invite = cluster::InviteResponse { invitation: secret.clone(), ..Default::default() };
-        let printed = format!("{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}{admit:?}{invite:?}");
+        let create = cluster::CreateRelationshipRequest { secret: secret.clone().into(), ..Default::default() };
+        let update = cluster::UpdateRelationshipRequest { secret: secret.clone().into(), ..Default::default() };
+        let printed = format!(
+            "{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}{admit:?}{invite:?}{create:?}{update:?}"
+        );
         assert!(!printed.contains(&secret), "{printed}");
         assert!(!printed.contains("99, 50, 86"), "bytes as numbers: {printed}");
-        assert_eq!(printed.matches("[8 bytes withheld]").count(), 9, "{printed}");
+        assert_eq!(printed.matches("[8 bytes withheld]").count(), 11, "{printed}");
     }
 }

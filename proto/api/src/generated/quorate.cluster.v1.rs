@@ -4427,6 +4427,1160 @@ pub mod authorities_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// A relationship: one way, from the foreign trust domain to our workloads.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Relationship {
+    /// The foreign trust domain's name.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Where its bundle is fetched.
+    #[prost(message, optional, tag = "2")]
+    pub endpoint: ::core::option::Option<RelationshipEndpoint>,
+    /// What the endpoint's host and key have to be besides.
+    #[prost(message, optional, tag = "3")]
+    pub pins: ::core::option::Option<EndpointPins>,
+    /// How it is fetched.
+    #[prost(message, optional, tag = "4")]
+    pub poll: ::core::option::Option<PollSettings>,
+    /// Who made the relationship: empty for an operator, or the name of the node whose configuration has it.
+    #[prost(string, tag = "5")]
+    pub configured_by: ::prost::alloc::string::String,
+    /// Grows with every change.
+    #[prost(uint64, tag = "6")]
+    pub revision: u64,
+    /// When it was made, in Unix seconds of the log's time.
+    #[prost(int64, tag = "7")]
+    pub created_at: i64,
+    /// When it was changed last, in Unix seconds of the log's time.
+    #[prost(int64, tag = "8")]
+    pub changed_at: i64,
+    /// What is held of the trust domain; unset while nothing is.
+    #[prost(message, optional, tag = "9")]
+    pub bundle: ::core::option::Option<HeldBundle>,
+}
+/// A foreign bundle that is held, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldBundle {
+    /// `spiffe_sequence`, where the publisher sets it.
+    #[prost(uint64, optional, tag = "1")]
+    pub sequence: ::core::option::Option<u64>,
+    /// `spiffe_refresh_hint` in seconds, where the publisher sets it.
+    #[prost(int64, optional, tag = "2")]
+    pub refresh_hint: ::core::option::Option<i64>,
+    /// Root certificates in it.
+    #[prost(uint32, tag = "3")]
+    pub x509_authorities: u32,
+    /// Keys for tokens in it.
+    #[prost(uint32, tag = "4")]
+    pub jwt_authorities: u32,
+    /// An operator gave it; otherwise it was fetched.
+    #[prost(bool, tag = "5")]
+    pub from_operator: bool,
+    /// A fetched bundle that is older than this is not taken; unset while none with a sequence was fetched.
+    #[prost(uint64, optional, tag = "6")]
+    pub fetched_sequence: ::core::option::Option<u64>,
+    /// When it was changed last, in Unix seconds of the log's time.
+    #[prost(int64, tag = "7")]
+    pub changed_at: i64,
+}
+/// Where a bundle is fetched. Which kind of endpoint it is, is always said and never tried out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelationshipEndpoint {
+    /// Which kind.
+    #[prost(oneof = "relationship_endpoint::Endpoint", tags = "1, 2, 3")]
+    pub endpoint: ::core::option::Option<relationship_endpoint::Endpoint>,
+}
+/// Nested message and enum types in `RelationshipEndpoint`.
+pub mod relationship_endpoint {
+    /// Which kind.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Endpoint {
+        /// The profile `https_web`.
+        #[prost(message, tag = "1")]
+        Web(super::WebEndpoint),
+        /// The profile `https_spiffe`.
+        #[prost(message, tag = "2")]
+        Spiffe(super::SpiffeEndpoint),
+        /// A Federation API.
+        #[prost(message, tag = "3")]
+        Api(super::ApiEndpoint),
+    }
+}
+/// An endpoint of the profile `https_web`: a certificate for the URL's host proves who the server is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebEndpoint {
+    /// The URL of the bundle.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+}
+/// An endpoint of the profile `https_spiffe`: an X509-SVID proves who the server is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SpiffeEndpoint {
+    /// The URL of the bundle. Its host plays no part in who the server is.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// The SPIFFE ID that the server has to have.
+    #[prost(string, tag = "2")]
+    pub endpoint_spiffe_id: ::prost::alloc::string::String,
+}
+/// A Federation API (`quorate.federation.v1`).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApiEndpoint {
+    /// The URL of the API.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// The SPIFFE ID that the server has to have. Empty: a certificate for the URL's host proves who it is.
+    #[prost(string, tag = "2")]
+    pub server_spiffe_id: ::prost::alloc::string::String,
+    /// How we prove who we are.
+    #[prost(message, optional, tag = "3")]
+    pub credential: ::core::option::Option<ApiCredential>,
+    /// Keep a watch open, by which a new bundle is pushed. Polling goes on beside it.
+    #[prost(bool, tag = "4")]
+    pub watch: bool,
+}
+/// How we prove who we are to a Federation API.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApiCredential {
+    /// How.
+    #[prost(oneof = "api_credential::Kind", tags = "1, 2, 3, 4")]
+    pub kind: ::core::option::Option<api_credential::Kind>,
+}
+/// Nested message and enum types in `ApiCredential`.
+pub mod api_credential {
+    /// How.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// Not at all.
+        #[prost(message, tag = "1")]
+        None(super::NoCredential),
+        /// By the endpoint certificate of the node that asks: an X509-SVID of ours.
+        #[prost(message, tag = "2")]
+        MutualTls(super::MutualTlsCredential),
+        /// By an API key, which is the secret of the request.
+        #[prost(message, tag = "3")]
+        ApiKey(super::ApiKeyCredential),
+        /// By a token that an authorization server gives us; our client secret there is the secret of the request.
+        #[prost(message, tag = "4")]
+        Oauth(super::OAuthCredential),
+    }
+}
+/// None.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NoCredential {}
+/// Mutual TLS.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MutualTlsCredential {}
+/// An API key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApiKeyCredential {
+    /// Only in answers: the name of the secret in the replicated state. The secret itself is never told.
+    #[prost(string, tag = "1")]
+    pub secret_name: ::prost::alloc::string::String,
+}
+/// OAuth 2 client credentials.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OAuthCredential {
+    /// The token endpoint of the authorization server.
+    #[prost(string, tag = "1")]
+    pub token_url: ::prost::alloc::string::String,
+    /// Our client ID there.
+    #[prost(string, tag = "2")]
+    pub client_id: ::prost::alloc::string::String,
+    /// The scope asked for; may be empty.
+    #[prost(string, tag = "3")]
+    pub scope: ::prost::alloc::string::String,
+    /// The audience asked for; may be empty.
+    #[prost(string, tag = "4")]
+    pub audience: ::prost::alloc::string::String,
+    /// Only in answers: the name of the secret in the replicated state. The secret itself is never told.
+    #[prost(string, tag = "5")]
+    pub secret_name: ::prost::alloc::string::String,
+}
+/// What the endpoint's host and key have to be, besides what its profile asks for. An empty list asks for nothing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndpointPins {
+    /// The names of hosts that may be dialled, redirects too.
+    #[prost(string, repeated, tag = "1")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// SHA-256 of the SubjectPublicKeyInfo of server keys that are accepted, 32 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub keys: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// How a bundle is polled.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PollSettings {
+    /// The least time between two polls in seconds, whatever the refresh hint says; 0 takes 60.
+    #[prost(uint32, tag = "1")]
+    pub floor_seconds: u32,
+    /// Redirects are not followed.
+    #[prost(bool, tag = "2")]
+    pub refuse_redirects: bool,
+    /// Addresses that are private or of this host are accepted. An administrator's URL may name one; unset says yes.
+    #[prost(bool, optional, tag = "3")]
+    pub accept_private: ::core::option::Option<bool>,
+}
+/// Asks for the relationships.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRelationshipsRequest {}
+/// The relationships.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRelationshipsResponse {
+    /// In the order of their trust domains.
+    #[prost(message, repeated, tag = "1")]
+    pub relationships: ::prost::alloc::vec::Vec<Relationship>,
+}
+/// Asks for one relationship.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRelationshipRequest {
+    /// With which trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+}
+/// A relationship to make.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CreateRelationshipRequest {
+    /// What it is to be. Its origin, revision, times and what is held are not looked at.
+    #[prost(message, optional, tag = "1")]
+    pub relationship: ::core::option::Option<Relationship>,
+    /// The foreign trust domain's bundle, a SPIFFE bundle document; empty for none. `https_spiffe` and a Federation API with a
+    /// server of a SPIFFE ID need one to begin, if the ID is of that trust domain.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub bundle: ::prost::bytes::Bytes,
+    /// The API key, or the client secret, of the credential. Kept sealed, and never told again.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub secret: ::prost::bytes::Bytes,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+/// What to change of a relationship.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateRelationshipRequest {
+    /// Of which.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// The new endpoint; unset leaves it.
+    #[prost(message, optional, tag = "2")]
+    pub endpoint: ::core::option::Option<RelationshipEndpoint>,
+    /// The new pins; unset leaves them.
+    #[prost(message, optional, tag = "3")]
+    pub pins: ::core::option::Option<EndpointPins>,
+    /// The new settings; unset leaves them.
+    #[prost(message, optional, tag = "4")]
+    pub poll: ::core::option::Option<PollSettings>,
+    /// The new secret of the credential; empty leaves it.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub secret: ::prost::bytes::Bytes,
+    /// Refuse unless the relationship has this revision; 0 takes any.
+    #[prost(uint64, tag = "6")]
+    pub expected_revision: u64,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "7")]
+    pub dry_run: bool,
+}
+/// Which relationship to end.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteRelationshipRequest {
+    /// With which trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Say what would be done, and do nothing.
+    #[prost(bool, tag = "2")]
+    pub dry_run: bool,
+}
+/// What became of a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelationshipChange {
+    /// The relationship as it is now; unset where there is none any more.
+    #[prost(message, optional, tag = "1")]
+    pub relationship: ::core::option::Option<Relationship>,
+    /// What was done, or would be; one sentence each.
+    #[prost(string, repeated, tag = "2")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What somebody has to know or do; one sentence each.
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where in the log it stands; 0 when nothing was written.
+    #[prost(uint64, tag = "4")]
+    pub log_index: u64,
+}
+/// Which bundle to fetch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefreshRelationshipRequest {
+    /// Whose.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Take it even if its sequence is older than that of the one held: the peer was rebuilt.
+    #[prost(bool, tag = "2")]
+    pub accept_older: bool,
+}
+/// What fetching came to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefreshRelationshipResponse {
+    /// What was found, for people.
+    #[prost(string, repeated, tag = "1")]
+    pub sentences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The bundle differs from the one held before.
+    #[prost(bool, tag = "2")]
+    pub changed: bool,
+    /// What is held now.
+    #[prost(message, optional, tag = "3")]
+    pub bundle: ::core::option::Option<HeldBundle>,
+}
+/// Asks how the fetching stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowFederationRequest {
+    /// Only of this trust domain; empty for all.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+}
+/// How the fetching stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShowFederationResponse {
+    /// In the order of their trust domains.
+    #[prost(message, repeated, tag = "1")]
+    pub statuses: ::prost::alloc::vec::Vec<RelationshipStatus>,
+    /// The answering node's clock, Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub now: i64,
+}
+/// How the fetching of one bundle stands. Times are Unix seconds; what has not come about is unset.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelationshipStatus {
+    /// Whose bundle.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// When it was fetched last, changed or not.
+    #[prost(int64, optional, tag = "2")]
+    pub last_success: ::core::option::Option<i64>,
+    /// When it was tried last.
+    #[prost(int64, optional, tag = "3")]
+    pub last_try: ::core::option::Option<i64>,
+    /// When it is tried next.
+    #[prost(int64, optional, tag = "4")]
+    pub next_try: ::core::option::Option<i64>,
+    /// `spiffe_sequence` of the one held, where the publisher sets it.
+    #[prost(uint64, optional, tag = "5")]
+    pub sequence: ::core::option::Option<u64>,
+    /// `spiffe_refresh_hint` of the one held in seconds, where the publisher sets it.
+    #[prost(int64, optional, tag = "6")]
+    pub refresh_hint: ::core::option::Option<i64>,
+    /// Why the last try failed, in words; empty when it did not.
+    #[prost(string, tag = "7")]
+    pub error: ::prost::alloc::string::String,
+    /// The bundle is older than its refresh hint lets it be.
+    #[prost(bool, tag = "8")]
+    pub stale: bool,
+    /// The name of the member that fetched last.
+    #[prost(string, tag = "9")]
+    pub fetched_by: ::prost::alloc::string::String,
+    /// A watch is open.
+    #[prost(bool, tag = "10")]
+    pub watching: bool,
+}
+/// Generated client implementations.
+pub mod federation_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Makes, shows and ends the relationships with foreign trust domains. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node: the state is replicated, fetching is led by the leader. A call that writes is
+    /// answered when every connected member has applied what it wrote, with the metadata `quorate-log-index`. SPIRE's
+    /// TrustDomain service shows the same relationships as far as it has words for them: endpoints of the two standard profiles.
+    #[derive(Debug, Clone)]
+    pub struct FederationClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> FederationClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FederationClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FederationClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Lists the relationships, in the order of their trust domains.
+        pub async fn list_relationships(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRelationshipsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRelationshipsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/ListRelationships",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Federation", "ListRelationships"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gets one relationship. `NotFound` where there is none.
+        pub async fn get_relationship(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRelationshipRequest>,
+        ) -> std::result::Result<tonic::Response<super::Relationship>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/GetRelationship",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Federation", "GetRelationship"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a relationship, and begins to fetch. `AlreadyExists` where there is one, `InvalidArgument` for our own trust
+        /// domain.
+        pub async fn create_relationship(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RelationshipChange>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/CreateRelationship",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.Federation",
+                        "CreateRelationship",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes a relationship. What is not given stays as it is. `NotFound` where there is none, `Aborted` when somebody else
+        /// changed it meanwhile.
+        pub async fn update_relationship(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RelationshipChange>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/UpdateRelationship",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.Federation",
+                        "UpdateRelationship",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a relationship: nothing is fetched any more, the foreign bundle is gone, and workloads refuse the SVIDs of that
+        /// trust domain.
+        pub async fn delete_relationship(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RelationshipChange>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/DeleteRelationship",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.Federation",
+                        "DeleteRelationship",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Fetches the bundle now, and answers when that has come to an end. `Unavailable` with the reason when it could not be
+        /// fetched, `FailedPrecondition` when it was fetched and not taken.
+        pub async fn refresh_relationship(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RefreshRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RefreshRelationshipResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/RefreshRelationship",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.Federation",
+                        "RefreshRelationship",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells how the fetching stands: what the leader knows. `Unavailable` while there is none.
+        pub async fn show_federation(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowFederationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowFederationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.Federation/ShowFederation",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.Federation", "ShowFederation"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod federation_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with FederationServer.
+    #[async_trait]
+    pub trait Federation: std::marker::Send + std::marker::Sync + 'static {
+        /// Lists the relationships, in the order of their trust domains.
+        async fn list_relationships(
+            &self,
+            request: tonic::Request<super::ListRelationshipsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRelationshipsResponse>,
+            tonic::Status,
+        >;
+        /// Gets one relationship. `NotFound` where there is none.
+        async fn get_relationship(
+            &self,
+            request: tonic::Request<super::GetRelationshipRequest>,
+        ) -> std::result::Result<tonic::Response<super::Relationship>, tonic::Status>;
+        /// Makes a relationship, and begins to fetch. `AlreadyExists` where there is one, `InvalidArgument` for our own trust
+        /// domain.
+        async fn create_relationship(
+            &self,
+            request: tonic::Request<super::CreateRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RelationshipChange>,
+            tonic::Status,
+        >;
+        /// Changes a relationship. What is not given stays as it is. `NotFound` where there is none, `Aborted` when somebody else
+        /// changed it meanwhile.
+        async fn update_relationship(
+            &self,
+            request: tonic::Request<super::UpdateRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RelationshipChange>,
+            tonic::Status,
+        >;
+        /// Ends a relationship: nothing is fetched any more, the foreign bundle is gone, and workloads refuse the SVIDs of that
+        /// trust domain.
+        async fn delete_relationship(
+            &self,
+            request: tonic::Request<super::DeleteRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RelationshipChange>,
+            tonic::Status,
+        >;
+        /// Fetches the bundle now, and answers when that has come to an end. `Unavailable` with the reason when it could not be
+        /// fetched, `FailedPrecondition` when it was fetched and not taken.
+        async fn refresh_relationship(
+            &self,
+            request: tonic::Request<super::RefreshRelationshipRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RefreshRelationshipResponse>,
+            tonic::Status,
+        >;
+        /// Tells how the fetching stands: what the leader knows. `Unavailable` while there is none.
+        async fn show_federation(
+            &self,
+            request: tonic::Request<super::ShowFederationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowFederationResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Makes, shows and ends the relationships with foreign trust domains. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node: the state is replicated, fetching is led by the leader. A call that writes is
+    /// answered when every connected member has applied what it wrote, with the metadata `quorate-log-index`. SPIRE's
+    /// TrustDomain service shows the same relationships as far as it has words for them: endpoints of the two standard profiles.
+    #[derive(Debug)]
+    pub struct FederationServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> FederationServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for FederationServer<T>
+    where
+        T: Federation,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.Federation/ListRelationships" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRelationshipsSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::ListRelationshipsRequest>
+                    for ListRelationshipsSvc<T> {
+                        type Response = super::ListRelationshipsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRelationshipsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::list_relationships(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRelationshipsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Federation/GetRelationship" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetRelationshipSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::GetRelationshipRequest>
+                    for GetRelationshipSvc<T> {
+                        type Response = super::Relationship;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRelationshipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::get_relationship(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetRelationshipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Federation/CreateRelationship" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateRelationshipSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::CreateRelationshipRequest>
+                    for CreateRelationshipSvc<T> {
+                        type Response = super::RelationshipChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateRelationshipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::create_relationship(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateRelationshipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Federation/UpdateRelationship" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateRelationshipSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::UpdateRelationshipRequest>
+                    for UpdateRelationshipSvc<T> {
+                        type Response = super::RelationshipChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateRelationshipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::update_relationship(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateRelationshipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Federation/DeleteRelationship" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteRelationshipSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::DeleteRelationshipRequest>
+                    for DeleteRelationshipSvc<T> {
+                        type Response = super::RelationshipChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteRelationshipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::delete_relationship(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteRelationshipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Federation/RefreshRelationship" => {
+                    #[allow(non_camel_case_types)]
+                    struct RefreshRelationshipSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::RefreshRelationshipRequest>
+                    for RefreshRelationshipSvc<T> {
+                        type Response = super::RefreshRelationshipResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RefreshRelationshipRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::refresh_relationship(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RefreshRelationshipSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.Federation/ShowFederation" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowFederationSvc<T: Federation>(pub Arc<T>);
+                    impl<
+                        T: Federation,
+                    > tonic::server::UnaryService<super::ShowFederationRequest>
+                    for ShowFederationSvc<T> {
+                        type Response = super::ShowFederationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowFederationRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Federation>::show_federation(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowFederationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for FederationServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.Federation";
+    impl<T> tonic::server::NamedService for FederationServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// What a revocation is about.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevocationTarget {

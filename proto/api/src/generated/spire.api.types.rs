@@ -467,3 +467,57 @@ pub struct Witsvid {
     #[prost(string, tag = "5")]
     pub hint: ::prost::alloc::string::String,
 }
+/// Where the bundle of a foreign trust domain comes from, and how its server proves who it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FederationRelationship {
+    /// The foreign trust domain's name, without `spiffe://`.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// The URL of its bundle endpoint: https, with a host and without user information.
+    #[prost(string, tag = "2")]
+    pub bundle_endpoint_url: ::prost::alloc::string::String,
+    /// The bundle that is held of the trust domain. On input it is set, too.
+    #[prost(message, optional, tag = "5")]
+    pub trust_domain_bundle: ::core::option::Option<Bundle>,
+    /// How the endpoint's server is authenticated.
+    #[prost(oneof = "federation_relationship::BundleEndpointProfile", tags = "3, 4")]
+    pub bundle_endpoint_profile: ::core::option::Option<
+        federation_relationship::BundleEndpointProfile,
+    >,
+}
+/// Nested message and enum types in `FederationRelationship`.
+pub mod federation_relationship {
+    /// How the endpoint's server is authenticated.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum BundleEndpointProfile {
+        /// By a certificate for the URL's host, from an authority of the Web.
+        #[prost(message, tag = "3")]
+        HttpsWeb(super::HttpsWebProfile),
+        /// By an X509-SVID.
+        #[prost(message, tag = "4")]
+        HttpsSpiffe(super::HttpsspiffeProfile),
+    }
+}
+/// The profile `https_spiffe`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpsspiffeProfile {
+    /// The SPIFFE ID that the endpoint's server has.
+    #[prost(string, tag = "1")]
+    pub endpoint_spiffe_id: ::prost::alloc::string::String,
+}
+/// The profile `https_web`, which has no settings.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpsWebProfile {}
+/// Which fields of a relationship are answered or taken over. `trust_domain` always is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationRelationshipMask {
+    /// Takes `bundle_endpoint_url` in.
+    #[prost(bool, tag = "1")]
+    pub bundle_endpoint_url: bool,
+    /// Takes the profile in.
+    #[prost(bool, tag = "2")]
+    pub bundle_endpoint_profile: bool,
+    /// Takes `trust_domain_bundle` in.
+    #[prost(bool, tag = "3")]
+    pub trust_domain_bundle: bool,
+}
