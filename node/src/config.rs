@@ -12,6 +12,7 @@
 pub mod options;
 
 mod document;
+mod federation;
 mod initial;
 mod render;
 mod suggest;
@@ -29,6 +30,9 @@ use quorate_proto_identity::TrustDomain;
 use crate::peer::address::PeerAddress;
 use document::Document;
 pub use document::Problem;
+pub use federation::{
+    BundleEndpointConfig, FederationApiConfig, OidcConfig, OutboundConfig, ServerLimits, ServerProfile, WebCertificate,
+};
 pub use initial::{InitialMember, InitialMembers, key_text};
 pub use render::{example, reference, show};
 
@@ -62,6 +66,14 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Metrics and health.
     pub operations: OperationsConfig,
+    /// Our bundle, for other trust domains.
+    pub bundle_endpoint: BundleEndpointConfig,
+    /// The Federation API.
+    pub federation_api: FederationApiConfig,
+    /// OIDC discovery.
+    pub oidc: OidcConfig,
+    /// How other trust domains are reached.
+    pub federation: OutboundConfig,
     /// Log output.
     pub log: LogConfig,
 }
@@ -265,19 +277,7 @@ impl Config {
             );
             document.problem(document.line("cluster.initial"), message);
         }
-        let same_port = self.operations.listen.is_some_and(|operations| {
-            let peer = self.peer.listen;
-            let same_host =
-                operations.ip() == peer.ip() || operations.ip().is_unspecified() || peer.ip().is_unspecified();
-            peer.port() != 0 && operations.port() == peer.port() && same_host
-        });
-        if same_port {
-            let message = format!(
-                "operations.listen and peer.listen both want port {}; give each its own",
-                self.peer.listen.port()
-            );
-            document.problem(document.line("operations.listen"), message);
-        }
+        federation::check_together(self, document);
     }
 }
 
@@ -292,6 +292,10 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
     let initial = document.read_optional("cluster.initial", initial::initial_members);
     let audit = read_audit(document);
     let operations = read_operations(document);
+    let bundle_endpoint = federation::read_bundle_endpoint(document);
+    let federation_api = federation::read_federation_api(document);
+    let oidc = federation::read_oidc(document);
+    let federation = federation::read_outbound(document);
     let log = read_log(document);
     Some(Config {
         trust_domain: trust_domain?,
@@ -303,6 +307,10 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
         initial: initial?,
         audit: audit?,
         operations: operations?,
+        bundle_endpoint: bundle_endpoint?,
+        federation_api: federation_api?,
+        oidc: oidc?,
+        federation: federation?,
         log: log?,
     })
 }

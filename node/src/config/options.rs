@@ -45,6 +45,10 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("cluster", "Which nodes found a cluster together, when they are all to begin at once."),
     ("audit", "The record of who did what, in files of this node."),
     ("operations", "Metrics and health over HTTP, read only."),
+    ("bundle_endpoint", "The SPIFFE bundle endpoint: our bundle, for any trust domain that wants to trust ours."),
+    ("federation_api", "The Federation API: bundles and their changes, for those who prove who they are."),
+    ("oidc", "OIDC discovery: the keys of our JWT-SVIDs, for whoever takes OIDC tokens."),
+    ("federation", "How this node reaches the endpoints of other trust domains."),
     ("log", "What the process says about itself, on standard error."),
 ];
 
@@ -177,6 +181,234 @@ pub const OPTIONS: &[ConfigOption] = &[
         help: "Host names a request may be addressed to, beside localhost and plain IP \
                addresses. Others are refused, so that a web page cannot read from here \
                through a visitor's browser.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "spiffe_listen",
+        takes: "IP address and port, or \"none\"",
+        when_absent: WhenAbsent::Value("\"none\""),
+        help: "Where the profile https_spiffe is served: the server shows an X509-SVID with the ID \
+               spiffe://<trust domain>/spire/server, which the cluster signs by itself. While any \
+               node serves its bundle, a new authority waits three refresh hints before it signs.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "web_listen",
+        takes: "IP address and port, or \"none\"",
+        when_absent: WhenAbsent::Value("\"none\""),
+        help: "Where the profile https_web is served: the server shows a certificate of a public \
+               authority, from files or by ACME.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "path",
+        takes: "a path of a URL",
+        when_absent: WhenAbsent::Value("\"/\""),
+        help: "The path of the bundle in both profiles; any other is answered 404.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "spiffe_url",
+        takes: "an https URL",
+        when_absent: WhenAbsent::Absent("\"https://bundle.example.org:8443/\""),
+        help: "How others reach https_spiffe, when it is not the address listened on: behind a balancer, \
+               by a name. It is shown in discovery and is best the same on every node.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "web_url",
+        takes: "an https URL",
+        when_absent: WhenAbsent::Absent("\"https://bundle.example.org/\""),
+        help: "How others reach https_web. It is shown in discovery and is best the same on every node.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "certificate",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/web.pem\""),
+        help: "The certificate chain of https_web, PEM, the server's own certificate first. Read again when it \
+               changes, without a connection lost.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "private_key",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/web.key\""),
+        help: "The private key of that certificate, PEM; replaced together with it.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "acme",
+        takes: "true or false",
+        when_absent: WhenAbsent::Value("false"),
+        help: "Takes the certificate that the cluster gets by ACME (quorate acme) for the host of \
+               the URL, instead of files.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "max_connections",
+        takes: "a number from 16 to 65536",
+        when_absent: WhenAbsent::Value("1024"),
+        help: "Most connections at once, of each listener; one address gets at most a quarter of \
+               them, and a further connection takes the place of the one that is idle longest.",
+    },
+    ConfigOption {
+        section: "bundle_endpoint",
+        key: "requests_per_second",
+        takes: "a number from 1 to 100000",
+        when_absent: WhenAbsent::Value("10"),
+        help: "Requests a second that one address (an IPv6 network of 64 bits) may make; ten \
+               seconds' worth may come at once, and what is above is answered 429.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "listen",
+        takes: "IP address and port, or \"none\"",
+        when_absent: WhenAbsent::Value("\"none\""),
+        help: "Where the Federation API is served: discovery, bundles with their metadata, and \
+               their changes as they come. Who may ask is said by quorate federation access.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "server",
+        takes: "https_spiffe, https_web",
+        when_absent: WhenAbsent::Value("\"https_spiffe\""),
+        help: "What the server shows: the X509-SVID spiffe://<trust domain>/spire/server, or a \
+               certificate of a public authority.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "url",
+        takes: "an https URL",
+        when_absent: WhenAbsent::Absent("\"https://federation.example.org/\""),
+        help: "How others reach it, when it is not the address listened on. It is shown in discovery and \
+               is best the same on every node.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "certificate",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/federation.pem\""),
+        help: "The certificate chain, where server is https_web, PEM, the server's own certificate first. Read again when it \
+               changes, without a connection lost.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "private_key",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/federation.key\""),
+        help: "The private key of that certificate, PEM; replaced together with it.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "acme",
+        takes: "true or false",
+        when_absent: WhenAbsent::Value("false"),
+        help: "Takes the certificate that the cluster gets by ACME (quorate acme) for the host of \
+               the URL, instead of files.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "max_connections",
+        takes: "a number from 16 to 65536",
+        when_absent: WhenAbsent::Value("1024"),
+        help: "Most connections at once, of each listener; one address gets at most a quarter of \
+               them, and a further connection takes the place of the one that is idle longest.",
+    },
+    ConfigOption {
+        section: "federation_api",
+        key: "requests_per_second",
+        takes: "a number from 1 to 100000",
+        when_absent: WhenAbsent::Value("50"),
+        help: "Requests a second that one address (an IPv6 network of 64 bits) may make; ten \
+               seconds' worth may come at once, and what is above is answered 429.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "listen",
+        takes: "IP address and port, or \"none\"",
+        when_absent: WhenAbsent::Value("\"none\""),
+        help: "Where /.well-known/openid-configuration and /keys are served. The issuer is the \
+               same on all nodes and is set by quorate oidc.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "url",
+        takes: "an https URL",
+        when_absent: WhenAbsent::Absent("\"https://oidc.example.org/\""),
+        help: "How others reach it; the certificate must name its host, and the issuer is usually this.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "certificate",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/oidc.pem\""),
+        help: "The certificate chain, PEM, the server's own certificate first. Read again when it \
+               changes, without a connection lost.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "private_key",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/oidc.key\""),
+        help: "The private key of that certificate, PEM; replaced together with it.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "acme",
+        takes: "true or false",
+        when_absent: WhenAbsent::Value("false"),
+        help: "Takes the certificate that the cluster gets by ACME (quorate acme) for the host of \
+               the URL, instead of files.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "behind_proxy",
+        takes: "true or false",
+        when_absent: WhenAbsent::Value("false"),
+        help: "Serves without TLS, on loopback alone, for a proxy on this host that has the \
+               certificate.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "max_connections",
+        takes: "a number from 16 to 65536",
+        when_absent: WhenAbsent::Value("1024"),
+        help: "Most connections at once, of each listener; one address gets at most a quarter of \
+               them, and a further connection takes the place of the one that is idle longest.",
+    },
+    ConfigOption {
+        section: "oidc",
+        key: "requests_per_second",
+        takes: "a number from 1 to 100000",
+        when_absent: WhenAbsent::Value("50"),
+        help: "Requests a second that one address (an IPv6 network of 64 bits) may make; ten \
+               seconds' worth may come at once, and what is above is answered 429.",
+    },
+    ConfigOption {
+        section: "federation",
+        key: "allow_private",
+        takes: "true or false",
+        when_absent: WhenAbsent::Value("false"),
+        help: "Whether endpoints at private, loopback and link-local addresses are dialled. Leave \
+               it off unless trust domains of one private network federate: it keeps a foreign \
+               endpoint from making this node speak to services of its own network.",
+    },
+    ConfigOption {
+        section: "federation",
+        key: "web_roots",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/web-roots.pem\""),
+        help: "The certificate authorities, PEM, that vouch for https_web endpoints, instead of \
+               those of the system.",
+    },
+    ConfigOption {
+        section: "federation",
+        key: "dns_servers",
+        takes: "a list of IP addresses with ports",
+        when_absent: WhenAbsent::Value("[]"),
+        help: "Name servers that are asked for other domains' addresses and services, instead of \
+               those of the system.",
     },
     ConfigOption {
         section: "log",

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::options::{ConfigOption, OPTIONS, SECTIONS, WhenAbsent};
-use super::{Config, InitialMembers, LogFormat};
+use super::{Config, InitialMembers, LogFormat, federation};
 
 /// Width that help texts are wrapped at in the example.
 const WIDTH: usize = 96;
@@ -125,7 +125,7 @@ fn effective(config: &Config, name: &str) -> Option<Value> {
             LogFormat::Json => "json",
         }),
         "log.level" => text(&config.log.level.as_str().to_ascii_lowercase()),
-        _ => None,
+        _ => federation::effective(config, name),
     }
 }
 

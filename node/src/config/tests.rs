@@ -224,6 +224,44 @@ fn a_node_is_reached_where_it_says_or_else_where_it_listens() {
 }
 
 #[test]
+fn an_endpoint_url_that_no_peer_would_take_is_refused_fed_18_fed_31() {
+    for url in ["http://b.example.org/", "https://a:b@b.example.org/", "https://b.example.org/#x", "b.example.org"] {
+        let found = problems(&format!("{LEAST}[bundle_endpoint]\nspiffe_url = \"{url}\"\n"));
+        assert!(found[0].starts_with("line 4: bundle_endpoint.spiffe_url: "), "{found:?}");
+    }
+    let text = format!("{LEAST}[bundle_endpoint]\nspiffe_url = \"https://b.example.org:8443/bundle?v=1\"\n");
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.bundle_endpoint.spiffe_url.unwrap().as_str(), "https://b.example.org:8443/bundle?v=1");
+}
+
+#[test]
+fn a_web_certificate_is_two_files_or_acme_and_never_half() {
+    let with = |more: &str| format!("{LEAST}[bundle_endpoint]\nweb_listen = \"127.0.0.1:9443\"\n{more}");
+    assert!(problems(&with(""))[0].contains("needs a web certificate"));
+    assert!(problems(&with("certificate = \"/c.pem\"\n"))[0].contains("of no use without bundle_endpoint.private_key"));
+    assert!(problems(&with("certificate = \"/c.pem\"\nacme = true\n"))[0].contains("choose one"));
+    let files = Config::parse(&with("certificate = \"/c.pem\"\nprivate_key = \"/k.pem\"\n")).unwrap();
+    assert!(matches!(files.bundle_endpoint.certificate, Some(WebCertificate::Files { .. })));
+    assert_eq!(show(&Config::parse(&show(&files)).unwrap()), show(&files));
+    let acme = Config::parse(&with("acme = true\n")).unwrap();
+    assert_eq!(acme.bundle_endpoint.certificate, Some(WebCertificate::Acme));
+}
+
+#[test]
+fn no_two_listeners_take_one_port_and_no_proxy_is_spoken_to_in_the_open() {
+    let text = format!(
+        "{LEAST}[bundle_endpoint]\nspiffe_listen = \"0.0.0.0:9443\"\n[federation_api]\nlisten = \"127.0.0.1:9443\"\n"
+    );
+    assert_eq!(
+        problems(&text),
+        ["line 6: federation_api.listen and bundle_endpoint.spiffe_listen both want port 9443; give each its own"]
+    );
+    let proxied = |listen: &str| format!("{LEAST}[oidc]\nbehind_proxy = true\nlisten = \"{listen}\"\n");
+    assert!(problems(&proxied("0.0.0.0:80"))[0].contains("open to other hosts"));
+    Config::parse(&proxied("127.0.0.1:8080")).unwrap();
+}
+
+#[test]
 fn every_option_of_the_table_is_read_and_shown() {
     let mut document = Document::parse(LEAST);
     let config = read(&mut document).unwrap();

@@ -7,14 +7,18 @@ use quorate_proto_identity::NodeName;
 use quorate_proto_identity::TrustDomain;
 use quorate_raft_machine::members::ADDRESSES_PER_MEMBER;
 use toml::de::DeValue;
+use url::Url;
 
 use super::document::Checked;
 use super::suggest::nearest;
-use super::{GroupName, LogFormat};
+use super::{GroupName, LogFormat, ServerProfile};
 use crate::peer::address::{PeerAddress, is_host_name};
 
 /// Longest path of a unix socket: `sockaddr_un` has 108 bytes, the last of them zero.
 pub(super) const LONGEST_SOCKET_PATH: usize = 107;
+
+/// Longest URL and path of one: what clients of ours take (FED-18).
+const LONGEST_URL: usize = 2048;
 
 /// Most host names in a list: each request is compared with all of them.
 const MOST_HOSTS: usize = 64;
@@ -109,6 +113,56 @@ pub(super) fn listen(value: &DeValue<'_>) -> Checked<SocketAddr> {
 
 pub(super) fn listen_or_none(value: &DeValue<'_>) -> Checked<Option<SocketAddr>> {
     if text(value)? == "none" { Ok(None) } else { listen(value).map(Some) }
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Checked<bool> {
+    value.as_bool().ok_or_else(|| format!("must be true or false, not {}", kind_of(value)))
+}
+
+pub(super) fn server_profile(value: &DeValue<'_>) -> Checked<ServerProfile> {
+    Ok(match word(value, &["https_spiffe", "https_web"])? {
+        "https_web" => ServerProfile::Web,
+        _ => ServerProfile::Spiffe,
+    })
+}
+
+/// The URL at which others reach something here: what FED-18 and FED-31 ask of it.
+pub(super) fn https_url(value: &DeValue<'_>) -> Checked<Url> {
+    let written = text(value)?;
+    let url = Url::parse(written).map_err(|error| {
+        format!("{written:?} is no URL: {error}; write for example \"https://bundle.example.org/\"")
+    })?;
+    if url.scheme() != "https" {
+        return Err(format!("{written:?} is not an https URL, and nothing else is served to other trust domains"));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(format!("{written:?} has user information or a fragment; leave that away"));
+    }
+    if url.host().is_none() || written.len() > LONGEST_URL {
+        return Err(format!("{written:?} has no host, or more than {LONGEST_URL} bytes"));
+    }
+    Ok(url)
+}
+
+/// The path of a document: what a request line can have, without query.
+pub(super) fn url_path(value: &DeValue<'_>) -> Checked<String> {
+    let path = text(value)?;
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
+    if !path.starts_with('/') || path.len() > LONGEST_URL || !path.bytes().all(is_good) {
+        return Err(format!("{path:?} is no path of a URL; write for example \"/bundle\", without query or escapes"));
+    }
+    Ok(path.to_owned())
+}
+
+/// A list of addresses with ports.
+pub(super) fn sockets(value: &DeValue<'_>) -> Checked<Vec<SocketAddr>> {
+    let list = value
+        .as_array()
+        .ok_or_else(|| format!("must be a list, for example [\"10.0.0.53:53\"], not {}", kind_of(value)))?;
+    if list.len() > MOST_HOSTS {
+        return Err(format!("has {} addresses; at most {MOST_HOSTS} are taken", list.len()));
+    }
+    list.iter().map(|item| listen(item.get_ref())).collect()
 }
 
 pub(super) fn dial(value: &DeValue<'_>) -> Checked<PeerAddress> {
