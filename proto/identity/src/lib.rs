@@ -4,7 +4,7 @@
 //!        names                       keys                        documents
 //!  trust_domain  spiffe_id      key: PKCS#8 in and out      x509: roots, issuing certificates,
 //!  selector      ids                 sign, verify                 leaves, requests, CRLs; verify
-//!  dns_name      endpoint            |                      jwt_svid: sign, verify
+//!  dns_name      endpoint(_url)      |                      jwt_svid: sign, verify
 //!        |                           |                      bundle: SPIFFE JWKS, plain JWKS, maps
 //!        +-------------+-------------+                               |
 //!                      v                                             v
@@ -29,6 +29,7 @@ mod json;
 pub mod bundle;
 pub mod dns_name;
 pub mod endpoint;
+pub mod endpoint_url;
 pub mod ids;
 pub mod jwt_svid;
 pub mod key;
@@ -41,6 +42,7 @@ pub mod x509;
 pub use bundle::{Bundle, BundleMap, BundleSource, JwtAuthority};
 pub use dns_name::{DnsNameError, check_dns_name, wildcard_overlap};
 pub use endpoint::WorkloadEndpoint;
+pub use endpoint_url::{EndpointUrl, EndpointUrlError};
 pub use ids::{AuthorityId, ClusterId, EntryId, InvalidId, MemberNumber, NodeName, SerialNumber};
 pub use jwt_svid::{JwtClaims, JwtError, JwtSigner, VerifiedJwtSvid, verify_jwt_svid};
 pub use key::{KeyError, KeyType, PrivateKey, PublicKey, PublicKeyKind};
