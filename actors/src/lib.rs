@@ -61,6 +61,7 @@ mod session;
 pub mod sources;
 mod supervisor;
 mod system;
+mod watchers;
 
 pub use authority::{
     Authorities, AuthorityChange, AuthorityError, DocumentError, RotationProgress, Timeline, founding,
@@ -80,3 +81,6 @@ pub use revocation::{CrlsHandedOut, CutOff, CutOffMember, RevocationPlan, Revoca
 pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, WorkloadApi};
 pub use supervisor::SystemStatus;
 pub use system::{Dependencies, Settings, StartError, System};
+pub use watchers::{
+    REFUSAL_BYTES_LIMIT, TooManyWatches, WATCHES_LIMIT, WATCHES_PER_PEER_LIMIT, WatchGuard, Watchers, WatchingPeer,
+};

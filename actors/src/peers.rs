@@ -9,6 +9,7 @@
 //!   SENT        anybody a member      a log index                       how many open streams lack the CRLs of it
 //!   LEAF        anybody a member      a serial number                   which of its keys signed that
 //!   REVOKE_KEYS a member its leader   issuing keys                      where in the log they are revoked whole
+//!   WATCHERS    anybody a member      a sequence of our bundle          which peers watch there, and what they have confirmed
 //! ```
 
 mod authority;
@@ -32,6 +33,7 @@ use crate::{
     mailbox::Address,
     revocation::RevocationArguments,
     session::keeper::OpenStreams,
+    watchers::{Watchers, answer_watchers},
 };
 
 /// Why a question to another member's actors was not answered in a way that can be used.
@@ -58,6 +60,7 @@ pub(crate) struct PeerAnswers {
     pub(crate) authority: Address<AuthorityMessage>,
     pub(crate) streams: OpenStreams,
     pub(crate) revocation: RevocationArguments,
+    pub(crate) watchers: Watchers,
     /// Who answers what is not for the actors.
     pub(crate) others: Option<Arc<dyn Answerer>>,
 }
@@ -79,6 +82,10 @@ impl Answerer for PeerAnswers {
             (topics::AUTHORITY, _) => {
                 let authority = self.authority.clone();
                 Box::pin(async move { authority::answer_authority(&authority, question).await })
+            }
+            (topics::WATCHERS, _) => {
+                let watchers = self.watchers.clone();
+                Box::pin(async move { answer_watchers(&watchers, question).await })
             }
             (_, Some(others)) => others.answer(from, topic, question),
             (_, None) => Box::pin(async move { Err(format!("this node knows no questions of topic {topic}")) }),

@@ -40,6 +40,7 @@ use crate::{
     },
     sources::KeySource,
     supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
+    watchers::Watchers,
 };
 
 /// How long stopping waits for the ledger's last records.
@@ -124,6 +125,7 @@ pub struct System {
     membership: Membership,
     revocations: Revocations,
     authorities: Authorities,
+    watchers: Watchers,
 }
 
 impl System {
@@ -195,10 +197,12 @@ impl System {
             roots: Arc::default(),
             address: Address::new("revocation", REVOCATION_MAILBOX_LIMIT),
         };
+        let watchers = Watchers::default();
         handle.answer_with(Arc::new(PeerAnswers {
             authority: authority.address.clone(),
             streams: authority.streams.clone(),
             revocation: revocation.clone(),
+            watchers: watchers.clone(),
             others: answerer,
         }));
         let attestor =
@@ -231,7 +235,19 @@ impl System {
         let authorities = Authorities::new(handle.clone(), core.sources.clone(), audit.clone());
         let membership = Membership::new(handle, own);
         let minter = Minter::new(Arc::clone(&core), ledger.clone());
-        Ok(Self { supervisor, status, core, ledger, audit, workload_api, minter, membership, revocations, authorities })
+        Ok(Self {
+            supervisor,
+            status,
+            core,
+            ledger,
+            audit,
+            workload_api,
+            minter,
+            membership,
+            revocations,
+            authorities,
+            watchers,
+        })
     }
 
     /// Answers workloads.
@@ -262,6 +278,12 @@ impl System {
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Who watches our bundle at this node, by the Federation API.
+    #[must_use]
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
     }
 
     /// Whether this node may sign, and the changes of that.

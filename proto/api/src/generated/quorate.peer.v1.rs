@@ -870,6 +870,42 @@ pub struct AuthorityStanding {
     #[prost(string, repeated, tag = "5")]
     pub waits_for: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// Who watches our bundle at a member by the Federation API, and what they have put in force?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchersQuestion {
+    /// The answer waits until every watch there has confirmed this sequence of our bundle.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    /// How long it waits at most, in milliseconds; 0 answers at once.
+    #[prost(uint64, tag = "2")]
+    pub wait_millis: u64,
+}
+/// The answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchersAnswer {
+    /// The trust domains that watch, each once.
+    #[prost(message, repeated, tag = "1")]
+    pub peers: ::prost::alloc::vec::Vec<WatchersPeer>,
+}
+/// What the watches of one trust domain have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchersPeer {
+    /// Which; empty for those whose credential names none.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// How many watches.
+    #[prost(uint64, tag = "2")]
+    pub watches: u64,
+    /// The highest sequence that was sent.
+    #[prost(uint64, tag = "3")]
+    pub sent: u64,
+    /// The highest sequence that was confirmed.
+    #[prost(uint64, optional, tag = "4")]
+    pub confirmed: ::core::option::Option<u64>,
+    /// Why a bundle was not taken; empty when there is nothing to tell.
+    #[prost(string, tag = "5")]
+    pub refusal: ::prost::alloc::string::String,
+}
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
