@@ -22,6 +22,7 @@ const SOURCES: &[&str] = &[
     "quorate/cluster/v1/cluster.proto",
     "quorate/cluster/v1/authority.proto",
     "quorate/cluster/v1/federation.proto",
+    "quorate/cluster/v1/federation_discovery.proto",
     "quorate/cluster/v1/revocation.proto",
     "quorate/federation/v1/federation.proto",
     "quorate/peer/v1/peer.proto",

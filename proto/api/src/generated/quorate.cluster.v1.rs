@@ -5581,6 +5581,477 @@ pub mod federation_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// What to look for.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscoverRequest {
+    /// The foreign trust domain's name.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Look for nothing, and ask for the document of a Federation API here: an `https` URL without a path. For a trust domain
+    /// whose operators named a host. Empty: search.
+    #[prost(string, tag = "2")]
+    pub url: ::prost::alloc::string::String,
+    /// What the endpoint's host and key have to be besides; those of this node's configuration are added.
+    #[prost(message, optional, tag = "3")]
+    pub pins: ::core::option::Option<EndpointPins>,
+}
+/// What was found.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiscoverResponse {
+    /// The proposals, those wanted most first.
+    #[prost(message, repeated, tag = "1")]
+    pub proposals: ::prost::alloc::vec::Vec<FederationProposal>,
+    /// What was passed over, and why; one sentence each.
+    #[prost(string, repeated, tag = "2")]
+    pub remarks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// An endpoint that somebody says serves the bundle. Nothing here is proved but what says so.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FederationProposal {
+    /// Stands for what is proposed: the same as long as URL, profile, SPIFFE IDs and the authorities shown are the same.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// How it was found.
+    #[prost(enumeration = "FoundBy", tag = "2")]
+    pub found_by: i32,
+    /// The instance's name, or the URL of the document; free text of the publisher.
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// What to make, but for the credential. Without an endpoint where nobody said the profile, which is never guessed.
+    #[prost(message, optional, tag = "4")]
+    pub relationship: ::core::option::Option<Relationship>,
+    /// The URL, also where nobody said the profile.
+    #[prost(string, tag = "5")]
+    pub url: ::prost::alloc::string::String,
+    /// The host is the trust domain's name, or below it.
+    #[prost(bool, tag = "6")]
+    pub within_domain: bool,
+    /// DNSSEC vouches for every record that led here.
+    #[prost(bool, tag = "7")]
+    pub dnssec: bool,
+    /// An operator has to confirm the host, for nobody else vouches for it.
+    #[prost(bool, tag = "8")]
+    pub confirm_host: bool,
+    /// A bundle, or the fingerprint of an authority, has to come by another way before it can be accepted.
+    #[prost(bool, tag = "9")]
+    pub needs_bundle: bool,
+    /// The address that was connected to; empty when nobody was.
+    #[prost(string, tag = "10")]
+    pub address: ::prost::alloc::string::String,
+    /// What the server showed, its own certificate first.
+    #[prost(message, repeated, tag = "11")]
+    pub certificates: ::prost::alloc::vec::Vec<SeenCertificate>,
+    /// Whether a certificate authority of the web vouches for the host: empty for yes, else why not. Says nothing against an
+    /// endpoint that shows an X509-SVID.
+    #[prost(string, tag = "12")]
+    pub web_trust: ::prost::alloc::string::String,
+    /// The bundle document that was served; believed by nobody. Empty when none was.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub bundle: ::prost::bytes::Bytes,
+    /// What is in it.
+    #[prost(message, optional, tag = "14")]
+    pub seen_bundle: ::core::option::Option<SeenBundle>,
+    /// Who is answered there: with a Federation API alone.
+    #[prost(message, optional, tag = "15")]
+    pub policy: ::core::option::Option<SeenPolicy>,
+    /// Why it cannot be accepted as it is; one sentence each.
+    #[prost(string, repeated, tag = "16")]
+    pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A certificate as a server showed it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeenCertificate {
+    /// Who it is for, for people.
+    #[prost(string, tag = "1")]
+    pub subject: ::prost::alloc::string::String,
+    /// Who signed it, for people.
+    #[prost(string, tag = "2")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Its SPIFFE ID, if it has one.
+    #[prost(string, tag = "3")]
+    pub spiffe_id: ::prost::alloc::string::String,
+    /// Its DNS names and addresses.
+    #[prost(string, repeated, tag = "4")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The end of its validity, in Unix seconds.
+    #[prost(int64, tag = "5")]
+    pub not_after: i64,
+    /// SHA-256 of its SubjectPublicKeyInfo, 32 bytes: what a pin is compared with.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub key_fingerprint: ::prost::bytes::Bytes,
+}
+/// A bundle as a server showed it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SeenBundle {
+    /// `spiffe_sequence`, where it is set.
+    #[prost(uint64, optional, tag = "1")]
+    pub sequence: ::core::option::Option<u64>,
+    /// `spiffe_refresh_hint` in seconds, where it is set.
+    #[prost(int64, optional, tag = "2")]
+    pub refresh_hint: ::core::option::Option<i64>,
+    /// The authorities that sign X509-SVIDs.
+    #[prost(message, repeated, tag = "3")]
+    pub x509_authorities: ::prost::alloc::vec::Vec<SeenCertificate>,
+    /// The IDs of the keys that sign tokens.
+    #[prost(string, repeated, tag = "4")]
+    pub jwt_key_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Whom a Federation API answers, as it says itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SeenPolicy {
+    /// An X509-SVID of a trust domain that it is federated with.
+    #[prost(bool, tag = "1")]
+    pub mutual_tls: bool,
+    /// API keys.
+    #[prost(bool, tag = "2")]
+    pub api_keys: bool,
+    /// Tokens of these issuers, with what they have to be for.
+    #[prost(string, repeated, tag = "3")]
+    pub oauth: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Everybody.
+    #[prost(bool, tag = "4")]
+    pub anonymous: bool,
+    /// A watch can be kept.
+    #[prost(bool, tag = "5")]
+    pub watch: bool,
+}
+/// How an endpoint was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum FoundBy {
+    /// Never sent.
+    Unspecified = 0,
+    /// DNS service discovery: PTR, SRV, TXT.
+    DnsSd = 1,
+    /// An SRV record of the service itself.
+    Srv = 2,
+    /// The document of a Federation API.
+    Document = 3,
+}
+impl FoundBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "FOUND_BY_UNSPECIFIED",
+            Self::DnsSd => "FOUND_BY_DNS_SD",
+            Self::Srv => "FOUND_BY_SRV",
+            Self::Document => "FOUND_BY_DOCUMENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "FOUND_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "FOUND_BY_DNS_SD" => Some(Self::DnsSd),
+            "FOUND_BY_SRV" => Some(Self::Srv),
+            "FOUND_BY_DOCUMENT" => Some(Self::Document),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod federation_discovery_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Looks for the endpoints of a foreign trust domain. Offered on the admin socket. Changes nothing.
+    ///
+    /// A proposal is accepted by making its relationship (Federation.CreateRelationship), after it was compared by another way.
+    #[derive(Debug, Clone)]
+    pub struct FederationDiscoveryClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> FederationDiscoveryClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FederationDiscoveryClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FederationDiscoveryClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Looks for endpoints: by DNS service discovery, by SRV records, by the document that a Federation API serves; and looks
+        /// once at each. `InvalidArgument` for our own trust domain and for names that DNS cannot know.
+        pub async fn discover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiscoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscoverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationDiscovery/Discover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.FederationDiscovery", "Discover"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod federation_discovery_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with FederationDiscoveryServer.
+    #[async_trait]
+    pub trait FederationDiscovery: std::marker::Send + std::marker::Sync + 'static {
+        /// Looks for endpoints: by DNS service discovery, by SRV records, by the document that a Federation API serves; and looks
+        /// once at each. `InvalidArgument` for our own trust domain and for names that DNS cannot know.
+        async fn discover(
+            &self,
+            request: tonic::Request<super::DiscoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscoverResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Looks for the endpoints of a foreign trust domain. Offered on the admin socket. Changes nothing.
+    ///
+    /// A proposal is accepted by making its relationship (Federation.CreateRelationship), after it was compared by another way.
+    #[derive(Debug)]
+    pub struct FederationDiscoveryServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> FederationDiscoveryServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for FederationDiscoveryServer<T>
+    where
+        T: FederationDiscovery,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.FederationDiscovery/Discover" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiscoverSvc<T: FederationDiscovery>(pub Arc<T>);
+                    impl<
+                        T: FederationDiscovery,
+                    > tonic::server::UnaryService<super::DiscoverRequest>
+                    for DiscoverSvc<T> {
+                        type Response = super::DiscoverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiscoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationDiscovery>::discover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiscoverSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for FederationDiscoveryServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.FederationDiscovery";
+    impl<T> tonic::server::NamedService for FederationDiscoveryServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// What a revocation is about.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevocationTarget {
