@@ -112,11 +112,13 @@ impl TokenKeys {
         *self.active.write() = key;
     }
 
-    /// Signs a token that lives `ttl` seconds, at most to the end of its key (SB-35).
+    /// Signs a token that lives `ttl` seconds, at most to the end of its key (SB-35). `issuer` is what a discovery provider
+    /// calls us.
     pub(crate) async fn sign(
         &self,
         subject: &SpiffeId,
         audiences: &Arc<[String]>,
+        issuer: Option<&str>,
         ttl: u32,
     ) -> Result<Token, TokenError> {
         let key = self.active.read().clone().ok_or(TokenError::NoKey)?;
@@ -126,12 +128,14 @@ impl TokenKeys {
             return Err(TokenError::KeyExpired);
         }
         let jti: [u8; 16] = self.sources.random();
+        let times = (issued_at, expires_at);
         if key.slow {
             let (subject, audiences) = (subject.clone(), Arc::clone(audiences));
-            let work = move || sign(&key, &subject, &audiences, issued_at, expires_at, jti);
+            let issuer = issuer.map(str::to_owned);
+            let work = move || sign(&key, &subject, &audiences, issuer.as_deref(), times, jti);
             return self.sources.run_blocking(work).await?;
         }
-        sign(&key, subject, audiences, issued_at, expires_at, jti)
+        sign(&key, subject, audiences, issuer, times, jti)
     }
 }
 
@@ -139,11 +143,11 @@ fn sign(
     key: &TokenKey,
     sub: &SpiffeId,
     aud: &[String],
-    issued_at: UnixSeconds,
-    expires_at: UnixSeconds,
+    iss: Option<&str>,
+    (issued_at, expires_at): (UnixSeconds, UnixSeconds),
     jti: [u8; 16],
 ) -> Result<Token, TokenError> {
-    let text = key.signer.sign(&JwtClaims { sub, aud, iat: issued_at, exp: expires_at, jti: &hex(jti) })?;
+    let text = key.signer.sign(&JwtClaims { sub, aud, iat: issued_at, exp: expires_at, jti: &hex(jti), iss })?;
     Ok(Token { key_id: key.id().clone(), jti, text, issued_at, expires_at })
 }
 

@@ -98,7 +98,7 @@ impl Core {
         operator: Option<&quorate_raft_machine::Caller>,
     ) -> Result<Token, TokenError> {
         for _ in 0..TOKEN_TRIES {
-            let token = self.tokens.sign(subject, audiences, ttl).await?;
+            let token = self.tokens.sign(subject, audiences, None, ttl).await?;
             let (is_refused, demand) = self.state.read(|state| {
                 let refusal = state.token_refusal(subject, Some(&hex(token.jti)), token.issued_at);
                 let demand = state.policy().map_or(AuditIssuance::Off, |policy| policy.audit_issuance);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Bundle;
 use super::jwk::to_jwk;
+use crate::jwt_svid::JwsAlgorithm;
 
 impl Bundle {
     /// The SPIFFE bundle document: authorities with their `use`, sequence, hint (BND-17, BND-22 to BND-25, X509-35 to
@@ -26,6 +27,25 @@ impl Bundle {
                 let mut jwk = to_jwk(&authority.public_key);
                 jwk.insert("kid".to_owned(), json!(authority.key_id));
                 Value::Object(jwk)
+            })
+            .collect();
+        json!({ "keys": keys }).to_string()
+    }
+
+    /// The JWT authorities as those who rely on OpenID Connect read them: a JWK Set in which each key says that it signs,
+    /// and with which algorithm (RFC 7517 sections 4.2, 4.4 and 4.5).
+    #[must_use]
+    pub fn openid_key_set_json(&self) -> String {
+        let keys: Vec<Value> = self
+            .jwt_authorities()
+            .iter()
+            .filter_map(|authority| {
+                let algorithm = JwsAlgorithm::signed_by(authority.public_key.kind())?;
+                let mut jwk = to_jwk(&authority.public_key);
+                jwk.insert("kid".to_owned(), json!(authority.key_id));
+                jwk.insert("use".to_owned(), json!("sig"));
+                jwk.insert("alg".to_owned(), json!(algorithm.name()));
+                Some(Value::Object(jwk))
             })
             .collect();
         json!({ "keys": keys }).to_string()

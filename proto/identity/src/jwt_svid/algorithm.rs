@@ -64,6 +64,18 @@ impl JwsAlgorithm {
         }
     }
 
+    /// The one that we sign with a key of this kind; none for a kind that no JWT-SVID is signed with.
+    #[must_use]
+    pub const fn signed_by(kind: PublicKeyKind) -> Option<Self> {
+        match kind {
+            PublicKeyKind::EcP256 => Some(Self::Es256),
+            PublicKeyKind::EcP384 => Some(Self::Es384),
+            PublicKeyKind::EcP521 => Some(Self::Es512),
+            PublicKeyKind::Rsa { .. } => Some(Self::Rs256),
+            PublicKeyKind::Ed25519 => None,
+        }
+    }
+
     /// Whether a key of this kind can have made such a signature: the key says which algorithms are allowed, never the
     /// header (ATK-29).
     #[must_use]

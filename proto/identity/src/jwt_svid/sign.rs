@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{JwsAlgorithm, TOKEN_LIMIT};
 use crate::ids::AuthorityId;
-use crate::key::{KeyError, KeyType, PrivateKey};
+use crate::key::{KeyError, PrivateKey};
 use crate::spiffe_id::SpiffeId;
 use crate::validity::UnixSeconds;
 
@@ -28,6 +28,9 @@ pub struct JwtClaims<'a> {
     pub exp: UnixSeconds,
     /// Drawn by the caller, so that one token can be named in a log or revoked.
     pub jti: &'a str,
+    /// Where those who rely on OpenID Connect find the keys; none where there is no discovery provider. It never tells a
+    /// JWT-SVID's verifier anything (POP-03).
+    pub iss: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +38,8 @@ struct Payload<'a> {
     aud: &'a [String],
     exp: i64,
     iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
     jti: &'a str,
     sub: &'a str,
 }
@@ -66,12 +71,8 @@ impl JwtSigner {
     /// # Errors
     /// When the key is Ed25519, which no JWT-SVID algorithm uses, or is unusable.
     pub fn new(key_id: AuthorityId, key: PrivateKey) -> Result<Self, JwtSignError> {
-        let algorithm = match key.key_type() {
-            KeyType::EcP256 => JwsAlgorithm::Es256,
-            KeyType::EcP384 => JwsAlgorithm::Es384,
-            KeyType::Rsa2048 | KeyType::Rsa4096 => JwsAlgorithm::Rs256,
-            KeyType::Ed25519 => return Err(JwtSignError::Key(KeyError::UnsupportedAlgorithm)),
-        };
+        let algorithm = JwsAlgorithm::signed_by(key.public_key().kind())
+            .ok_or(JwtSignError::Key(KeyError::UnsupportedAlgorithm))?;
         let header = Header { alg: algorithm.name(), kid: key_id.as_str(), typ: "JWT" };
         let mut header = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header)?);
         header.push('.');
@@ -113,6 +114,7 @@ impl JwtSigner {
             aud: claims.aud,
             exp: claims.exp.0,
             iat: claims.iat.0,
+            iss: claims.iss,
             jti: claims.jti,
             sub: claims.sub.as_str(),
         })?;

@@ -107,7 +107,7 @@ fn a_document_without_usable_keys_makes_every_svid_invalid() {
     let leaf = [document.scene.leaf_der()];
     let signer = JwtSigner::new(AuthorityId::new("jwt-7").unwrap(), document.jwt_key.clone()).unwrap();
     let id = SpiffeId::parse("spiffe://example.org/workload").unwrap();
-    let claims = JwtClaims { sub: &id, aud: &["a".to_owned()], iat: now(), exp: now().plus(60), jti: "1" };
+    let claims = JwtClaims { sub: &id, aud: &["a".to_owned()], iat: now(), exp: now().plus(60), jti: "1", iss: None };
     let token = signer.sign(&claims).unwrap();
     let full = document.parse().unwrap().bundle;
     verify_x509_svid(&leaf, &full, now(), Purpose::Any).unwrap();
@@ -345,9 +345,23 @@ fn documents_that_we_publish_keep_the_profile_and_read_back() {
     let keys = plain["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 3);
     assert!(keys.iter().all(|key| key.get("use").is_none() && key.get("kid").is_some() && key.get("x5c").is_none()));
-    let set: jsonwebtoken::jwk::JwkSet = serde_json::from_value(plain).unwrap();
+    let set: jsonwebtoken::jwk::JwkSet = serde_json::from_value(plain.clone()).unwrap();
     assert!(set.find("ec-p384").is_some());
     assert_eq!(Bundle::new(domain()).jwt_key_set_json(), r#"{"keys":[]}"#);
+    let openid: Value = serde_json::from_str(&own.openid_key_set_json()).unwrap();
+    let keys = openid["keys"].as_array().unwrap();
+    assert_eq!(keys.len(), plain["keys"].as_array().unwrap().len());
+    for (key, plain) in keys.iter().zip(plain["keys"].as_array().unwrap()) {
+        assert_eq!((&key["use"], &key["kid"]), (&Value::from("sig"), &plain["kid"]));
+        let algorithm = if key["kty"] == "RSA" {
+            "RS256"
+        } else if key["crv"] == "P-384" {
+            "ES384"
+        } else {
+            "ES256"
+        };
+        assert_eq!(key["alg"], algorithm);
+    }
 }
 
 /// XB-31 to XB-36.

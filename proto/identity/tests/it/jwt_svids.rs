@@ -481,7 +481,14 @@ fn tokens_that_we_sign_keep_the_profile_and_verify() {
         let id = AuthorityId::new("key-1").unwrap();
         let signer = JwtSigner::new(id, key.clone()).unwrap();
         assert_eq!(signer.algorithm().name(), algorithm);
-        let claims = JwtClaims { sub: &workload(), aud: &audiences, iat: now(), exp: now().plus(300), jti: "token-1" };
+        let claims = JwtClaims {
+            sub: &workload(),
+            aud: &audiences,
+            iat: now(),
+            exp: now().plus(300),
+            jti: "token-1",
+            iss: None,
+        };
         let token = signer.sign(&claims).unwrap();
         let parts: Vec<&str> = token.split('.').collect();
         let read = |part: &str| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
@@ -503,6 +510,21 @@ fn tokens_that_we_sign_keep_the_profile_and_verify() {
     }
 }
 
+/// JWT-09, JWT-28: an `iss` is one more claim. It is written as it was given, and no verifier of ours looks for a key by
+/// it (POP-03).
+#[test]
+fn a_token_says_who_issued_it_where_there_is_an_issuer() {
+    let signer = JwtSigner::new(AuthorityId::new("key-1").unwrap(), RSA.clone()).unwrap();
+    let (id, audiences) = (workload(), [REPORTS.to_owned()]);
+    let iss = Some("https://oidc.example.org/a");
+    let claims = JwtClaims { sub: &id, aud: &audiences, iat: now(), exp: now().plus(300), jti: "1", iss };
+    let token = signer.sign(&claims).unwrap();
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&payload).unwrap()["iss"], "https://oidc.example.org/a");
+    let bundle = bundle("example.org", &[("key-1", RSA.public_key())]);
+    verify_jwt_svid(&token, REPORTS, &bundle, now()).unwrap();
+}
+
 /// JWT-10, JWT-12, JWT-16: not without a workload's ID, an audience, and an end after its beginning.
 ///
 /// Refuses: JWT-05 by a key for none of the nine, JWT-10, JWT-12, JWT-16.
@@ -511,7 +533,7 @@ fn a_token_that_no_token_may_be_is_not_signed() {
     let signer = JwtSigner::new(AuthorityId::new("key-1").unwrap(), K1.clone()).unwrap();
     let audience = [REPORTS.to_owned()];
     let id = workload();
-    let good = JwtClaims { sub: &id, aud: &audience, iat: now(), exp: now().plus(1), jti: "" };
+    let good = JwtClaims { sub: &id, aud: &audience, iat: now(), exp: now().plus(1), jti: "", iss: None };
     signer.sign(&good).unwrap();
     let refused = |claims: JwtClaims<'_>| signer.sign(&claims).unwrap_err();
     let domain_id = id.trust_domain().id();

@@ -128,7 +128,7 @@ fn damaged_requests_lists_tokens_and_bundles_are_refused_without_panic() {
     let mut bundle = bundle_of("example.org", &[Scene::new().root_der()]);
     bundle.add_jwt_authority(JwtAuthority { key_id: "k1".to_owned(), public_key: key.public_key().clone() });
     let signer = JwtSigner::new(AuthorityId::new("k1").unwrap(), key).unwrap();
-    let claims = JwtClaims { sub: &id, aud: &["a".to_owned()], iat: now(), exp: now().plus(60), jti: "1" };
+    let claims = JwtClaims { sub: &id, aud: &["a".to_owned()], iat: now(), exp: now().plus(60), jti: "1", iss: None };
     let token = signer.sign(&claims).unwrap();
     verify_jwt_svid(&token, "a", &bundle, now()).unwrap();
     let document = bundle.to_json();

@@ -140,7 +140,7 @@ fn our_tokens_are_taken() {
         let signer = JwtSigner::new(AuthorityId::new("k1").unwrap(), key).unwrap();
         let sign = |id: &str| {
             let id = SpiffeId::parse(id).unwrap();
-            let claims = JwtClaims { sub: &id, aud: &["a".to_owned()], iat: now(), exp: far, jti: "1" };
+            let claims = JwtClaims { sub: &id, aud: &["a".to_owned()], iat: now(), exp: far, jti: "1", iss: None };
             signer.sign(&claims).unwrap()
         };
         let token = sign("spiffe://example.org/workload");
