@@ -22,8 +22,10 @@ const SOURCES: &[&str] = &[
     "quorate/cluster/v1/cluster.proto",
     "quorate/cluster/v1/authority.proto",
     "quorate/cluster/v1/federation.proto",
+    "quorate/cluster/v1/federation_access.proto",
     "quorate/cluster/v1/federation_discovery.proto",
     "quorate/cluster/v1/revocation.proto",
+    "quorate/cluster/v1/web.proto",
     "quorate/federation/v1/federation.proto",
     "quorate/peer/v1/peer.proto",
 ];
@@ -35,7 +37,7 @@ const REFLECTED: [&str; 2] = ["workload.proto", "grpc/health/v1/health.proto"];
 const REFLECTION_FILE: &str = "reflection.bin";
 
 /// Messages that hold a private key or a bearer token. Their `Debug` is written by hand and prints neither.
-const SECRET_BEARING: [&str; 10] = [
+const SECRET_BEARING: [&str; 11] = [
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",
@@ -44,6 +46,7 @@ const SECRET_BEARING: [&str; 10] = [
     ".spire.api.types.WITSVID",
     ".quorate.peer.v1.AdmitRequest",
     ".quorate.cluster.v1.InviteResponse",
+    ".quorate.cluster.v1.ApiKeyWithSecret",
     ".quorate.cluster.v1.CreateRelationshipRequest",
     ".quorate.cluster.v1.UpdateRelationshipRequest",
 ];

@@ -7248,3 +7248,1067 @@ pub mod revocations_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Which authority is asked, and for which domains.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcmeSettings {
+    /// The URL of the authority's directory.
+    #[prost(string, tag = "1")]
+    pub directory: ::prost::alloc::string::String,
+    /// Whom the authority writes to: `mailto:` URLs.
+    #[prost(string, repeated, tag = "2")]
+    pub contact: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The operator has agreed to the authority's terms of service. Without that nothing is ordered.
+    #[prost(bool, tag = "3")]
+    pub terms_agreed: bool,
+    /// DNS names in lower case; each gets a certificate of its own.
+    #[prost(string, repeated, tag = "4")]
+    pub domains: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How control over them is proved.
+    #[prost(enumeration = "AcmeChallenge", tag = "5")]
+    pub challenge: i32,
+}
+/// How a domain stands.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebDomain {
+    /// The DNS name.
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+    /// The certificate that is served; unset while there is none.
+    #[prost(message, optional, tag = "2")]
+    pub certificate: ::core::option::Option<WebCertificateInfo>,
+    /// The order under way; unset while there is none.
+    #[prost(message, optional, tag = "3")]
+    pub order: ::core::option::Option<WebOrderInfo>,
+    /// What failed since the last certificate; unset if nothing did.
+    #[prost(message, optional, tag = "4")]
+    pub failure: ::core::option::Option<WebFailureInfo>,
+    /// When the next order is due, in Unix seconds; 0 while one is under way.
+    #[prost(int64, tag = "5")]
+    pub next_order_at: i64,
+}
+/// A certificate of a web authority.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebCertificateInfo {
+    /// Leaf first, each DER.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// From when on it is valid, in Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub not_before: i64,
+    /// Until when it is valid, in Unix seconds.
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
+    /// When it came, in Unix seconds of the log's time.
+    #[prost(int64, tag = "4")]
+    pub recorded_at: i64,
+}
+/// An order that was begun.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebOrderInfo {
+    /// Where the authority keeps it.
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    /// When it was begun, in Unix seconds of the log's time.
+    #[prost(int64, tag = "2")]
+    pub begun_at: i64,
+    /// Its challenge is out: every member answers it.
+    #[prost(bool, tag = "3")]
+    pub challenge_is_out: bool,
+}
+/// Orders that failed, one after the other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WebFailureInfo {
+    /// How many.
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+    /// Why the last one did.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// When, in Unix seconds of the log's time.
+    #[prost(int64, tag = "3")]
+    pub at: i64,
+}
+/// Asks for the ACME settings.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAcmeRequest {}
+/// The ACME settings, and how the domains stand.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetAcmeResponse {
+    /// The settings; unset while ACME is off.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<AcmeSettings>,
+    /// How often they were set; 0 for never.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// In the order of the names.
+    #[prost(message, repeated, tag = "3")]
+    pub domains: ::prost::alloc::vec::Vec<WebDomain>,
+}
+/// Changes the ACME settings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAcmeRequest {
+    /// All of them; unset switches ACME off.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<AcmeSettings>,
+    /// Refuse unless this is the revision there is.
+    #[prost(uint64, optional, tag = "2")]
+    pub expected_revision: ::core::option::Option<u64>,
+}
+/// The ACME settings as they are now.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAcmeResponse {
+    /// Their revision.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Where in the log the change stands.
+    #[prost(uint64, tag = "2")]
+    pub log_index: u64,
+}
+/// Wants another certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OrderWebCertificateRequest {
+    /// The DNS name.
+    #[prost(string, tag = "1")]
+    pub domain: ::prost::alloc::string::String,
+}
+/// The wish is noted; whoever leads carries it out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OrderWebCertificateResponse {
+    /// Where in the log it stands.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+}
+/// What the discovery provider serves.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OidcSettings {
+    /// `iss` of every JWT-SVID from now on, and what the discovery document is for: `<https://HOST`> or `<https://HOST/PATH`.>
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Issuers that there are documents for as well, though no token names them: one that is to come.
+    #[prost(string, repeated, tag = "2")]
+    pub also: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Further host names that the document of `issuer` is served under.
+    #[prost(string, repeated, tag = "3")]
+    pub domains: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How long readers may keep the key set, in seconds; 0 for the default.
+    #[prost(uint32, tag = "4")]
+    pub jwks_cache_time: u32,
+    /// How long the documents of an issuer are served after it was replaced, in seconds; unset for the default.
+    #[prost(uint32, optional, tag = "5")]
+    pub issuer_overlap: ::core::option::Option<u32>,
+}
+/// An issuer that was replaced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FormerIssuer {
+    /// As it was in tokens.
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Until when its documents are served, in Unix seconds.
+    #[prost(int64, tag = "2")]
+    pub until: i64,
+}
+/// Asks for the settings of the discovery provider.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetOidcRequest {}
+/// The settings of the discovery provider.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetOidcResponse {
+    /// The settings; unset while it is off.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<OidcSettings>,
+    /// How often they were set; 0 for never.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// Issuers before, whose documents are still served.
+    #[prost(message, repeated, tag = "3")]
+    pub former: ::prost::alloc::vec::Vec<FormerIssuer>,
+}
+/// Changes the settings of the discovery provider.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOidcRequest {
+    /// All of them; unset switches it off.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<OidcSettings>,
+    /// Refuse unless this is the revision there is.
+    #[prost(uint64, optional, tag = "2")]
+    pub expected_revision: ::core::option::Option<u64>,
+}
+/// The settings of the discovery provider as they are now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetOidcResponse {
+    /// The settings, with their defaults filled in; unset if it was switched off.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<OidcSettings>,
+    /// Their revision.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// Where in the log the change stands.
+    #[prost(uint64, tag = "3")]
+    pub log_index: u64,
+}
+/// How control over a domain is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AcmeChallenge {
+    /// The default: TLS-ALPN-01.
+    Unspecified = 0,
+    /// By a TLS handshake on port 443 of the domain (RFC 8737).
+    TlsAlpn01 = 1,
+    /// By a file under `<http://DOMAIN/.well-known/acme-challenge/`> on port 80 (RFC 8555 section 8.3).
+    Http01 = 2,
+}
+impl AcmeChallenge {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ACME_CHALLENGE_UNSPECIFIED",
+            Self::TlsAlpn01 => "ACME_CHALLENGE_TLS_ALPN_01",
+            Self::Http01 => "ACME_CHALLENGE_HTTP_01",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ACME_CHALLENGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ACME_CHALLENGE_TLS_ALPN_01" => Some(Self::TlsAlpn01),
+            "ACME_CHALLENGE_HTTP_01" => Some(Self::Http01),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod web_certificates_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Certificates that the cluster gets by ACME (RFC 8555) for its HTTPS listeners. Offered on the admin socket.
+    ///
+    /// Settings, account, orders and certificates are replicated: whoever leads orders and renews, every member answers
+    /// challenges, and every member serves the newest certificate. Keys are sealed to the members and never told.
+    #[derive(Debug, Clone)]
+    pub struct WebCertificatesClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> WebCertificatesClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> WebCertificatesClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            WebCertificatesClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Tells the settings, and how each domain stands.
+        pub async fn get_acme(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAcmeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetAcmeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.WebCertificates/GetAcme",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.WebCertificates", "GetAcme"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes the settings; without settings ACME is switched off, and every certificate is forgotten. `InvalidArgument`
+        /// when a value cannot be used, `Aborted` when the revision expected is not the one there is.
+        pub async fn set_acme(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAcmeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetAcmeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.WebCertificates/SetAcme",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.WebCertificates", "SetAcme"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Wants another certificate for a domain now, whatever becomes of the one there is; what failed is tried again at once.
+        /// `NotFound` for a domain that is not in the settings.
+        pub async fn order_web_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::OrderWebCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OrderWebCertificateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.WebCertificates/OrderWebCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.WebCertificates",
+                        "OrderWebCertificate",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod web_certificates_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with WebCertificatesServer.
+    #[async_trait]
+    pub trait WebCertificates: std::marker::Send + std::marker::Sync + 'static {
+        /// Tells the settings, and how each domain stands.
+        async fn get_acme(
+            &self,
+            request: tonic::Request<super::GetAcmeRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetAcmeResponse>, tonic::Status>;
+        /// Changes the settings; without settings ACME is switched off, and every certificate is forgotten. `InvalidArgument`
+        /// when a value cannot be used, `Aborted` when the revision expected is not the one there is.
+        async fn set_acme(
+            &self,
+            request: tonic::Request<super::SetAcmeRequest>,
+        ) -> std::result::Result<tonic::Response<super::SetAcmeResponse>, tonic::Status>;
+        /// Wants another certificate for a domain now, whatever becomes of the one there is; what failed is tried again at once.
+        /// `NotFound` for a domain that is not in the settings.
+        async fn order_web_certificate(
+            &self,
+            request: tonic::Request<super::OrderWebCertificateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::OrderWebCertificateResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Certificates that the cluster gets by ACME (RFC 8555) for its HTTPS listeners. Offered on the admin socket.
+    ///
+    /// Settings, account, orders and certificates are replicated: whoever leads orders and renews, every member answers
+    /// challenges, and every member serves the newest certificate. Keys are sealed to the members and never told.
+    #[derive(Debug)]
+    pub struct WebCertificatesServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> WebCertificatesServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for WebCertificatesServer<T>
+    where
+        T: WebCertificates,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.WebCertificates/GetAcme" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAcmeSvc<T: WebCertificates>(pub Arc<T>);
+                    impl<
+                        T: WebCertificates,
+                    > tonic::server::UnaryService<super::GetAcmeRequest>
+                    for GetAcmeSvc<T> {
+                        type Response = super::GetAcmeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAcmeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebCertificates>::get_acme(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAcmeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.WebCertificates/SetAcme" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAcmeSvc<T: WebCertificates>(pub Arc<T>);
+                    impl<
+                        T: WebCertificates,
+                    > tonic::server::UnaryService<super::SetAcmeRequest>
+                    for SetAcmeSvc<T> {
+                        type Response = super::SetAcmeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAcmeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebCertificates>::set_acme(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAcmeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.WebCertificates/OrderWebCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct OrderWebCertificateSvc<T: WebCertificates>(pub Arc<T>);
+                    impl<
+                        T: WebCertificates,
+                    > tonic::server::UnaryService<super::OrderWebCertificateRequest>
+                    for OrderWebCertificateSvc<T> {
+                        type Response = super::OrderWebCertificateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::OrderWebCertificateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WebCertificates>::order_web_certificate(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = OrderWebCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for WebCertificatesServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.WebCertificates";
+    impl<T> tonic::server::NamedService for WebCertificatesServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod oidc_provider_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The OpenID Connect discovery provider, which lets those who know nothing of SPIFFE verify JWT-SVIDs. Offered on the admin
+    /// socket.
+    #[derive(Debug, Clone)]
+    pub struct OidcProviderClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> OidcProviderClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> OidcProviderClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            OidcProviderClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Tells the settings, and which issuers there are documents for.
+        pub async fn get_oidc(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetOidcRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetOidcResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.OidcProvider/GetOidc",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.OidcProvider", "GetOidc"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes the settings; without settings the provider is switched off: tokens carry no issuer, and the documents of the
+        /// last one are served until its overlap has ended. Answered when every connected member has applied it.
+        pub async fn set_oidc(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetOidcRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetOidcResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.OidcProvider/SetOidc",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.cluster.v1.OidcProvider", "SetOidc"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod oidc_provider_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with OidcProviderServer.
+    #[async_trait]
+    pub trait OidcProvider: std::marker::Send + std::marker::Sync + 'static {
+        /// Tells the settings, and which issuers there are documents for.
+        async fn get_oidc(
+            &self,
+            request: tonic::Request<super::GetOidcRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetOidcResponse>, tonic::Status>;
+        /// Changes the settings; without settings the provider is switched off: tokens carry no issuer, and the documents of the
+        /// last one are served until its overlap has ended. Answered when every connected member has applied it.
+        async fn set_oidc(
+            &self,
+            request: tonic::Request<super::SetOidcRequest>,
+        ) -> std::result::Result<tonic::Response<super::SetOidcResponse>, tonic::Status>;
+    }
+    /// The OpenID Connect discovery provider, which lets those who know nothing of SPIFFE verify JWT-SVIDs. Offered on the admin
+    /// socket.
+    #[derive(Debug)]
+    pub struct OidcProviderServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> OidcProviderServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for OidcProviderServer<T>
+    where
+        T: OidcProvider,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.OidcProvider/GetOidc" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetOidcSvc<T: OidcProvider>(pub Arc<T>);
+                    impl<
+                        T: OidcProvider,
+                    > tonic::server::UnaryService<super::GetOidcRequest>
+                    for GetOidcSvc<T> {
+                        type Response = super::GetOidcResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetOidcRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OidcProvider>::get_oidc(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetOidcSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.OidcProvider/SetOidc" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetOidcSvc<T: OidcProvider>(pub Arc<T>);
+                    impl<
+                        T: OidcProvider,
+                    > tonic::server::UnaryService<super::SetOidcRequest>
+                    for SetOidcSvc<T> {
+                        type Response = super::SetOidcResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetOidcRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OidcProvider>::set_oidc(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetOidcSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for OidcProviderServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.OidcProvider";
+    impl<T> tonic::server::NamedService for OidcProviderServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
