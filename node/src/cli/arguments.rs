@@ -11,6 +11,7 @@ use super::cluster::ClusterCommand;
 use super::config::ConfigCommand;
 use super::entry::EntryCommand;
 use super::failure::Failure;
+use super::federation::FederationCommand;
 use super::fetch::FetchCommand;
 use super::keygen::KeygenArgs;
 use super::ledger::LedgerCommand;
@@ -74,6 +75,9 @@ enum Command {
     /// The trust domain's bundle
     #[command(subcommand)]
     Bundle(BundleCommand),
+    /// Foreign trust domains: exchange bundles with them, so that workloads can verify each other
+    #[command(subcommand)]
+    Federation(FederationCommand),
     /// Fetch SVIDs and bundles as a workload does
     #[command(subcommand)]
     Fetch(FetchCommand),
@@ -102,6 +106,7 @@ impl Arguments {
             Command::Revocations(command) => wait(command.run()),
             Command::Ledger(command) => wait(command.run()),
             Command::Bundle(command) => wait(command.run()),
+            Command::Federation(command) => wait(command.run()),
             Command::Fetch(command) => wait(command.run()),
             Command::Mint(command) => wait(command.run()),
         }
@@ -199,6 +204,14 @@ mod tests {
             "quorate audit follow --newest 3 --socket /s",
             "quorate audit verify --dir /d --socket /s -o json",
             "quorate bundle show --socket /s -o json",
+            "quorate federation list --consistent --socket /s -o json",
+            "quorate federation show two.example --socket /s -o json",
+            "quorate federation create two.example --profile https_web --url https://x/ --poll-floor 5m --pin-host x --dry-run",
+            "quorate federation create two.example --profile api --url https://x/ --credential api-key --secret-file -",
+            "quorate federation update two.example --no-pins --follow-redirects false --socket /s -o json",
+            "quorate federation refresh two.example --accept-older --socket /s -o json",
+            "quorate federation delete two.example --dry-run --socket /s -o json",
+            "quorate federation status two.example --socket /s -o json",
             "quorate fetch x509 --write /tmp/d --socket /s -o json",
             "quorate fetch jwt --audience a --audience b --socket /s -o json",
             "quorate fetch bundles --socket unix:///s -o json",
