@@ -80,6 +80,13 @@ impl fmt::Debug for cluster::UpdateRelationshipRequest {
     }
 }
 
+impl fmt::Debug for cluster::ApiKeyWithSecret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, api_key } = self;
+        formatter.debug_struct("ApiKeyWithSecret").field("key", &Withheld(key.len())).field("api_key", api_key).finish()
+    }
+}
+
 impl fmt::Debug for workload::X509svid {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { spiffe_id, x509_svid, x509_svid_key, bundle, hint } = self;
@@ -181,13 +188,14 @@ mod tests {
         };
         let admit = peer::AdmitRequest { secret: secret.clone().into(), ..Default::default() };
         let invite = cluster::InviteResponse { invitation: secret.clone(), ..Default::default() };
+        let key = cluster::ApiKeyWithSecret { key: secret.clone(), ..Default::default() };
         let create = cluster::CreateRelationshipRequest { secret: secret.clone().into(), ..Default::default() };
         let update = cluster::UpdateRelationshipRequest { secret: secret.clone().into(), ..Default::default() };
         let printed = format!(
-            "{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}{admit:?}{invite:?}{create:?}{update:?}"
+            "{x509:?}{jwt:?}{validate:?}{wit:?}{minted_jwt:?}{minted_wit:?}{admit:?}{invite:?}{create:?}{update:?}{key:?}"
         );
         assert!(!printed.contains(&secret), "{printed}");
         assert!(!printed.contains("99, 50, 86"), "bytes as numbers: {printed}");
-        assert_eq!(printed.matches("[8 bytes withheld]").count(), 11, "{printed}");
+        assert_eq!(printed.matches("[8 bytes withheld]").count(), 12, "{printed}");
     }
 }

@@ -5581,6 +5581,1166 @@ pub mod federation_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Who gets a key, and for what.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateApiKeyRequest {
+    /// The trust domain of the peer.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// What it may be used for; none stands for everything.
+    #[prost(enumeration = "ApiKeyScope", repeated, tag = "2")]
+    pub scopes: ::prost::alloc::vec::Vec<i32>,
+    /// What people call it; at most 128 bytes.
+    #[prost(string, tag = "3")]
+    pub label: ::prost::alloc::string::String,
+    /// How long it is taken, in seconds, at most 2 years; 0 stands for 90 days.
+    #[prost(uint32, tag = "4")]
+    pub lifetime: u32,
+}
+/// Which key gets a new secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateApiKeyRequest {
+    /// Its ID.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// How long the new secret is taken, in seconds, at most 2 years; 0 stands for 90 days.
+    #[prost(uint32, tag = "2")]
+    pub lifetime: u32,
+    /// How long the former secret is still taken, in seconds, at most 30 days. Absent stands for 7 days; 0 ends it at once.
+    #[prost(uint32, optional, tag = "3")]
+    pub overlap: ::core::option::Option<u32>,
+}
+/// An API key, with its secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ApiKeyWithSecret {
+    /// What the peer sends: a text without spaces. It is not kept anywhere.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The rest.
+    #[prost(message, optional, tag = "2")]
+    pub api_key: ::core::option::Option<ApiKey>,
+}
+/// An API key, as it is kept.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ApiKey {
+    /// Its ID, which is part of the key's text.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The trust domain of the peer.
+    #[prost(string, tag = "2")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// What it may be used for.
+    #[prost(enumeration = "ApiKeyScope", repeated, tag = "3")]
+    pub scopes: ::prost::alloc::vec::Vec<i32>,
+    /// What people call it.
+    #[prost(string, tag = "4")]
+    pub label: ::prost::alloc::string::String,
+    /// When its newest secret ends, in seconds since 1970.
+    #[prost(int64, tag = "5")]
+    pub expires_at: i64,
+    /// When its former secret ends, in seconds since 1970; 0 when there is none.
+    #[prost(int64, tag = "6")]
+    pub former_expires_at: i64,
+    /// When it was made.
+    #[prost(int64, tag = "7")]
+    pub created_at: i64,
+    /// When it was made or last rotated.
+    #[prost(int64, tag = "8")]
+    pub rotated_at: i64,
+}
+/// Which keys are wanted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListApiKeysRequest {
+    /// Only those of this peer; empty for all.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+}
+/// The keys, in the order of their IDs.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListApiKeysResponse {
+    /// Without secrets.
+    #[prost(message, repeated, tag = "1")]
+    pub api_keys: ::prost::alloc::vec::Vec<ApiKey>,
+}
+/// Which key goes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteApiKeyRequest {
+    /// Its ID.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+/// Something was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccessChange {
+    /// Where in the log it stands.
+    #[prost(uint64, tag = "1")]
+    pub log_index: u64,
+    /// The revision of the rule or of the settings; 0 when it is gone, or has none.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+/// Nothing is asked for in particular.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShowAccessRequest {}
+/// Who is answered.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShowAccessResponse {
+    /// The rule for everybody who has none of its own: the one that was set, or the default, which has revision 0.
+    #[prost(message, optional, tag = "1")]
+    pub everybody: ::core::option::Option<AccessRule>,
+    /// The rules for single peers, in the order of their names.
+    #[prost(message, repeated, tag = "2")]
+    pub peers: ::prost::alloc::vec::Vec<AccessRule>,
+    /// Whether the bundle endpoint answers everybody.
+    #[prost(bool, tag = "3")]
+    pub anonymous_endpoint: bool,
+}
+/// By what somebody may prove who it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AccessRule {
+    /// For which trust domain; empty is for everybody without a rule of its own.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// By an X509-SVID.
+    #[prost(enumeration = "MutualTlsAccess", tag = "2")]
+    pub mutual_tls: i32,
+    /// The SPIFFE IDs, where only these are taken.
+    #[prost(string, repeated, tag = "3")]
+    pub spiffe_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// By an API key.
+    #[prost(bool, tag = "4")]
+    pub api_keys: bool,
+    /// By a token.
+    #[prost(message, repeated, tag = "5")]
+    pub oauth: ::prost::alloc::vec::Vec<AccessOAuth>,
+    /// By nothing; only in the rule for everybody.
+    #[prost(bool, tag = "6")]
+    pub anonymous: bool,
+    /// One higher with each change.
+    #[prost(uint64, tag = "7")]
+    pub revision: u64,
+    /// When it was last set, in seconds since 1970.
+    #[prost(int64, tag = "8")]
+    pub changed_at: i64,
+}
+/// Whose tokens are taken, and what must be in them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AccessOAuth {
+    /// The issuer, exactly as `iss` has it.
+    #[prost(string, tag = "1")]
+    pub issuer: ::prost::alloc::string::String,
+    /// What `aud` has to name.
+    #[prost(string, tag = "2")]
+    pub audience: ::prost::alloc::string::String,
+    /// What `scope` has to contain; empty when nothing.
+    #[prost(string, tag = "3")]
+    pub scope: ::prost::alloc::string::String,
+    /// Claims that must be there with these values.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub claims: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+/// A rule to be set, or taken away.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetAccessRuleRequest {
+    /// For which trust domain; empty for everybody without a rule of its own.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// The rule; absent takes it away. `trust_domain`, `revision` and `changed_at` in it are not looked at.
+    #[prost(message, optional, tag = "2")]
+    pub rule: ::core::option::Option<AccessRule>,
+    /// The revision that the change was made from; 0 stands for whichever it is.
+    #[prost(uint64, tag = "3")]
+    pub expected_revision: u64,
+}
+/// Settings.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetAccessSettingsRequest {
+    /// Whether the bundle endpoint answers everybody.
+    #[prost(bool, tag = "1")]
+    pub anonymous_endpoint: bool,
+}
+/// Nothing is asked for in particular.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListWatchesRequest {}
+/// Who watches.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListWatchesResponse {
+    /// By member, and by trust domain.
+    #[prost(message, repeated, tag = "1")]
+    pub watches: ::prost::alloc::vec::Vec<WatchingPeer>,
+    /// The sequence of our bundle.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// Names of members that could not be asked.
+    #[prost(string, repeated, tag = "3")]
+    pub not_asked: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What the watches of one trust domain at one member have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchingPeer {
+    /// The name of the member.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Which trust domain; empty for those whose credential names none.
+    #[prost(string, tag = "2")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// How many watches.
+    #[prost(uint64, tag = "3")]
+    pub watches: u64,
+    /// The highest sequence that was sent.
+    #[prost(uint64, tag = "4")]
+    pub sent: u64,
+    /// The highest sequence that was confirmed to be in force.
+    #[prost(uint64, optional, tag = "5")]
+    pub confirmed: ::core::option::Option<u64>,
+    /// Why a bundle was not taken, as the peer says; empty when there is nothing to tell.
+    #[prost(string, tag = "6")]
+    pub refusal: ::prost::alloc::string::String,
+}
+/// What an API key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ApiKeyScope {
+    /// Never sent.
+    Unspecified = 0,
+    /// To get our bundle.
+    Get = 1,
+    /// To watch our bundle, which includes getting it.
+    Watch = 2,
+}
+impl ApiKeyScope {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "API_KEY_SCOPE_UNSPECIFIED",
+            Self::Get => "API_KEY_SCOPE_GET",
+            Self::Watch => "API_KEY_SCOPE_WATCH",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "API_KEY_SCOPE_UNSPECIFIED" => Some(Self::Unspecified),
+            "API_KEY_SCOPE_GET" => Some(Self::Get),
+            "API_KEY_SCOPE_WATCH" => Some(Self::Watch),
+            _ => None,
+        }
+    }
+}
+/// Which X509-SVIDs of a federated trust domain are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MutualTlsAccess {
+    /// Never sent.
+    Unspecified = 0,
+    /// None.
+    Off = 1,
+    /// Every valid one.
+    AnyId = 2,
+    /// Those with one of the named SPIFFE IDs.
+    Ids = 3,
+}
+impl MutualTlsAccess {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MUTUAL_TLS_ACCESS_UNSPECIFIED",
+            Self::Off => "MUTUAL_TLS_ACCESS_OFF",
+            Self::AnyId => "MUTUAL_TLS_ACCESS_ANY_ID",
+            Self::Ids => "MUTUAL_TLS_ACCESS_IDS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MUTUAL_TLS_ACCESS_UNSPECIFIED" => Some(Self::Unspecified),
+            "MUTUAL_TLS_ACCESS_OFF" => Some(Self::Off),
+            "MUTUAL_TLS_ACCESS_ANY_ID" => Some(Self::AnyId),
+            "MUTUAL_TLS_ACCESS_IDS" => Some(Self::Ids),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod federation_access_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Decides who is answered by the Federation API. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node. A call that writes is answered when every connected member has applied what it
+    /// wrote, with the metadata `quorate-log-index`: from then on no node takes a key that was deleted.
+    #[derive(Debug, Clone)]
+    pub struct FederationAccessClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> FederationAccessClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> FederationAccessClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            FederationAccessClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Makes an API key for a peer, and returns it: once, because only its hash is kept. The peer needs no relationship yet:
+        /// such a key is how a first exchange can begin.
+        pub async fn create_api_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateApiKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApiKeyWithSecret>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/CreateApiKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.FederationAccess",
+                        "CreateApiKey",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives an API key a new secret, and returns it once. The former one is taken for some time more, so that the peer can
+        /// change over without an interruption.
+        pub async fn rotate_api_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateApiKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApiKeyWithSecret>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/RotateApiKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.FederationAccess",
+                        "RotateApiKey",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists the API keys, without anything secret.
+        pub async fn list_api_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListApiKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListApiKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/ListApiKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.FederationAccess", "ListApiKeys"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes an API key: calls and watches by it end. `NotFound` where there is none.
+        pub async fn delete_api_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteApiKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::AccessChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/DeleteApiKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.FederationAccess",
+                        "DeleteApiKey",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Shows the access rules, the settings, and what holds where nothing was set.
+        pub async fn show_access(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ShowAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowAccessResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/ShowAccess",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.FederationAccess", "ShowAccess"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Sets the rule for a peer, or for everybody who has none of its own. `Aborted` when somebody else changed it meanwhile.
+        pub async fn set_access_rule(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAccessRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::AccessChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/SetAccessRule",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.FederationAccess",
+                        "SetAccessRule",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Settles whether the bundle endpoint answers everybody.
+        pub async fn set_access_settings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetAccessSettingsRequest>,
+        ) -> std::result::Result<tonic::Response<super::AccessChange>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/SetAccessSettings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "quorate.cluster.v1.FederationAccess",
+                        "SetAccessSettings",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists who watches our bundle, at every member that can be asked, and what they have confirmed.
+        pub async fn list_watches(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListWatchesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWatchesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.cluster.v1.FederationAccess/ListWatches",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("quorate.cluster.v1.FederationAccess", "ListWatches"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod federation_access_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with FederationAccessServer.
+    #[async_trait]
+    pub trait FederationAccess: std::marker::Send + std::marker::Sync + 'static {
+        /// Makes an API key for a peer, and returns it: once, because only its hash is kept. The peer needs no relationship yet:
+        /// such a key is how a first exchange can begin.
+        async fn create_api_key(
+            &self,
+            request: tonic::Request<super::CreateApiKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApiKeyWithSecret>,
+            tonic::Status,
+        >;
+        /// Gives an API key a new secret, and returns it once. The former one is taken for some time more, so that the peer can
+        /// change over without an interruption.
+        async fn rotate_api_key(
+            &self,
+            request: tonic::Request<super::RotateApiKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ApiKeyWithSecret>,
+            tonic::Status,
+        >;
+        /// Lists the API keys, without anything secret.
+        async fn list_api_keys(
+            &self,
+            request: tonic::Request<super::ListApiKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListApiKeysResponse>,
+            tonic::Status,
+        >;
+        /// Deletes an API key: calls and watches by it end. `NotFound` where there is none.
+        async fn delete_api_key(
+            &self,
+            request: tonic::Request<super::DeleteApiKeyRequest>,
+        ) -> std::result::Result<tonic::Response<super::AccessChange>, tonic::Status>;
+        /// Shows the access rules, the settings, and what holds where nothing was set.
+        async fn show_access(
+            &self,
+            request: tonic::Request<super::ShowAccessRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ShowAccessResponse>,
+            tonic::Status,
+        >;
+        /// Sets the rule for a peer, or for everybody who has none of its own. `Aborted` when somebody else changed it meanwhile.
+        async fn set_access_rule(
+            &self,
+            request: tonic::Request<super::SetAccessRuleRequest>,
+        ) -> std::result::Result<tonic::Response<super::AccessChange>, tonic::Status>;
+        /// Settles whether the bundle endpoint answers everybody.
+        async fn set_access_settings(
+            &self,
+            request: tonic::Request<super::SetAccessSettingsRequest>,
+        ) -> std::result::Result<tonic::Response<super::AccessChange>, tonic::Status>;
+        /// Lists who watches our bundle, at every member that can be asked, and what they have confirmed.
+        async fn list_watches(
+            &self,
+            request: tonic::Request<super::ListWatchesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListWatchesResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Decides who is answered by the Federation API. Offered on the admin socket.
+    ///
+    /// Every call can be made at every node. A call that writes is answered when every connected member has applied what it
+    /// wrote, with the metadata `quorate-log-index`: from then on no node takes a key that was deleted.
+    #[derive(Debug)]
+    pub struct FederationAccessServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> FederationAccessServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for FederationAccessServer<T>
+    where
+        T: FederationAccess,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/quorate.cluster.v1.FederationAccess/CreateApiKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateApiKeySvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::CreateApiKeyRequest>
+                    for CreateApiKeySvc<T> {
+                        type Response = super::ApiKeyWithSecret;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateApiKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::create_api_key(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateApiKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/RotateApiKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateApiKeySvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::RotateApiKeyRequest>
+                    for RotateApiKeySvc<T> {
+                        type Response = super::ApiKeyWithSecret;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateApiKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::rotate_api_key(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateApiKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/ListApiKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListApiKeysSvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::ListApiKeysRequest>
+                    for ListApiKeysSvc<T> {
+                        type Response = super::ListApiKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListApiKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::list_api_keys(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListApiKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/DeleteApiKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteApiKeySvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::DeleteApiKeyRequest>
+                    for DeleteApiKeySvc<T> {
+                        type Response = super::AccessChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteApiKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::delete_api_key(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteApiKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/ShowAccess" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowAccessSvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::ShowAccessRequest>
+                    for ShowAccessSvc<T> {
+                        type Response = super::ShowAccessResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ShowAccessRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::show_access(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowAccessSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/SetAccessRule" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAccessRuleSvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::SetAccessRuleRequest>
+                    for SetAccessRuleSvc<T> {
+                        type Response = super::AccessChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAccessRuleRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::set_access_rule(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAccessRuleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/SetAccessSettings" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetAccessSettingsSvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::SetAccessSettingsRequest>
+                    for SetAccessSettingsSvc<T> {
+                        type Response = super::AccessChange;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetAccessSettingsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::set_access_settings(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetAccessSettingsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.cluster.v1.FederationAccess/ListWatches" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListWatchesSvc<T: FederationAccess>(pub Arc<T>);
+                    impl<
+                        T: FederationAccess,
+                    > tonic::server::UnaryService<super::ListWatchesRequest>
+                    for ListWatchesSvc<T> {
+                        type Response = super::ListWatchesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListWatchesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as FederationAccess>::list_watches(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListWatchesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for FederationAccessServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "quorate.cluster.v1.FederationAccess";
+    impl<T> tonic::server::NamedService for FederationAccessServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
 /// What to look for.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DiscoverRequest {
