@@ -25,6 +25,8 @@ pub mod topics {
     pub const LEAF: u32 = 10;
     /// A member asks the leader to revoke issuing keys whole.
     pub const REVOKE_KEYS: u32 = 11;
+    /// A member asks the leader for an endpoint certificate.
+    pub const ENDPOINT: u32 = 14;
     /// Somebody asks a member who watches our bundle there, and what they have confirmed.
     pub const WATCHERS: u32 = 15;
 }

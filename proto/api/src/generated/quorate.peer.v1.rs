@@ -906,6 +906,215 @@ pub struct WatchersPeer {
     #[prost(string, tag = "5")]
     pub refusal: ::prost::alloc::string::String,
 }
+/// The question of topic 14, asked of the leader: sign an endpoint certificate for my key. It is for the member that asks,
+/// and for no other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndpointQuestion {
+    /// The certificate signing request, DER, which proves that the member holds the key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub csr: ::prost::bytes::Bytes,
+}
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EndpointAnswer {
+    /// The certificate, DER: an X509-SVID that a root signed itself.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub certificate: ::prost::bytes::Bytes,
+    /// The subject key ID of that root.
+    #[prost(string, tag = "2")]
+    pub root_id: ::prost::alloc::string::String,
+}
+/// The question of topic 12, asked of the leader: how are the relationships with foreign trust domains, or fetch the bundle
+/// of one now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationQuestion {
+    #[prost(oneof = "federation_question::Question", tags = "1, 2")]
+    pub question: ::core::option::Option<federation_question::Question>,
+}
+/// Nested message and enum types in `FederationQuestion`.
+pub mod federation_question {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Question {
+        /// How they are.
+        #[prost(message, tag = "1")]
+        Statuses(super::FederationStatuses),
+        /// Fetch one now.
+        #[prost(message, tag = "2")]
+        Refresh(super::FederationRefresh),
+    }
+}
+/// How are the relationships?
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationStatuses {
+    /// Those behind this trust domain, in order; all when it is empty.
+    #[prost(string, tag = "1")]
+    pub after: ::prost::alloc::string::String,
+}
+/// Fetch the bundle of a trust domain now.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationRefresh {
+    /// Which.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Take it even if it is older than the last one that was fetched: the peer was rebuilt.
+    #[prost(bool, tag = "2")]
+    pub accept_older: bool,
+}
+/// The answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FederationAnswer {
+    #[prost(oneof = "federation_answer::Answer", tags = "1, 2, 3")]
+    pub answer: ::core::option::Option<federation_answer::Answer>,
+}
+/// Nested message and enum types in `FederationAnswer`.
+pub mod federation_answer {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Answer {
+        /// How the relationships are.
+        #[prost(message, tag = "1")]
+        Told(super::FederationTold),
+        /// What came of fetching.
+        #[prost(message, tag = "2")]
+        Refreshed(super::FederationRefreshed),
+        /// Why there is no answer, in words.
+        #[prost(string, tag = "3")]
+        Refused(::prost::alloc::string::String),
+    }
+}
+/// How relationships are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FederationTold {
+    /// A page of them, in the order of their trust domains.
+    #[prost(message, repeated, tag = "1")]
+    pub standings: ::prost::alloc::vec::Vec<FederationStanding>,
+    /// Whether there are more behind the last one.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+/// How a relationship is. Times are seconds since 1970.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationStanding {
+    /// With which trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// When the bundle was last fetched with success, while this leader leads.
+    #[prost(int64, optional, tag = "2")]
+    pub last_success: ::core::option::Option<i64>,
+    /// When it was last tried.
+    #[prost(int64, optional, tag = "3")]
+    pub last_try: ::core::option::Option<i64>,
+    /// When it is tried next.
+    #[prost(int64, optional, tag = "4")]
+    pub next_try: ::core::option::Option<i64>,
+    /// The sequence of the bundle that is held.
+    #[prost(uint64, optional, tag = "5")]
+    pub sequence: ::core::option::Option<u64>,
+    /// Its refresh hint, in seconds.
+    #[prost(int64, optional, tag = "6")]
+    pub refresh_hint: ::core::option::Option<i64>,
+    /// Why the last try failed, in words; empty when it did not.
+    #[prost(string, tag = "7")]
+    pub error: ::prost::alloc::string::String,
+    /// Whether the bundle is stale: for three intervals nothing was fetched.
+    #[prost(bool, tag = "8")]
+    pub stale: bool,
+    /// Number of the member that fetched last; 0 when none did.
+    #[prost(uint64, tag = "9")]
+    pub fetched_by: u64,
+    /// Whether a watch is open, by which the peer pushes.
+    #[prost(bool, tag = "10")]
+    pub watching: bool,
+    /// How many tries in a row brought an older bundle.
+    #[prost(uint32, tag = "11")]
+    pub older_in_row: u32,
+}
+/// What came of fetching.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationRefreshed {
+    /// Whether another bundle is held now.
+    #[prost(bool, tag = "1")]
+    pub changed: bool,
+    /// The sequence of the bundle that is held.
+    #[prost(uint64, optional, tag = "2")]
+    pub sequence: ::core::option::Option<u64>,
+    /// The host that was asked last.
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    /// Number of the member that fetched.
+    #[prost(uint64, tag = "4")]
+    pub fetched_by: u64,
+}
+/// The question of topic 13, asked of any member by a leader that has no way to an endpoint: fetch the bundle of a trust
+/// domain for me. The member goes by its own state: nobody can make it ask another place than the relationship names.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchQuestion {
+    /// Which trust domain.
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// Revision of the relationship as the leader knows it.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// The tag of what the leader holds; empty when it has none.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchAnswer {
+    #[prost(oneof = "fetch_answer::Answer", tags = "1, 2, 3")]
+    pub answer: ::core::option::Option<fetch_answer::Answer>,
+}
+/// Nested message and enum types in `FetchAnswer`.
+pub mod fetch_answer {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        /// The document.
+        #[prost(message, tag = "1")]
+        Document(super::FetchedDocument),
+        /// What the leader holds is the newest.
+        #[prost(message, tag = "2")]
+        Same(super::FetchedSame),
+        /// Why there is nothing.
+        #[prost(message, tag = "3")]
+        Failed(super::FetchFailed),
+    }
+}
+/// A document as an endpoint served it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchedDocument {
+    /// The document.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub document: ::prost::bytes::Bytes,
+    /// Its tag; empty when it has none.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// The host that was asked last.
+    #[prost(string, tag = "3")]
+    pub host: ::prost::alloc::string::String,
+    /// Its address.
+    #[prost(string, tag = "4")]
+    pub address: ::prost::alloc::string::String,
+}
+/// An endpoint says that the document is the one of the tag.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchedSame {
+    /// The host that was asked last.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    /// Its address.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+}
+/// An endpoint gave nothing that can be used.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchFailed {
+    /// Why, in words.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// Whether it was not reached at all, so that yet another member may try.
+    #[prost(bool, tag = "2")]
+    pub unreachable: bool,
+}
 /// Why a command was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
