@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use toml::Value;
 use url::Url;
 
@@ -72,8 +73,8 @@ pub struct OidcConfig {
 /// `[federation]`
 #[derive(Clone, Debug)]
 pub struct OutboundConfig {
-    /// Whether endpoints at private addresses are dialled (ATK-37).
-    pub allow_private: bool,
+    /// Private networks that redirects and discovery may lead to (ATK-37).
+    pub allow_private: Vec<IpNet>,
     /// The certificate authorities of `https_web`, instead of the system's.
     pub web_roots: Option<PathBuf>,
     /// Who is asked for addresses, instead of the system's resolvers.
@@ -197,7 +198,7 @@ pub(super) fn read_oidc(document: &mut Document<'_>) -> Option<OidcConfig> {
 }
 
 pub(super) fn read_outbound(document: &mut Document<'_>) -> Option<OutboundConfig> {
-    let allow_private = document.read("federation.allow_private", values::boolean);
+    let allow_private = document.read("federation.allow_private", values::networks);
     let web_roots = document.read_optional("federation.web_roots", values::directory);
     let dns_servers = document.read("federation.dns_servers", values::sockets);
     Some(OutboundConfig { allow_private: allow_private?, web_roots: web_roots?, dns_servers: dns_servers? })
@@ -334,7 +335,10 @@ pub(super) fn effective(config: &Config, name: &str) -> Option<Value> {
         "federation" => {
             let section = &config.federation;
             match key {
-                "allow_private" => Some(Value::Boolean(section.allow_private)),
+                "allow_private" => {
+                    let networks = section.allow_private.iter().map(|network| Value::String(network.to_string()));
+                    Some(Value::Array(networks.collect()))
+                }
                 "web_roots" => section.web_roots.as_deref().map(path),
                 "dns_servers" => {
                     let servers = section.dns_servers.iter().map(|server| Value::String(server.to_string()));

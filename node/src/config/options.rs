@@ -388,11 +388,13 @@ pub const OPTIONS: &[ConfigOption] = &[
     ConfigOption {
         section: "federation",
         key: "allow_private",
-        takes: "true or false",
-        when_absent: WhenAbsent::Value("false"),
-        help: "Whether endpoints at private, loopback and link-local addresses are dialled. Leave \
-               it off unless trust domains of one private network federate: it keeps a foreign \
-               endpoint from making this node speak to services of its own network.",
+        takes: "a list of networks",
+        when_absent: WhenAbsent::Value("[]"),
+        help: "Private or loopback networks (as in [\"10.20.0.0/16\"]) that a redirect, or a name \
+               found by discovery, may lead to. A URL that an operator sets may lead there \
+               anyway, and link-local addresses and metadata services of clouds are never \
+               asked: so a foreign endpoint cannot make this node speak to services of its \
+               own network.",
     },
     ConfigOption {
         section: "federation",

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use quorate_proto_identity::NodeName;
 use quorate_proto_identity::TrustDomain;
 use quorate_raft_machine::members::ADDRESSES_PER_MEMBER;
@@ -163,6 +164,20 @@ pub(super) fn sockets(value: &DeValue<'_>) -> Checked<Vec<SocketAddr>> {
         return Err(format!("has {} addresses; at most {MOST_HOSTS} are taken", list.len()));
     }
     list.iter().map(|item| listen(item.get_ref())).collect()
+}
+
+/// Networks in the form of RFC 4632: an address, a slash, and how many bits of it count.
+pub(super) fn networks(value: &DeValue<'_>) -> Checked<Vec<IpNet>> {
+    let list = value
+        .as_array()
+        .ok_or_else(|| format!("must be a list, for example [\"10.20.0.0/16\"], not {}", kind_of(value)))?;
+    if list.len() > MOST_HOSTS {
+        return Err(format!("has {} networks; at most {MOST_HOSTS} are taken", list.len()));
+    }
+    let network = |text: &str| {
+        text.parse().map_err(|_| format!("holds {text:?}, which is no network; write as \"10.20.0.0/16\""))
+    };
+    list.iter().map(|item| network(text(item.get_ref())?)).collect()
 }
 
 pub(super) fn dial(value: &DeValue<'_>) -> Checked<PeerAddress> {
