@@ -18,6 +18,11 @@ use crate::key::PublicKey;
 use crate::trust_domain::TrustDomain;
 use crate::x509::Certificate;
 
+/// The public key of a JWK, if it is one that is known here.
+pub(crate) fn from_jwk(jwk: &serde_json::Map<String, serde_json::Value>) -> Option<PublicKey> {
+    jwk::from_jwk(jwk).ok()
+}
+
 /// Shortest time between two polls of a bundle endpoint, in seconds.
 pub const REFRESH_LEAST_SECONDS: i64 = 60;
 

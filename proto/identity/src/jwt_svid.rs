@@ -2,7 +2,7 @@
 
 mod algorithm;
 mod sign;
-mod verify;
+pub(crate) mod verify;
 
 pub use algorithm::JwsAlgorithm;
 pub use sign::{JwtClaims, JwtSignError, JwtSigner};

@@ -6,6 +6,7 @@
 //!  selector      ids                 sign, verify                 leaves, requests, CRLs; verify
 //!  dns_name      endpoint(_url)      |                      jwt_svid: sign, verify
 //!        |                           |                      bundle: SPIFFE JWKS, plain JWKS, maps
+//!        |                           |                      bearer: tokens of other issuers; verify
 //!        +-------------+-------------+                               |
 //!                      v                                             v
 //!            values valid by construction  --------->  bytes out, or a typed refusal
@@ -26,6 +27,7 @@ mod der;
 mod hex;
 mod json;
 
+pub mod bearer;
 pub mod bundle;
 pub mod dns_name;
 pub mod endpoint;

@@ -90,7 +90,7 @@ impl JwsAlgorithm {
     }
 
     /// Whether `signature`, in base64url, is this key's over `message`.
-    pub(super) fn verify(self, key: &PublicKey, message: &str, signature: &str) -> bool {
+    pub(crate) fn verify(self, key: &PublicKey, message: &str, signature: &str) -> bool {
         if !self.fits(key.kind()) {
             return false;
         }

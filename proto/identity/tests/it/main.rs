@@ -9,6 +9,7 @@
     reason = "a panic in a test is a failing test, which is what is wanted"
 )]
 
+mod bearer_tokens;
 mod bundles;
 mod crls;
 mod csrs_and_crls;
