@@ -13,6 +13,7 @@ mod audit;
 mod authorities;
 mod authority_errors;
 mod backup;
+mod batch;
 mod bundle;
 mod cluster;
 mod debug;
@@ -32,7 +33,7 @@ use tonic::service::RoutesBuilder;
 
 use crate::node::Node;
 use admin_authorization::{AdminAuthorization, Authorized};
-pub use entry::BATCH_ITEMS_LIMIT;
+pub use batch::BATCH_ITEMS_LIMIT;
 use gate::Gate;
 use reads::Reads;
 pub use reflection::BrokenDescriptors;

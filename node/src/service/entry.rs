@@ -30,22 +30,15 @@ use quorate_proto_api::spire::entry::{
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::EntryId;
 use quorate_raft_consensus::{Handle, Sources, StateReader};
-use quorate_raft_machine::{Caller, Done, EntryDraft, Operation, OperationResult};
+use quorate_raft_machine::{Done, EntryDraft, Operation};
 use tonic::codegen::tokio_stream::Empty;
 use tonic::{Code, Request, Response, Status, Streaming};
 use updates::{LeftBehind, Updates};
 
+use super::batch::{Fate, Item, carry_out, check_batch, unexpected};
 use super::reads::{Consistency, Reads, at_applied_index, look};
 use super::writes::{Writes, at_log_index, refused};
 use crate::node::Node;
-
-/// Most items of one batch call. SPIRE's tools send 500 at a time; twice that is room, and still one short turn of
-/// `apply`. More are refused as a whole.
-pub const BATCH_ITEMS_LIMIT: usize = 1_000;
-
-/// Encoded bytes of items after which a batch goes on in a further command, so that it shares log entries of at most
-/// 256 KiB with others. A single larger item is a command of its own.
-const COMMAND_BYTES: usize = 128 * 1024;
 
 /// What other tools look for in the answer to a create that was not needed (spire-api.md section 20).
 const SIMILAR_ENTRY: &str = "similar entry already exists";
@@ -69,70 +62,7 @@ pub(super) fn service(node: &Node, reads: &Reads) -> EntryServer<EntryService> {
     })
 }
 
-/// An item of a batch on its way: to be carried out, or finished before it began.
-enum Item<T> {
-    Operation(Operation, usize, T),
-    Finished(types::Status),
-}
-
-/// What became of an item.
-enum Fate<T> {
-    /// Its outcome, the log index of its command, and what was kept for the answer.
-    Carried(OperationResult, u64, T),
-    /// Its status, without an operation.
-    Finished(types::Status),
-}
-
 impl EntryService {
-    /// Carries the operations of a batch out, several a command, and keeps the order of the items.
-    ///
-    /// # Errors
-    ///
-    /// When nothing of the batch was applied. Once something was, what comes after fails item by item.
-    async fn carry_out<T>(&self, caller: Caller, items: Vec<Item<T>>) -> Result<(Vec<Fate<T>>, Option<u64>), Status> {
-        let mut fates = Vec::with_capacity(items.len());
-        let mut log_index = None;
-        let mut items = items.into_iter().peekable();
-        while items.peek().is_some() {
-            let (mut operations, mut places, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
-            while let Some(item) = items.next_if(|item| fits(item, bytes)) {
-                match item {
-                    Item::Finished(status) => places.push(Err(status)),
-                    Item::Operation(operation, size, kept) => {
-                        bytes = bytes.saturating_add(size.max(1));
-                        operations.push(operation);
-                        places.push(Ok(kept));
-                    }
-                }
-            }
-            let answered = if operations.is_empty() {
-                Ok((Vec::new(), 0))
-            } else {
-                self.writes.write(caller.clone(), operations).await.map(|written| {
-                    log_index = Some(written.log_index);
-                    (written.results, written.log_index)
-                })
-            };
-            match answered {
-                Ok((results, index)) => {
-                    let mut results = results.into_iter();
-                    fates.extend(places.into_iter().map(|place| match place {
-                        Err(status) => Fate::Finished(status),
-                        Ok(kept) => match results.next() {
-                            Some(result) => Fate::Carried(result, index, kept),
-                            None => Fate::Finished(failed(Code::Internal, "the operation has no outcome")),
-                        },
-                    }));
-                }
-                Err(status) if log_index.is_none() => return Err(status),
-                Err(status) => fates.extend(places.into_iter().map(|place| {
-                    Fate::Finished(place.err().unwrap_or_else(|| failed(status.code(), status.message())))
-                })),
-            }
-        }
-        Ok((fates, log_index))
-    }
-
     /// The entry as it is now, for an answer.
     fn current(&self, id: &EntryId, mask: Option<&types::EntryMask>) -> Option<types::Entry> {
         entry_in(self.reads.applied(), id, mask)
@@ -174,27 +104,6 @@ fn updated(
 /// An entry, for an answer.
 fn entry_in(state: &StateReader, id: &EntryId, mask: Option<&types::EntryMask>) -> Option<types::Entry> {
     state.read(|state| state.entry(id)).map(|entry| to_wire(&entry, mask))
-}
-
-/// Whether an item can join a command that has so many bytes already.
-fn fits<T>(item: &Item<T>, bytes: usize) -> bool {
-    match item {
-        Item::Finished(_) => true,
-        Item::Operation(_, size, _) => bytes == 0 || bytes.saturating_add(*size) <= COMMAND_BYTES,
-    }
-}
-
-fn unexpected(done: &Done) -> types::Status {
-    failed(Code::Internal, format!("the operation came to an outcome of another kind: {done:?}"))
-}
-
-fn check_batch(count: usize) -> Result<(), Status> {
-    if count > BATCH_ITEMS_LIMIT {
-        return Err(Status::invalid_argument(format!(
-            "the batch has {count} items, the most is {BATCH_ITEMS_LIMIT}: send it in parts"
-        )));
-    }
-    Ok(())
 }
 
 fn entry_id(text: &str) -> Result<EntryId, Status> {
@@ -253,7 +162,7 @@ impl EntryApi for EntryService {
                 }
             })
             .collect();
-        let (fates, log_index) = self.carry_out(caller, items).await?;
+        let (fates, log_index) = carry_out(&self.writes, caller, items).await?;
         let results = fates.into_iter().map(|fate| self.created(fate, output_mask.as_ref())).collect();
         Ok(at_log_index(BatchCreateEntryResponse { results }, log_index))
     }
@@ -280,7 +189,7 @@ impl EntryApi for EntryService {
             .collect();
         // Listens from before the first command on: it hears what each one leaves behind.
         let updates = Updates::new(&self.consensus);
-        let (fates, log_index) = self.carry_out(caller, items).await?;
+        let (fates, log_index) = carry_out(&self.writes, caller, items).await?;
         let mut left = updates.left_by(&fates);
         let results = fates.into_iter().map(|fate| updated(fate, &mut left, output_mask.as_ref())).collect();
         Ok(at_log_index(BatchUpdateEntryResponse { results }, log_index))
@@ -300,7 +209,7 @@ impl EntryApi for EntryService {
                 Err(status) => Item::Finished(status.into()),
             })
             .collect();
-        let (fates, log_index) = self.carry_out(caller, items).await?;
+        let (fates, log_index) = carry_out(&self.writes, caller, items).await?;
         let results = fates.into_iter().zip(ids).map(|(fate, id)| deleted(fate, id)).collect();
         Ok(at_log_index(BatchDeleteEntryResponse { results }, log_index))
     }

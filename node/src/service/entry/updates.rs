@@ -13,7 +13,7 @@ use quorate_raft_machine::{Done, Entry, Event};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 
-use super::Fate;
+use crate::service::batch::Fate;
 
 /// Which update: the log index of its command, the entry, and the revision that it made. The index tells it from an
 /// update of an earlier or later entry with the same ID.
