@@ -209,6 +209,7 @@ fn found_operation(cluster_id: ClusterId) -> Result<Operation, Failure> {
             build: String::new(),
             role: MemberRole::Voter,
             status: MemberStatus::Admitted,
+            serves: quorate_raft_machine::MemberServices::default(),
             incarnation: None,
             role_pinned: false,
         },

@@ -46,13 +46,17 @@ fn wanted(node: &Node, own: MemberNumber, warned: &mut bool) -> Option<Operation
         }
         let addresses = if said.addresses.is_empty() { &record.addresses } else { &said.addresses };
         let build = if said.build.is_empty() { &record.build } else { &said.build };
-        let right = *addresses == record.addresses && *build == record.build && record.version == COMMAND_VERSION;
+        let right = *addresses == record.addresses
+            && *build == record.build
+            && said.serves == record.serves
+            && record.version == COMMAND_VERSION;
         let may_speak = !record.status.has_gone();
         (!right && may_speak).then(|| Operation::AnnounceMember {
             number: own,
             addresses: addresses.clone(),
             version: COMMAND_VERSION,
             build: build.clone(),
+            serves: said.serves.clone(),
         })
     })
 }

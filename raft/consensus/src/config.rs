@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use quorate_raft_machine::NetworkProfile;
+use quorate_raft_machine::{MemberServices, NetworkProfile};
 use quorate_raft_store::{
     free_space::{FREE_SPACE_FLOOR_BYTES, FREE_SPACE_RESERVE_BYTES},
     log::WalOptions,
@@ -27,6 +27,8 @@ pub struct Announcement {
     pub addresses: Vec<String>,
     /// The version of its program, for people. Empty: as its record says.
     pub build: String,
+    /// What it serves to others than our workloads.
+    pub serves: MemberServices,
 }
 
 /// The configuration of consensus on one node.

@@ -101,7 +101,12 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::RevokeIssuingKeys { .. }
         | Operation::PruneRevocations
         | Operation::MarkAuthority { .. }
-        | Operation::AnchorAudit { .. } => true,
+        | Operation::AnchorAudit { .. }
+        | Operation::DeleteRelationship { .. }
+        | Operation::SetForeignBundle(_)
+        | Operation::DeleteForeignBundle { .. }
+        | Operation::DeleteSecret { .. }
+        | Operation::SealSecret { .. } => true,
         Operation::Found(_)
         | Operation::CreateEntry(_)
         | Operation::UpdateEntry { .. }
@@ -110,7 +115,10 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::SetRecoveryKey { .. }
         | Operation::SetPlan(_)
         | Operation::RaiseVersion { .. }
-        | Operation::Restore(_) => false,
+        | Operation::Restore(_)
+        | Operation::CreateRelationship(_)
+        | Operation::UpdateRelationship { .. }
+        | Operation::PutSecret { .. } => false,
     }
 }
 

@@ -98,6 +98,7 @@ fn member(name: &str) -> MemberDraft {
         role: MemberRole::Voter,
         role_pinned: false,
         status: MemberStatus::Admitted,
+        serves: quorate_raft_machine::MemberServices::default(),
     }
 }
 

@@ -10,6 +10,7 @@ mod certificates;
 mod cluster;
 mod crls;
 mod entries;
+pub(crate) mod federation;
 mod found;
 mod issuing;
 mod members;
@@ -18,6 +19,7 @@ mod removal;
 mod restore;
 mod revocations;
 mod sealing;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -122,8 +124,8 @@ impl State {
             Operation::CreateInvitation(new) => self.create_invitation(new, now, events),
             Operation::DeleteInvitation { name } => self.delete_invitation(name, events),
             Operation::AdmitMember(admission) => self.admit_member(admission, now, events),
-            Operation::AnnounceMember { number, addresses, version, build } => {
-                self.announce_member(*number, addresses, *version, build, events)
+            Operation::AnnounceMember { number, addresses, version, build, serves } => {
+                self.announce_member(*number, addresses, *version, build, serves, events)
             }
             Operation::SetMemberRole { number, role, pinned } => self.set_member_role(*number, *role, *pinned, events),
             Operation::RemoveMember { number, compromised } => self.remove_member(*number, *compromised, now, events),
@@ -155,6 +157,18 @@ impl State {
                 recorded_at: now,
             }),
             Operation::Restore(restore) => self.restore(restore, now, events),
+            Operation::CreateRelationship(new) => self.create_relationship(new, now, events),
+            Operation::UpdateRelationship { trust_domain, change, expected_revision } => {
+                self.update_relationship(trust_domain, change, *expected_revision, now, events)
+            }
+            Operation::DeleteRelationship { trust_domain } => self.delete_relationship(trust_domain, events),
+            Operation::SetForeignBundle(new) => self.set_foreign_bundle(new, now, events),
+            Operation::DeleteForeignBundle { trust_domain, mode } => {
+                self.delete_foreign_bundle(trust_domain, *mode, now, events)
+            }
+            Operation::PutSecret { name, sealed } => self.put_secret(name, sealed, now, events),
+            Operation::DeleteSecret { name } => self.delete_secret(name, events),
+            Operation::SealSecret { name, parts } => self.seal_secret(name, parts, events),
         }
     }
 

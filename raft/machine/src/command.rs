@@ -12,8 +12,9 @@ use quorate_proto_identity::{
 use crate::audit::AUDIT_HASH_BYTES;
 use crate::authority::{AuthorityKind, Sealed, SealedFor};
 use crate::entry::{EntryChange, EntryDraft};
+use crate::federation::{ForeignDeletion, NewForeignBundle, NewRelationship, RelationshipChange, SecretName};
 use crate::invitation::{Admission, NewInvitation};
-use crate::members::{MemberDraft, MemberRole};
+use crate::members::{MemberDraft, MemberRole, MemberServices};
 use crate::plan::MembershipPlan;
 use crate::policy::Policy;
 use crate::restore::Restore;
@@ -211,6 +212,8 @@ pub enum Operation {
         version: u32,
         /// Version of its program, for people.
         build: String,
+        /// What it serves to others than our workloads.
+        serves: MemberServices,
     },
     /// Says which role a member is to have. The Raft group follows.
     SetMemberRole {
@@ -324,11 +327,56 @@ pub enum Operation {
     /// Makes another cluster of the state in a backup. The first command of a restored cluster, and never one of a running
     /// one.
     Restore(Box<Restore>),
+    /// Makes a relationship with a foreign trust domain, and puts the bundle to begin with in place (FED-16, FED-34).
+    CreateRelationship(Box<NewRelationship>),
+    /// Changes a relationship; what was fetched by its earlier form is not taken any more.
+    UpdateRelationship {
+        /// With which trust domain.
+        trust_domain: TrustDomain,
+        /// What to change; a field that is not given stays.
+        change: Box<RelationshipChange>,
+        /// The revision that the change was made from: another one means that somebody else was faster, and it is
+        /// refused. 0 stands for whichever it is.
+        expected_revision: u64,
+    },
+    /// Ends a relationship: its foreign bundle is withdrawn, and its secrets are erased (FED-48).
+    DeleteRelationship {
+        /// With which trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// Puts the bundle of a foreign trust domain in place, whole (BND-06).
+    SetForeignBundle(Box<NewForeignBundle>),
+    /// Deletes the bundle of a foreign trust domain; again, as long as the answer says that more entries wait.
+    DeleteForeignBundle {
+        /// Whose.
+        trust_domain: TrustDomain,
+        /// What becomes of entries that federate with it.
+        mode: ForeignDeletion,
+    },
+    /// Puts a secret under its name, in place of the one that is there.
+    PutSecret {
+        /// Its name.
+        name: SecretName,
+        /// The secret, sealed to those who may open it.
+        sealed: Sealed,
+    },
+    /// Erases a secret.
+    DeleteSecret {
+        /// Its name.
+        name: SecretName,
+    },
+    /// Seals a secret to further recipients.
+    SealSecret {
+        /// Its name.
+        name: SecretName,
+        /// One part for each recipient, sealed in the suite of the others. A recipient that has one keeps it.
+        parts: Vec<SealedFor>,
+    },
 }
 
 impl Operation {
     /// Whether this takes rights away: it is acknowledged only when every connected member has applied it (design
-    /// section 2, property 5). An update of an entry or a member may, so it counts.
+    /// section 2, property 5). An update of an entry, a member or a foreign bundle may, so it counts.
     #[must_use]
     pub const fn is_withdrawal(&self) -> bool {
         match self {
@@ -343,7 +391,10 @@ impl Operation {
             | Self::RemoveMember { .. }
             | Self::CompleteRemoval { .. }
             | Self::Revoke(_)
-            | Self::RevokeIssuingKeys { .. } => true,
+            | Self::RevokeIssuingKeys { .. }
+            | Self::DeleteRelationship { .. }
+            | Self::SetForeignBundle(_)
+            | Self::DeleteForeignBundle { .. } => true,
             Self::Found(_)
             | Self::CreateEntry(_)
             | Self::PruneExpiredEntries
@@ -365,6 +416,11 @@ impl Operation {
             | Self::SetRecoveryKey { .. }
             | Self::SetPlan(_)
             | Self::RaiseEpoch
+            | Self::CreateRelationship(_)
+            | Self::UpdateRelationship { .. }
+            | Self::PutSecret { .. }
+            | Self::DeleteSecret { .. }
+            | Self::SealSecret { .. }
             | Self::RaiseVersion { .. }
             | Self::ResetTime { .. }
             | Self::RemoveRevocation { .. }

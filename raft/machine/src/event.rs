@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, NodeName, UnixMillis};
+use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, NodeName, TrustDomain, UnixMillis};
 
 use crate::entry::Entry;
+use crate::federation::SecretName;
 
 /// One change of the state, in the order in which it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +97,21 @@ pub enum Event {
         member: MemberNumber,
         /// Which.
         key_id: AuthorityId,
+    },
+    /// A relationship was made, changed or ended.
+    RelationshipChanged {
+        /// With which trust domain.
+        trust_domain: TrustDomain,
+    },
+    /// The bundle of a foreign trust domain came, has other content, or went.
+    ForeignBundleChanged {
+        /// Whose.
+        trust_domain: TrustDomain,
+    },
+    /// A secret was put, sealed to others, or erased.
+    SecretChanged {
+        /// Its name.
+        name: SecretName,
     },
     /// CRLs are handed out from here on, or are no longer (CRL-08). Comes at most once a command, after everything that
     /// led to it.

@@ -4,6 +4,7 @@
 //! invariant is a function of the state alone. What must hold between two states (sequence numbers that only grow,
 //! numbers that are never given twice) is checked by who holds both.
 
+mod federation;
 mod revocations;
 
 use std::collections::BTreeSet;
@@ -40,7 +41,7 @@ const ENTRIES_PER_PAGE: usize = 1_000;
 type Invariant = (&'static str, fn(&State) -> Option<String>);
 
 /// Every invariant.
-const INVARIANTS: [Invariant; 18] = [
+const INVARIANTS: [Invariant; 20] = [
     ("the state hash is the sum over all objects", hash_is_the_sum),
     ("nothing exists before the founding but origins and counters", nothing_before_founding),
     ("the policy agrees with itself", policy_agrees),
@@ -59,6 +60,8 @@ const INVARIANTS: [Invariant; 18] = [
     ("what is revoked is in the CRL of its issuer until it ends", revocations::leaves_are_listed),
     ("revocations have numbers that were given and agree with themselves", revocations::revocations_agree),
     ("the newest few anchors of each audit log are kept", revocations::anchors_are_few),
+    ("relationships keep their rules and lead to foreign trust domains", federation::relationships_agree),
+    ("each foreign bundle is that of its trust domain, within its limits", federation::bundles_agree),
 ];
 
 /// Every invariant that does not hold of this state. Reads the whole of it.
@@ -96,9 +99,13 @@ fn nothing_before_founding(state: &State) -> Option<String> {
         || state.invitations().next().is_some()
         || state.recovery_key().is_some()
         || state.revocations().next().is_some()
-        || state.revoked_leaves().next().is_some();
-    (!founded && others)
-        .then(|| "entries, issuing certificates, invitations or a recovery key without an authority".to_owned())
+        || state.revoked_leaves().next().is_some()
+        || state.relationships().next().is_some()
+        || state.foreign_bundles().next().is_some()
+        || state.secrets().next().is_some();
+    (!founded && others).then(|| {
+        "entries, issuing certificates, invitations, relationships or a recovery key without an authority".to_owned()
+    })
 }
 
 fn policy_agrees(state: &State) -> Option<String> {
@@ -158,9 +165,10 @@ fn members_apart(state: &State) -> Option<String> {
 /// INV-11. A member that is no longer to be a voter may keep its seals of roots until the leader strips them, which it
 /// does after the membership; one that has gone keeps none.
 fn sealed_to_members(state: &State) -> Option<String> {
-    let roots = state.x509_authorities().filter_map(|root| Some((&root.id, root.sealed.as_ref()?)));
-    let keys = state.jwt_authorities().filter_map(|key| Some((&key.id, key.sealed.as_ref()?)));
-    for (id, sealed) in roots.chain(keys) {
+    let roots = state.x509_authorities().filter_map(|root| Some((root.id.as_str(), root.sealed.as_ref()?)));
+    let keys = state.jwt_authorities().filter_map(|key| Some((key.id.as_str(), key.sealed.as_ref()?)));
+    let secrets = state.secrets().map(|secret| (secret.name.as_str(), &secret.sealed));
+    for (id, sealed) in roots.chain(keys).chain(secrets) {
         let mut seen = BTreeSet::new();
         for part in &sealed.parts {
             let may_open = match &part.recipient {

@@ -12,6 +12,7 @@
 //!   | cluster, policy, counters | members | roots, token keys, issuing certificates | origins, outcomes   |
 //!   | registry: entries in chunks behind Arc, | invitations, plan, | recovery key     | state hash        |
 //!   |           interned texts, indexes       |                    |                  |                   |
+//!   | relationships, foreign bundles, secrets |                    |                  |                   |
 //!   +------+---------------------------+-------------------------------------+----------------------------+
 //!          | reads: entry, list,       | due(state, now): what falls due     | view(): a copy of chunk
 //!          v entitled, bundle          | in the life of authorities          v pointers, streamed as snapshot
@@ -32,6 +33,7 @@ pub mod bundle;
 pub mod command;
 pub mod entry;
 pub mod event;
+pub mod federation;
 mod hash;
 pub mod invariants;
 pub mod invitation;
@@ -63,9 +65,14 @@ pub use command::{
 };
 pub use entry::{AdditionalAttributes, Entry, EntryChange, EntryDraft};
 pub use event::Event;
+pub use federation::{
+    ApiCredential, ApiServer, Endpoint, EndpointPins, ForeignBundle, ForeignDeletion, ForeignOrigin, NewForeignBundle,
+    NewRelationship, PollSettings, Relationship, RelationshipChange, RelationshipOrigin, Secret, SecretName,
+    SecretNameError, SetHow,
+};
 pub use hash::{STATE_HASH_BYTES, StateHash};
 pub use invitation::{Admission, Invitation, NewInvitation, SecretHash};
-pub use members::{Incarnation, Member, MemberDraft, MemberRole, MemberStatus};
+pub use members::{Incarnation, Member, MemberDraft, MemberRole, MemberServices, MemberStatus};
 pub use outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
 pub use plan::{MemberHealth, MembershipPlan, PlanView, Step, next_steps};
 pub use policy::{AuditIssuance, CrlMode, NetworkProfile, Policy, PolicyError};

@@ -116,6 +116,23 @@ pub struct MemberDraft {
     pub role_pinned: bool,
     /// Whether it belongs to the cluster.
     pub status: MemberStatus,
+    /// What it serves to others than our workloads.
+    pub serves: MemberServices,
+}
+
+/// Longest URL of a service that a member announces, in bytes.
+pub const SERVICE_URL_LIMIT: usize = quorate_proto_identity::endpoint_url::ENDPOINT_URL_LIMIT;
+
+/// What a member serves to others than our workloads, as its configuration says: each with the URL at which it is to be
+/// reached, or the address that it listens on, for people and for discovery. None: it does not serve it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemberServices {
+    /// The standard's bundle endpoint.
+    pub bundle_endpoint: Option<String>,
+    /// The Federation API.
+    pub federation_api: Option<String>,
+    /// OIDC discovery.
+    pub oidc: Option<String>,
 }
 
 /// What a member is to do in the Raft group.

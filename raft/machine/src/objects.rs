@@ -45,6 +45,11 @@ impl<K: Ord, V: Object> Objects<K, V> {
         self.map.get(key).map(Arc::as_ref)
     }
 
+    /// The object under this key, to be kept by whoever reads it.
+    pub(crate) fn shared(&self, key: &K) -> Option<&Arc<V>> {
+        self.map.get(key)
+    }
+
     /// Puts an object in, in place of the one under the same key.
     pub(crate) fn put(&mut self, key: K, value: V) {
         self.hash = self.hash.plus(value.object_hash());
@@ -73,6 +78,11 @@ impl<K: Ord, V: Object> Objects<K, V> {
     /// Every object, in the order of the keys.
     pub(crate) fn values(&self) -> impl DoubleEndedIterator<Item = &V> {
         self.map.values().map(Arc::as_ref)
+    }
+
+    /// Every object, in the order of the keys, to be kept by whoever reads it.
+    pub(crate) fn shared_values(&self) -> impl DoubleEndedIterator<Item = &Arc<V>> {
+        self.map.values()
     }
 
     /// Every key and object, in the order of the keys.

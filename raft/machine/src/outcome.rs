@@ -3,9 +3,12 @@
 //! An outcome is compact (codes, identifiers, numbers), because the state keeps the outcomes of each origin so that a
 //! repeated command gets the same answer. Whole entries are read from the state.
 
-use quorate_proto_identity::{AuthorityId, EntryId, MemberNumber, NodeName, SerialNumber, UnixMillis, UnixSeconds};
+use quorate_proto_identity::{
+    AuthorityId, EntryId, MemberNumber, NodeName, SerialNumber, TrustDomain, UnixMillis, UnixSeconds,
+};
 
 use crate::authority::{AuthorityKind, AuthorityState};
+use crate::federation::SecretName;
 
 /// Longest message of a refusal, in bytes; what is longer is cut off at a character. Messages are kept with outcomes,
 /// where each counts as if it were this long.
@@ -231,6 +234,57 @@ pub enum Done {
         sequence: u64,
         /// How many issuing certificates were revoked.
         revoked: u64,
+    },
+    /// The relationship was made or changed, or is what it was to be already.
+    RelationshipSet {
+        /// With which trust domain.
+        trust_domain: TrustDomain,
+        /// Its revision now.
+        revision: u64,
+    },
+    /// The relationship has ended.
+    RelationshipDeleted {
+        /// With which trust domain.
+        trust_domain: TrustDomain,
+        /// Whether there was a foreign bundle, which was withdrawn with it.
+        bundle: bool,
+    },
+    /// The foreign bundle is in place.
+    ForeignBundleSet {
+        /// Whose.
+        trust_domain: TrustDomain,
+        /// Its version now.
+        version: u64,
+        /// Whether its content is another than before.
+        changed: bool,
+    },
+    /// The foreign bundle is deleted, or will be when the rest of the entries is.
+    ForeignBundleDeleted {
+        /// Whose.
+        trust_domain: TrustDomain,
+        /// How many entries were deleted or unlinked.
+        entries: u64,
+        /// Whether more are waiting for another command; the bundle goes with the last of them.
+        more: bool,
+    },
+    /// The secret is in place.
+    SecretPut {
+        /// Its name.
+        name: SecretName,
+        /// Its revision now.
+        revision: u64,
+    },
+    /// The secret is erased.
+    SecretDeleted {
+        /// Its name.
+        name: SecretName,
+    },
+    /// The secret is sealed to all that were named.
+    SecretSealed {
+        /// Its name.
+        name: SecretName,
+        /// How many of them it was not sealed to before.
+        added: u64,
     },
 }
 

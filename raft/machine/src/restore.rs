@@ -3,6 +3,8 @@
 //! ```text
 //!   state in the backup                              Operation::Restore                     first state of the new cluster
 //!   entries, policy, plan, bans        ────────────────── stay ──────────────────────►
+//!   relationships, foreign bundles      ────────────────── stay ──────────────────────►
+//!   secrets                            ── stay, sealed anew ────────────────────────►
 //!   roots, token keys                  ── stay, sealed anew, to be replaced at once ─►      old roots in the bundle to their end
 //!   issuing certificates               ── revoked, in the CRL of each root ──────────►      nobody is live
 //!   members, invitations, origins      ── void ──────────────────────────────────────►      one voter under a new number
@@ -15,6 +17,7 @@ use quorate_proto_identity::x509::parse_crl;
 use quorate_proto_identity::{AuthorityId, ClusterId, MemberNumber, UnixMillis, UnixSeconds};
 
 use crate::authority::Sealed;
+use crate::federation::SecretName;
 use crate::members::MemberDraft;
 use crate::state::State;
 
@@ -41,6 +44,17 @@ pub struct Restore {
     pub roots: Vec<RestoredRoot>,
     /// Every token key in use that could be opened; the active one is among them.
     pub token_keys: Vec<RestoredTokenKey>,
+    /// Every secret that could be opened; the others are erased.
+    pub secrets: Vec<RestoredSecret>,
+}
+
+/// A secret of a backup, as the restored cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestoredSecret {
+    /// Which.
+    pub name: SecretName,
+    /// The secret, sealed to the member and to the recovery key, and to nobody else.
+    pub sealed: Sealed,
 }
 
 /// A root of a backup, as the restored cluster has it.

@@ -21,6 +21,7 @@ use prost::Message;
 
 use crate::audit::AuditAnchor;
 use crate::authority::{IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
+use crate::federation::{ForeignBundle, Relationship, Secret, SecretName};
 use crate::hash::StateHash;
 use crate::invitation::Invitation;
 use crate::members::Member;
@@ -31,7 +32,7 @@ use crate::recovery::RecoveryKey;
 use crate::registry::RegistryView;
 use crate::revocation::Revocation;
 use crate::state::{Cluster, Counters, PolicyRecord, RevokedRecord, State};
-use quorate_proto_identity::{AuthorityId, MemberNumber, NodeName, SerialNumber};
+use quorate_proto_identity::{AuthorityId, MemberNumber, NodeName, SerialNumber, TrustDomain};
 
 /// Most bytes of a chunk that [`StateView::chunks`] gives out.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -84,6 +85,9 @@ pub struct StateView {
     revocations: Objects<u64, Revocation>,
     revoked_leaves: Objects<(AuthorityId, SerialNumber), RevokedRecord>,
     anchors: Objects<(MemberNumber, u64), AuditAnchor>,
+    relationships: Objects<TrustDomain, Relationship>,
+    foreign: Objects<TrustDomain, ForeignBundle>,
+    secrets: Objects<SecretName, Secret>,
     hash: StateHash,
 }
 
@@ -108,6 +112,9 @@ impl State {
             revocations: self.revocations.clone(),
             revoked_leaves: self.revoked_leaves.clone(),
             anchors: self.anchors.clone(),
+            relationships: self.relationships.clone(),
+            foreign: self.foreign.clone(),
+            secrets: self.secrets.clone(),
             hash: self.state_hash(),
         }
     }
@@ -186,6 +193,9 @@ impl StateView {
             .chain(of(&self.revocations))
             .chain(of(&self.revoked_leaves))
             .chain(of(&self.anchors))
+            .chain(of(&self.relationships))
+            .chain(of(&self.foreign))
+            .chain(of(&self.secrets))
     }
 
     fn object_count(&self) -> u64 {
@@ -207,6 +217,9 @@ impl StateView {
             self.revocations.len(),
             self.revoked_leaves.len(),
             self.anchors.len(),
+            self.relationships.len(),
+            self.foreign.len(),
+            self.secrets.len(),
         ];
         counts.into_iter().fold(0, |sum, count| sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)))
     }

@@ -1,5 +1,6 @@
 //! The whole replicated state, and how it is read.
 
+mod federation;
 mod revocation;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use crate::audit::AuditAnchor;
 use crate::authority::{AuthorityState, IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::bundle::BundleContent;
 use crate::entry::Entry;
+use crate::federation::{ForeignBundle, Relationship, Secret, SecretName};
 use crate::hash::StateHash;
 use crate::invitation::Invitation;
 use crate::members::Member;
@@ -66,6 +68,10 @@ pub struct Counters {
     pub next_revocation_number: u64,
     /// What the next issuing key gets.
     pub next_key_number: u64,
+    /// How often any foreign bundle was changed or removed.
+    pub foreign_version: u64,
+    /// How often any relationship or secret was made or changed.
+    pub federation_revision: u64,
 }
 
 impl Default for Counters {
@@ -77,6 +83,8 @@ impl Default for Counters {
             spiffe_sequence: 0,
             next_revocation_number: 1,
             next_key_number: 1,
+            foreign_version: 0,
+            federation_revision: 0,
         }
     }
 }
@@ -109,6 +117,9 @@ pub struct State {
     pub(crate) revocations: Objects<u64, Revocation>,
     pub(crate) revoked_leaves: Objects<(AuthorityId, SerialNumber), RevokedRecord>,
     pub(crate) anchors: Objects<(MemberNumber, u64), AuditAnchor>,
+    pub(crate) relationships: Objects<TrustDomain, Relationship>,
+    pub(crate) foreign: Objects<TrustDomain, ForeignBundle>,
+    pub(crate) secrets: Objects<SecretName, Secret>,
     /// Derived: what follows from revocations, revoked leaves and CRLs.
     pub(crate) revocation_index: RevocationIndex,
     /// Derived: the bundle as it is now.
@@ -337,5 +348,8 @@ impl State {
             .plus(self.revocations.hash())
             .plus(self.revoked_leaves.hash())
             .plus(self.anchors.hash())
+            .plus(self.relationships.hash())
+            .plus(self.foreign.hash())
+            .plus(self.secrets.hash())
     }
 }

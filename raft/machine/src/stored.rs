@@ -13,6 +13,7 @@ pub(crate) mod canonical;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod entry;
+pub(crate) mod federation;
 pub(crate) mod member;
 pub(crate) mod membership;
 mod operation;
@@ -65,6 +66,12 @@ pub(crate) mod kind {
     pub(crate) const REVOKED_LEAF: u8 = 16;
     /// An anchor of a member's audit log.
     pub(crate) const AUDIT_ANCHOR: u8 = 17;
+    /// A relationship with a foreign trust domain.
+    pub(crate) const RELATIONSHIP: u8 = 18;
+    /// The bundle of a foreign trust domain.
+    pub(crate) const FOREIGN_BUNDLE: u8 = 19;
+    /// A secret that every member may open.
+    pub(crate) const SECRET: u8 = 20;
 }
 
 /// Why stored bytes are refused.

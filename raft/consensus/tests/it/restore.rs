@@ -74,6 +74,7 @@ fn lost() -> (State, Operation) {
             .jwt_authorities()
             .map(|key| RestoredTokenKey { id: key.id.clone(), sealed: sealed() })
             .collect(),
+        secrets: Vec::new(),
     };
     (state, Operation::Restore(Box::new(restore)))
 }

@@ -273,6 +273,7 @@ fn member_draft() -> MemberDraft {
         role: MemberRole::Voter,
         role_pinned: false,
         status: MemberStatus::Admitted,
+        serves: quorate_raft_machine::MemberServices::default(),
     }
 }
 

@@ -17,6 +17,7 @@ async fn a_member_that_applies_a_switch_to_a_version_that_it_lacks_stops_and_nam
         addresses: vec![],
         version,
         build: "next".to_owned(),
+        serves: quorate_raft_machine::MemberServices::default(),
     };
     let premature = node.propose(vec![Operation::RaiseVersion { version }]).await;
     let refusal = premature.outcome.results[0].clone().unwrap_err();

@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::invitation::{
     Admission, INVITATION_LIFETIME_LIMIT, INVITATIONS_LIMIT, Invitation, NewInvitation, SecretHash,
 };
-use crate::members::{Incarnation, Member, MemberDraft, MemberRole, MemberStatus};
+use crate::members::{Incarnation, Member, MemberDraft, MemberRole, MemberServices, MemberStatus};
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::state::State;
 
@@ -269,5 +269,7 @@ fn admitted(invitation: &NewInvitation, admission: &Admission) -> MemberDraft {
         role: invitation.role.unwrap_or(MemberRole::Learner),
         role_pinned: invitation.role.is_some(),
         status: MemberStatus::Admitted,
+        // Announced with the first look at its own record.
+        serves: MemberServices::default(),
     }
 }

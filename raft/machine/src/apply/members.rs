@@ -8,7 +8,7 @@ use quorate_proto_identity::{MemberNumber, PublicKey};
 use crate::event::Event;
 use crate::members::{
     ADDRESS_LIMIT, ADDRESSES_PER_MEMBER, LABELS_PER_MEMBER, MEMBER_KEY_LIMIT, MEMBER_TEXT_LIMIT, MEMBERS_LIMIT, Member,
-    MemberDraft, MemberRole, MemberStatus,
+    MemberDraft, MemberRole, MemberServices, MemberStatus, SERVICE_URL_LIMIT,
 };
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
 use crate::state::State;
@@ -74,6 +74,7 @@ impl State {
         addresses: &[String],
         version: u32,
         build: &str,
+        serves: &MemberServices,
         events: &mut Vec<Event>,
     ) -> OperationResult {
         let known = self.known_member(number)?.clone();
@@ -85,6 +86,7 @@ impl State {
         record.addresses = addresses.to_vec();
         record.version = version;
         build.clone_into(&mut record.build);
+        record.serves = serves.clone();
         check_record(&record)?;
         if record != known.record {
             self.put_record(&known, record, events);
@@ -216,6 +218,7 @@ pub(super) fn check_record(draft: &MemberDraft) -> Result<(), Refusal> {
     }
     check_text("build", &draft.build)?;
     check_place(&draft.region, &draft.zone, &draft.labels)?;
+    check_services(&draft.serves)?;
     if draft.addresses.len() > ADDRESSES_PER_MEMBER {
         return Err(Refusal::invalid(format!(
             "the member has {} addresses, the most is {ADDRESSES_PER_MEMBER}",
@@ -228,6 +231,20 @@ pub(super) fn check_record(draft: &MemberDraft) -> Result<(), Refusal> {
         }
         if !is_plain(address) {
             return Err(Refusal::invalid(format!("address {address:?}: {PLAIN_RULE}")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what a member says that it serves.
+fn check_services(serves: &MemberServices) -> Result<(), Refusal> {
+    let MemberServices { bundle_endpoint, federation_api, oidc } = serves;
+    for (field, url) in [("bundle_endpoint", bundle_endpoint), ("federation_api", federation_api), ("oidc", oidc)] {
+        let fits = |url: &String| (1..=SERVICE_URL_LIMIT).contains(&url.len()) && is_plain(url);
+        if url.as_ref().is_some_and(|url| !fits(url)) {
+            return Err(Refusal::invalid(format!(
+                "serves.{field} must have 1 to {SERVICE_URL_LIMIT} bytes; {PLAIN_RULE}"
+            )));
         }
     }
     Ok(())

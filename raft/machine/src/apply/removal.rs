@@ -5,7 +5,7 @@ use quorate_proto_identity::{MemberNumber, UnixSeconds};
 use super::members::gone;
 use crate::authority::AuthorityState;
 use crate::event::Event;
-use crate::members::{GONE_MEMBERS_LIMIT, Member, MemberDraft, MemberStatus};
+use crate::members::{GONE_MEMBERS_LIMIT, Member, MemberDraft, MemberServices, MemberStatus};
 use crate::outcome::{Done, OperationResult, Refusal};
 use crate::state::State;
 
@@ -109,5 +109,6 @@ pub(super) fn remembered(record: &MemberDraft) -> MemberDraft {
         role: record.role,
         role_pinned: false,
         status: record.status.gone(),
+        serves: MemberServices::default(),
     }
 }

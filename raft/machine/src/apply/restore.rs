@@ -10,10 +10,11 @@ use super::members;
 use super::removal::remembered;
 use crate::authority::{AuthorityKind, AuthorityState, JwtAuthority, Recipient, Sealed, X509Authority};
 use crate::event::Event;
+use crate::federation::{Secret, SecretName};
 use crate::members::{Member, MemberRole, MemberStatus};
 use crate::origins::Origins;
 use crate::outcome::{Done, OperationResult, Refusal};
-use crate::restore::{Restore, RestoredRoot, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor};
+use crate::restore::{Restore, RestoredRoot, RestoredSecret, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor};
 use crate::revocation::NewCrl;
 use crate::state::State;
 
@@ -28,6 +29,7 @@ impl State {
         let member = self.check_restored_member(restore)?;
         let roots = self.check_restored_roots(restore, now)?;
         let keys = self.check_restored_keys(restore)?;
+        let secrets = self.check_restored_secrets(restore)?;
 
         let mut counters = self.counters();
         counters.next_member_number = counters.next_member_number.saturating_add(1);
@@ -47,6 +49,7 @@ impl State {
             events.push(Event::JwtAuthorityChanged { id: key.id.clone() });
             self.jwt.put(key.id.clone(), key);
         }
+        self.restore_secrets(secrets, events);
         let revoked = self.revoke_where(now, events, |_| true);
         self.void_invitations(events);
         self.origins = Origins::default();
@@ -151,6 +154,31 @@ impl State {
         let unopened = self.jwt_authorities().filter(|key| !opened.contains(&key.id));
         restored.extend(unopened.map(|key| JwtAuthority { sealed: to_nobody(key.sealed.as_ref()), ..key.clone() }));
         Ok(restored)
+    }
+
+    /// The secrets that could be opened, as they are after the restore.
+    fn check_restored_secrets(&self, restore: &Restore) -> Result<Vec<Secret>, Refusal> {
+        let mut restored = std::collections::BTreeMap::new();
+        for RestoredSecret { name, sealed } in &restore.secrets {
+            self.check_restored_seal(AuthorityKind::Jwt, sealed, restore.number)?;
+            let known = self.secret(name).ok_or_else(|| Refusal::not_found(format!("there is no secret {name}")))?;
+            if restored.insert(name, Secret { sealed: sealed.clone(), ..known.clone() }).is_some() {
+                return Err(Refusal::invalid(format!("secret {name} is here twice")));
+            }
+        }
+        Ok(restored.into_values().collect())
+    }
+
+    /// Puts the restored secrets in place of all others, which nobody could open any more.
+    fn restore_secrets(&mut self, restored: Vec<Secret>, events: &mut Vec<Event>) {
+        let names: Vec<SecretName> = self.secrets().map(|secret| secret.name.clone()).collect();
+        for name in names {
+            self.secrets.remove(&name);
+            events.push(Event::SecretChanged { name });
+        }
+        for secret in restored {
+            self.secrets.put(secret.name.clone(), secret);
+        }
     }
 
     /// A restored key is sealed to the restored member, maybe to the recovery key, and to nobody else (INV-11).

@@ -73,7 +73,7 @@ impl State {
         let kind = AuthorityKind::X509;
         let mut root = self.x509_authority(id).ok_or_else(|| unknown(kind, id))?.clone();
         check_parts(parts, |recipient| self.may_open(kind, recipient))?;
-        let added = add_parts(kind, id, root.sealed.as_mut(), parts)?;
+        let added = add_parts(&named(kind, id), root.sealed.as_mut(), parts)?;
         if added > 0 {
             self.x509.put(id.clone(), root);
             events.push(Event::X509AuthorityChanged { id: id.clone() });
@@ -91,7 +91,7 @@ impl State {
         let kind = AuthorityKind::Jwt;
         let mut key = self.jwt_authority(id).ok_or_else(|| unknown(kind, id))?.clone();
         check_parts(parts, |recipient| self.may_open(kind, recipient))?;
-        let added = add_parts(kind, id, key.sealed.as_mut(), parts)?;
+        let added = add_parts(&named(kind, id), key.sealed.as_mut(), parts)?;
         if added > 0 {
             self.jwt.put(id.clone(), key);
             events.push(Event::JwtAuthorityChanged { id: id.clone() });
@@ -147,7 +147,7 @@ impl State {
         )))
     }
 
-    /// Erases a member's parts of every root, every token key, or both; answers how many there were.
+    /// Erases a member's parts of every root, of every token key and secret, or of both; answers how many there were.
     pub(super) fn strip(&mut self, number: MemberNumber, roots: bool, keys: bool, events: &mut Vec<Event>) -> u64 {
         let own = Recipient::Member(number);
         let is_root = |kind| matches!(kind, AuthorityKind::X509);
@@ -208,6 +208,9 @@ impl State {
         roots.retain_mut(|root| erase(AuthorityKind::X509, root.sealed.as_mut()));
         let mut keys = self.jwt_authorities().cloned().collect::<Vec<_>>();
         keys.retain_mut(|key| erase(AuthorityKind::Jwt, key.sealed.as_mut()));
+        // Secrets are sealed to whom token keys are.
+        let mut secrets = self.secrets().cloned().collect::<Vec<_>>();
+        secrets.retain_mut(|secret| erase(AuthorityKind::Jwt, Some(&mut secret.sealed)));
         for root in roots {
             events.push(Event::X509AuthorityChanged { id: root.id.clone() });
             self.x509.put(root.id.clone(), root);
@@ -216,22 +219,22 @@ impl State {
             events.push(Event::JwtAuthorityChanged { id: key.id.clone() });
             self.jwt.put(key.id.clone(), key);
         }
+        for secret in secrets {
+            events.push(Event::SecretChanged { name: secret.name.clone() });
+            self.secrets.put(secret.name.clone(), secret);
+        }
         erased
     }
 }
 
-/// Adds the parts whose recipients have none, and answers how many.
-fn add_parts(
-    kind: AuthorityKind,
-    id: &AuthorityId,
-    sealed: Option<&mut Sealed>,
-    parts: &[SealedFor],
-) -> Result<u64, Refusal> {
+fn named(kind: AuthorityKind, id: &AuthorityId) -> String {
+    format!("{} {id}", kind.name())
+}
+
+/// Adds the parts whose recipients have none, and answers how many. `what` is the key or secret, for refusals.
+pub(super) fn add_parts(what: &str, sealed: Option<&mut Sealed>, parts: &[SealedFor]) -> Result<u64, Refusal> {
     let Some(sealed) = sealed else {
-        return Err(Refusal::wrong_state(format!(
-            "the private key of {} {id} is erased: it is out of use",
-            kind.name()
-        )));
+        return Err(Refusal::wrong_state(format!("the private key of {what} is erased: it is out of use")));
     };
     let mut added = 0_u64;
     let mut bytes = sealed.parts.iter().map(SealedFor::bytes).fold(0, usize::saturating_add);
@@ -243,13 +246,13 @@ fn add_parts(
         if bytes > SEALED_TOTAL_LIMIT {
             return Err(Refusal::new(
                 RefusalCode::LimitReached,
-                format!("the seals of {} {id} would have more than {SEALED_TOTAL_LIMIT} bytes", kind.name()),
+                format!("the seals of {what} would have more than {SEALED_TOTAL_LIMIT} bytes"),
             ));
         }
         if sealed.parts.len() >= SEALED_RECIPIENTS_LIMIT {
             return Err(Refusal::new(
                 RefusalCode::LimitReached,
-                format!("{} {id} is sealed to {SEALED_RECIPIENTS_LIMIT} recipients, which is the most", kind.name()),
+                format!("{what} is sealed to {SEALED_RECIPIENTS_LIMIT} recipients, which is the most"),
             ));
         }
         sealed.parts.push(part.clone());

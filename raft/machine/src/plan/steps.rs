@@ -20,7 +20,7 @@ pub enum Step {
     },
     /// Seal every key that the leader can open to the recovery key, where it is not yet.
     SealRecovery,
-    /// Seal every token key in use to the member, where it is not yet. A newcomer gets them before its first issuing
+    /// Seal every token key in use, and every secret, to the member, where it is not yet. A newcomer gets them before its first issuing
     /// certificate, so that a node that is ready signs tokens too.
     SealTokens {
         /// To whom.
@@ -341,10 +341,11 @@ fn lacks_roots(view: &PlanView<'_>, recipient: &Recipient) -> bool {
     roots.filter(openable).any(|sealed| sealed.part_for(recipient).is_none())
 }
 
-/// Whether a token key that the leader can open is not sealed to this recipient.
+/// Whether a token key or secret that the leader can open is not sealed to this recipient.
 fn lacks_tokens(view: &PlanView<'_>, recipient: &Recipient) -> bool {
     let own = Recipient::Member(view.leader);
     let openable = |sealed: &&Sealed| sealed.part_for(&own).is_some();
     let keys = view.state.jwt_authorities().filter_map(|key| key.sealed.as_ref());
-    keys.filter(openable).any(|sealed| sealed.part_for(recipient).is_none())
+    let secrets = view.state.secrets().map(|secret| &secret.sealed);
+    keys.chain(secrets).filter(openable).any(|sealed| sealed.part_for(recipient).is_none())
 }

@@ -218,6 +218,18 @@ impl SnapshotReader {
                 let anchor = read(kind, stored::revocation::decode_anchor(bytes), body)?;
                 put(&mut state.anchors, (anchor.member, anchor.index), anchor)
             }
+            kind::RELATIONSHIP => {
+                let relationship = read(kind, stored::federation::decode_relationship(bytes), body)?;
+                put(&mut state.relationships, relationship.trust_domain.clone(), relationship)
+            }
+            kind::FOREIGN_BUNDLE => {
+                let foreign = read(kind, stored::federation::decode_foreign(bytes), body)?;
+                put(&mut state.foreign, foreign.trust_domain.clone(), foreign)
+            }
+            kind::SECRET => {
+                let secret = read(kind, stored::federation::decode_secret(bytes), body)?;
+                put(&mut state.secrets, secret.name.clone(), secret)
+            }
             _ => Err(SnapshotError::UnknownKind { kind }),
         }
     }

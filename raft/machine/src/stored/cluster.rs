@@ -36,6 +36,10 @@ struct StoredCounters {
     next_revocation_number: u64,
     #[prost(uint64, tag = "6")]
     next_key_number: u64,
+    #[prost(uint64, tag = "7")]
+    foreign_version: u64,
+    #[prost(uint64, tag = "8")]
+    federation_revision: u64,
 }
 
 impl Object for Cluster {
@@ -79,6 +83,8 @@ impl Object for Counters {
             spiffe_sequence,
             next_revocation_number,
             next_key_number,
+            foreign_version,
+            federation_revision,
         } = *self;
         to_bytes(&StoredCounters {
             time_millis: time.0,
@@ -87,6 +93,8 @@ impl Object for Counters {
             spiffe_sequence,
             next_revocation_number,
             next_key_number,
+            foreign_version,
+            federation_revision,
         })
     }
 }
@@ -100,5 +108,7 @@ pub(crate) fn decode_counters(bytes: Bytes) -> Result<Counters, StoredError> {
         spiffe_sequence: stored.spiffe_sequence,
         next_revocation_number: stored.next_revocation_number,
         next_key_number: stored.next_key_number,
+        foreign_version: stored.foreign_version,
+        federation_revision: stored.federation_revision,
     })
 }

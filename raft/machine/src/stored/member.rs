@@ -8,7 +8,7 @@ use quorate_proto_identity::NodeName;
 
 use super::membership::secret_hash;
 use super::{StoredError, kind, known, member_number, present, to_bytes, valid};
-use crate::members::{Incarnation, Member, MemberDraft, MemberRole, MemberStatus};
+use crate::members::{Incarnation, Member, MemberDraft, MemberRole, MemberServices, MemberStatus};
 use crate::objects::Object;
 
 #[derive(Clone, PartialEq, Message)]
@@ -39,6 +39,19 @@ pub(crate) struct StoredMemberRecord {
     incarnation: Bytes,
     #[prost(bool, tag = "13")]
     role_pinned: bool,
+    /// Not there when it serves nothing.
+    #[prost(message, optional, tag = "14")]
+    serves: Option<StoredServices>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StoredServices {
+    #[prost(string, optional, tag = "1")]
+    bundle_endpoint: Option<String>,
+    #[prost(string, optional, tag = "2")]
+    federation_api: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    oidc: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,6 +78,17 @@ pub(super) fn incarnation(bytes: &Bytes) -> Result<Option<Incarnation>, StoredEr
     valid(Incarnation::try_from(bytes.as_ref()), "incarnation of a member").map(Some)
 }
 
+/// Services; none of them are stored as nothing.
+pub(super) fn from_services(serves: &MemberServices) -> Option<StoredServices> {
+    let MemberServices { bundle_endpoint, federation_api, oidc } = serves.clone();
+    (*serves != MemberServices::default()).then_some(StoredServices { bundle_endpoint, federation_api, oidc })
+}
+
+pub(super) fn to_services(stored: Option<StoredServices>) -> MemberServices {
+    let StoredServices { bundle_endpoint, federation_api, oidc } = stored.unwrap_or_default();
+    MemberServices { bundle_endpoint, federation_api, oidc }
+}
+
 pub(crate) fn from_record(record: &MemberDraft) -> StoredMemberRecord {
     let MemberDraft {
         name,
@@ -80,6 +104,7 @@ pub(crate) fn from_record(record: &MemberDraft) -> StoredMemberRecord {
         role,
         role_pinned,
         status,
+        serves,
     } = record.clone();
     StoredMemberRecord {
         name: name.as_str().to_owned(),
@@ -95,6 +120,7 @@ pub(crate) fn from_record(record: &MemberDraft) -> StoredMemberRecord {
         status: status as u32,
         incarnation: incarnation_bytes(incarnation),
         role_pinned,
+        serves: from_services(&serves),
     }
 }
 
@@ -113,6 +139,7 @@ pub(crate) fn to_record(stored: StoredMemberRecord) -> Result<MemberDraft, Store
         status: known(MemberStatus::from_number(stored.status), "member status")?,
         incarnation: incarnation(&stored.incarnation)?,
         role_pinned: stored.role_pinned,
+        serves: to_services(stored.serves),
     })
 }
 

@@ -8,7 +8,7 @@ use prost::Message;
 use quorate_proto_identity::{NodeName, UnixSeconds};
 
 use super::authority::{StoredPart, from_part, to_part};
-use super::member::{incarnation, incarnation_bytes};
+use super::member::{StoredServices, incarnation, incarnation_bytes};
 use super::{StoredError, at_most, authority_id, kind, known, member_number, present, to_bytes, valid};
 use crate::authority::SEALED_RECIPIENTS_LIMIT;
 use crate::command::Operation;
@@ -74,6 +74,8 @@ pub(super) struct StoredAnnouncement {
     pub(super) version: u32,
     #[prost(string, tag = "4")]
     pub(super) build: String,
+    #[prost(message, optional, tag = "5")]
+    pub(super) serves: Option<StoredServices>,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]

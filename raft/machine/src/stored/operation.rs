@@ -7,7 +7,13 @@ use quorate_proto_identity::{AuthorityId, UnixMillis};
 use super::authority::{StoredSealed, StoredValidity, from_sealed, from_validity, to_sealed, to_validity};
 use super::cluster::cluster_id;
 use super::entry::{StoredChange, StoredDraft, from_change, from_draft, to_change, to_draft};
-use super::member::{StoredMemberRecord, from_record, to_record};
+use super::federation::{
+    StoredDeleteForeign, StoredNewForeign, StoredNewRelationship, StoredPutSecret, StoredSealSecret,
+    StoredUpdateRelationship, from_delete_foreign, from_new_foreign, from_new_relationship, from_put_secret,
+    from_seal_secret, from_update_relationship, secret_name, to_delete_foreign, to_new_foreign, to_new_relationship,
+    to_put_secret, to_seal_secret, to_update_relationship,
+};
+use super::member::{StoredMemberRecord, from_record, from_services, to_record, to_services};
 use super::membership::{
     StoredAdmission, StoredAnnouncement, StoredNewInvitation, StoredPlan, StoredRemoval, StoredSeals,
     StoredSetRecoveryKey, StoredSetRole, from_admission, from_invitation, from_plan, from_role, from_seals, node_name,
@@ -31,7 +37,7 @@ use crate::members::ADDRESSES_PER_MEMBER;
 pub(super) struct StoredOperation {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51"
     )]
     kind: Option<Kind>,
 }
@@ -125,6 +131,22 @@ enum Kind {
     DeleteEntryAndRevoke(StoredDeletion),
     #[prost(message, tag = "43")]
     Restore(Box<StoredRestore>),
+    #[prost(message, tag = "44")]
+    CreateRelationship(Box<StoredNewRelationship>),
+    #[prost(message, tag = "45")]
+    UpdateRelationship(Box<StoredUpdateRelationship>),
+    #[prost(string, tag = "46")]
+    DeleteRelationship(String),
+    #[prost(message, tag = "47")]
+    SetForeignBundle(Box<StoredNewForeign>),
+    #[prost(message, tag = "48")]
+    DeleteForeignBundle(StoredDeleteForeign),
+    #[prost(message, tag = "49")]
+    PutSecret(StoredPutSecret),
+    #[prost(string, tag = "50")]
+    DeleteSecret(String),
+    #[prost(message, tag = "51")]
+    SealSecret(StoredSealSecret),
 }
 
 /// For operations that need no further word.
@@ -268,12 +290,15 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::CreateInvitation(new) => Kind::CreateInvitation(Box::new(from_invitation(new))),
         Operation::DeleteInvitation { name } => Kind::DeleteInvitation(name.as_str().to_owned()),
         Operation::AdmitMember(admission) => Kind::AdmitMember(Box::new(from_admission(admission))),
-        Operation::AnnounceMember { number, addresses, version, build } => Kind::AnnounceMember(StoredAnnouncement {
-            number: number.get(),
-            addresses: addresses.clone(),
-            version: *version,
-            build: build.clone(),
-        }),
+        Operation::AnnounceMember { number, addresses, version, build, serves } => {
+            Kind::AnnounceMember(StoredAnnouncement {
+                number: number.get(),
+                addresses: addresses.clone(),
+                version: *version,
+                build: build.clone(),
+                serves: from_services(serves),
+            })
+        }
         Operation::SetMemberRole { number, role, pinned } => {
             Kind::SetMemberRole(from_role(number.get(), *role, *pinned))
         }
@@ -306,6 +331,18 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
             Kind::AnchorAudit(from_new_anchor(*member, *records, *index, hash))
         }
         Operation::Restore(restore) => Kind::Restore(Box::new(from_restore(restore))),
+        Operation::CreateRelationship(new) => Kind::CreateRelationship(Box::new(from_new_relationship(new))),
+        Operation::UpdateRelationship { trust_domain, change, expected_revision } => {
+            Kind::UpdateRelationship(Box::new(from_update_relationship(trust_domain, change, *expected_revision)))
+        }
+        Operation::DeleteRelationship { trust_domain } => Kind::DeleteRelationship(trust_domain.as_str().to_owned()),
+        Operation::SetForeignBundle(new) => Kind::SetForeignBundle(Box::new(from_new_foreign(new))),
+        Operation::DeleteForeignBundle { trust_domain, mode } => {
+            Kind::DeleteForeignBundle(from_delete_foreign(trust_domain, *mode))
+        }
+        Operation::PutSecret { name, sealed } => Kind::PutSecret(from_put_secret(name, sealed)),
+        Operation::DeleteSecret { name } => Kind::DeleteSecret(name.as_str().to_owned()),
+        Operation::SealSecret { name, parts } => Kind::SealSecret(from_seal_secret(name, parts)),
     };
     StoredOperation { kind: Some(kind) }
 }
@@ -358,9 +395,10 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
         Kind::CreateInvitation(new) => Operation::CreateInvitation(Box::new(to_invitation(*new)?)),
         Kind::DeleteInvitation(name) => Operation::DeleteInvitation { name: node_name(&name)? },
         Kind::AdmitMember(admission) => Operation::AdmitMember(Box::new(to_admission(*admission)?)),
-        Kind::AnnounceMember(StoredAnnouncement { number, addresses, version, build }) => {
+        Kind::AnnounceMember(StoredAnnouncement { number, addresses, version, build, serves }) => {
             at_most(&addresses, ADDRESSES_PER_MEMBER, "addresses of a member")?;
-            Operation::AnnounceMember { number: member_number(number)?, addresses, version, build }
+            let (number, serves) = (member_number(number)?, to_services(serves));
+            Operation::AnnounceMember { number, addresses, version, build, serves }
         }
         Kind::SetMemberRole(role) => to_role(role)?,
         Kind::RemoveMember(StoredRemoval { number, compromised }) => {
@@ -394,6 +432,14 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
         },
         Kind::AnchorAudit(stored) => to_new_anchor(&stored)?,
         Kind::Restore(restore) => Operation::Restore(Box::new(to_restore(*restore)?)),
+        Kind::CreateRelationship(new) => to_new_relationship(*new)?,
+        Kind::UpdateRelationship(update) => to_update_relationship(*update)?,
+        Kind::DeleteRelationship(name) => Operation::DeleteRelationship { trust_domain: trust_domain(&name)? },
+        Kind::SetForeignBundle(new) => to_new_foreign(*new)?,
+        Kind::DeleteForeignBundle(stored) => to_delete_foreign(&stored)?,
+        Kind::PutSecret(stored) => to_put_secret(stored)?,
+        Kind::DeleteSecret(name) => Operation::DeleteSecret { name: secret_name(&name)? },
+        Kind::SealSecret(stored) => to_seal_secret(stored)?,
     })
 }
 

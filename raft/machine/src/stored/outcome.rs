@@ -7,12 +7,14 @@ use std::slice::Iter;
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
-use quorate_proto_identity::{UnixMillis, UnixSeconds};
+use quorate_proto_identity::{TrustDomain, UnixMillis, UnixSeconds};
 
+use super::federation::secret_name;
 use super::membership::node_name;
 use super::restore::StoredRestored;
 use super::{
     StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, to_bytes,
+    trust_domain,
 };
 use crate::authority::{AuthorityKind, AuthorityState};
 use crate::command::OPERATIONS_PER_COMMAND;
@@ -29,7 +31,7 @@ struct StoredResult {
     #[prost(
         oneof = "Kind",
         tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-                32, 33, 34, 35"
+                32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42"
     )]
     kind: Option<Kind>,
 }
@@ -107,6 +109,39 @@ enum Kind {
     EntryDeletedAndRevoked(StoredDeletion),
     #[prost(message, tag = "35")]
     Restored(StoredRestored),
+    #[prost(message, tag = "36")]
+    RelationshipSet(StoredForeignResult),
+    #[prost(message, tag = "37")]
+    RelationshipDeleted(StoredForeignResult),
+    #[prost(message, tag = "38")]
+    ForeignBundleSet(StoredForeignResult),
+    #[prost(message, tag = "39")]
+    ForeignBundleDeleted(StoredForeignResult),
+    #[prost(message, tag = "40")]
+    SecretPut(StoredSecretResult),
+    #[prost(string, tag = "41")]
+    SecretDeleted(String),
+    #[prost(message, tag = "42")]
+    SecretSealed(StoredSecretResult),
+}
+
+/// What came of a relationship or foreign bundle: a number and a word, by the kind of outcome.
+#[derive(Clone, PartialEq, Message)]
+struct StoredForeignResult {
+    #[prost(string, tag = "1")]
+    trust_domain: String,
+    #[prost(uint64, tag = "2")]
+    number: u64,
+    #[prost(bool, tag = "3")]
+    flag: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredSecretResult {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(uint64, tag = "2")]
+    number: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -342,7 +377,30 @@ fn from_done(done: &Done) -> Kind {
         Done::Restored { member, sequence, revoked } => {
             Kind::Restored(StoredRestored { member: member.get(), sequence: *sequence, revoked: *revoked })
         }
+        Done::RelationshipSet { trust_domain, revision } => {
+            Kind::RelationshipSet(foreign(trust_domain, *revision, false))
+        }
+        Done::RelationshipDeleted { trust_domain, bundle } => {
+            Kind::RelationshipDeleted(foreign(trust_domain, 0, *bundle))
+        }
+        Done::ForeignBundleSet { trust_domain, version, changed } => {
+            Kind::ForeignBundleSet(foreign(trust_domain, *version, *changed))
+        }
+        Done::ForeignBundleDeleted { trust_domain, entries, more } => {
+            Kind::ForeignBundleDeleted(foreign(trust_domain, *entries, *more))
+        }
+        Done::SecretPut { name, revision } => {
+            Kind::SecretPut(StoredSecretResult { name: name.as_str().to_owned(), number: *revision })
+        }
+        Done::SecretDeleted { name } => Kind::SecretDeleted(name.as_str().to_owned()),
+        Done::SecretSealed { name, added } => {
+            Kind::SecretSealed(StoredSecretResult { name: name.as_str().to_owned(), number: *added })
+        }
     }
+}
+
+fn foreign(of: &TrustDomain, number: u64, flag: bool) -> StoredForeignResult {
+    StoredForeignResult { trust_domain: of.as_str().to_owned(), number, flag }
 }
 
 fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<OperationResult, StoredError> {
@@ -425,6 +483,25 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
         }
         Kind::Restored(StoredRestored { member, sequence, revoked }) => {
             Done::Restored { member: member_number(member)?, sequence, revoked }
+        }
+        Kind::RelationshipSet(StoredForeignResult { trust_domain: name, number, flag: _ }) => {
+            Done::RelationshipSet { trust_domain: trust_domain(&name)?, revision: number }
+        }
+        Kind::RelationshipDeleted(StoredForeignResult { trust_domain: name, number: _, flag }) => {
+            Done::RelationshipDeleted { trust_domain: trust_domain(&name)?, bundle: flag }
+        }
+        Kind::ForeignBundleSet(StoredForeignResult { trust_domain: name, number, flag }) => {
+            Done::ForeignBundleSet { trust_domain: trust_domain(&name)?, version: number, changed: flag }
+        }
+        Kind::ForeignBundleDeleted(StoredForeignResult { trust_domain: name, number, flag }) => {
+            Done::ForeignBundleDeleted { trust_domain: trust_domain(&name)?, entries: number, more: flag }
+        }
+        Kind::SecretPut(StoredSecretResult { name, number }) => {
+            Done::SecretPut { name: secret_name(&name)?, revision: number }
+        }
+        Kind::SecretDeleted(name) => Done::SecretDeleted { name: secret_name(&name)? },
+        Kind::SecretSealed(StoredSecretResult { name, number }) => {
+            Done::SecretSealed { name: secret_name(&name)?, added: number }
         }
     };
     Ok(Ok(done))

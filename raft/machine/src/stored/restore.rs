@@ -5,10 +5,12 @@ use prost::Message;
 
 use super::authority::{StoredSealed, from_sealed, to_sealed};
 use super::cluster::cluster_id;
+use super::federation::secret_name;
 use super::member::{StoredMemberRecord, from_record, to_record};
 use super::{StoredError, at_most, authority_id, member_number, present};
 use crate::authority::AUTHORITIES_LIMIT;
-use crate::restore::{Restore, RestoredRoot, RestoredTokenKey};
+use crate::federation::SECRETS_LIMIT;
+use crate::restore::{Restore, RestoredRoot, RestoredSecret, RestoredTokenKey};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredRestore {
@@ -24,9 +26,11 @@ pub(super) struct StoredRestore {
     roots: Vec<StoredRestoredKey>,
     #[prost(message, repeated, tag = "6")]
     token_keys: Vec<StoredRestoredKey>,
+    #[prost(message, repeated, tag = "7")]
+    secrets: Vec<StoredRestoredKey>,
 }
 
-/// A root, or a token key, which has no CRL.
+/// A root, or a token key or secret, which have no CRL.
 #[derive(Clone, PartialEq, Message)]
 struct StoredRestoredKey {
     #[prost(string, tag = "1")]
@@ -49,7 +53,7 @@ pub(super) struct StoredRestored {
 }
 
 pub(super) fn from_restore(restore: &Restore) -> StoredRestore {
-    let Restore { cluster_id, number, member, floor, roots, token_keys } = restore;
+    let Restore { cluster_id, number, member, floor, roots, token_keys, secrets } = restore;
     let from_root = |RestoredRoot { id, crl, sealed }: &RestoredRoot| StoredRestoredKey {
         id: id.as_str().to_owned(),
         crl: crl.clone(),
@@ -60,6 +64,11 @@ pub(super) fn from_restore(restore: &Restore) -> StoredRestore {
         crl: Bytes::new(),
         sealed: Some(from_sealed(sealed)),
     };
+    let from_secret = |RestoredSecret { name, sealed }: &RestoredSecret| StoredRestoredKey {
+        id: name.as_str().to_owned(),
+        crl: Bytes::new(),
+        sealed: Some(from_sealed(sealed)),
+    };
     StoredRestore {
         cluster_id: Bytes::copy_from_slice(cluster_id.as_bytes()),
         number: number.get(),
@@ -67,18 +76,23 @@ pub(super) fn from_restore(restore: &Restore) -> StoredRestore {
         floor: *floor,
         roots: roots.iter().map(from_root).collect(),
         token_keys: token_keys.iter().map(from_key).collect(),
+        secrets: secrets.iter().map(from_secret).collect(),
     }
 }
 
 pub(super) fn to_restore(stored: StoredRestore) -> Result<Restore, StoredError> {
     at_most(&stored.roots, AUTHORITIES_LIMIT, "roots of a restore")?;
     at_most(&stored.token_keys, AUTHORITIES_LIMIT, "token keys of a restore")?;
+    at_most(&stored.secrets, SECRETS_LIMIT, "secrets of a restore")?;
     let sealed = |sealed| to_sealed(present(sealed, "sealed key")?);
     let to_root = |root: StoredRestoredKey| {
         Ok::<_, StoredError>(RestoredRoot { id: authority_id(&root.id)?, crl: root.crl, sealed: sealed(root.sealed)? })
     };
     let to_key = |key: StoredRestoredKey| {
         Ok::<_, StoredError>(RestoredTokenKey { id: authority_id(&key.id)?, sealed: sealed(key.sealed)? })
+    };
+    let to_secret = |secret: StoredRestoredKey| {
+        Ok::<_, StoredError>(RestoredSecret { name: secret_name(&secret.id)?, sealed: sealed(secret.sealed)? })
     };
     Ok(Restore {
         cluster_id: cluster_id(&stored.cluster_id)?,
@@ -87,5 +101,6 @@ pub(super) fn to_restore(stored: StoredRestore) -> Result<Restore, StoredError> 
         floor: stored.floor,
         roots: stored.roots.into_iter().map(to_root).collect::<Result<_, _>>()?,
         token_keys: stored.token_keys.into_iter().map(to_key).collect::<Result<_, _>>()?,
+        secrets: stored.secrets.into_iter().map(to_secret).collect::<Result<_, _>>()?,
     })
 }

@@ -208,6 +208,11 @@ fn every_field_of_a_member_is_stored() {
             role: MemberRole::Voter,
             role_pinned: false,
             status: MemberStatus::Admitted,
+            serves: crate::members::MemberServices {
+                bundle_endpoint: Some("b".to_owned()),
+                federation_api: Some("f".to_owned()),
+                oidc: Some("o".to_owned()),
+            },
         },
         invitation: None,
     };

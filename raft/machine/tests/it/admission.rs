@@ -87,6 +87,7 @@ fn an_invitation_lets_one_newcomer_in_with_what_the_operator_said_of_it() {
             role: MemberRole::Learner,
             role_pinned: false,
             status: MemberStatus::Admitted,
+            serves: quorate_raft_machine::MemberServices::default(),
         }
     );
     assert!(admitted.has_joined() && admitted.is_sealable() && !admitted.may_open_roots());

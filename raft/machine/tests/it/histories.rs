@@ -334,6 +334,7 @@ fn member_step(world: &World, of: u8, bits: u8) -> Operation {
             addresses: vec![format!("{name}.example.org:8082")],
             version: COMMAND_VERSION,
             build: name,
+            serves: quorate_raft_machine::MemberServices::default(),
         },
         14 => Operation::SetPlan(MembershipPlan { voters: u32::from(bits % 8), ..MembershipPlan::default() }),
         _ => match bits % 4 {

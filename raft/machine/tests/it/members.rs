@@ -130,6 +130,7 @@ fn announce(member: u64, version: u32, addresses: &[&str]) -> Operation {
         addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
         version,
         build: "0.2.0".to_owned(),
+        serves: quorate_raft_machine::MemberServices::default(),
     }
 }
 

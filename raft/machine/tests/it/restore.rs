@@ -81,6 +81,7 @@ fn restore_of(world: &World, cluster: u8) -> Restore {
         floor,
         roots: roots.collect(),
         token_keys: keys.map(|key| RestoredTokenKey { id: key.id.clone(), sealed: sealed_to(&[next]) }).collect(),
+        secrets: vec![],
     }
 }
 
@@ -239,6 +240,7 @@ fn version_1_of_a_restore_is_read_and_still_written_so() {
             sealed: sealed(),
         }],
         token_keys: vec![RestoredTokenKey { id: AuthorityId::new("kid-1").unwrap(), sealed: sealed() }],
+        secrets: vec![],
     };
     let command = Command {
         origin: Origin { node: RESTORED, boot: 5, sequence: 1, acknowledged: 0 },

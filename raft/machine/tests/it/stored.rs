@@ -91,6 +91,7 @@ fn member() -> MemberDraft {
         role: MemberRole::Learner,
         role_pinned: false,
         status: MemberStatus::Admitted,
+        serves: quorate_raft_machine::MemberServices::default(),
     }
 }
 
@@ -224,7 +225,13 @@ fn every_operation_on_members() -> Command {
         Operation::DeleteInvitation { name: name() },
         Operation::AdmitMember(Box::new(admission(Some([0xa5; 32])))),
         Operation::AdmitMember(Box::new(admission(None))),
-        Operation::AnnounceMember { number: of, addresses: place.addresses.clone(), version: 1, build: "b".to_owned() },
+        Operation::AnnounceMember {
+            number: of,
+            addresses: place.addresses.clone(),
+            version: 1,
+            build: "b".to_owned(),
+            serves: quorate_raft_machine::MemberServices::default(),
+        },
         Operation::SetMemberRole { number: of, role: MemberRole::Voter, pinned: true },
         Operation::SetMemberRole { number: of, role: MemberRole::Learner, pinned: false },
         Operation::RemoveMember { number: of, compromised: true },
@@ -391,7 +398,13 @@ fn membership() -> World {
         Operation::SealX509Authority { id: root.id(), parts: parts() },
         Operation::SealJwtAuthority { id: key, parts: parts() },
         Operation::RecordIssuingCertificate(Box::new(issuing)),
-        Operation::AnnounceMember { number: number(2), addresses: vec![], version: 2, build: "0.2.0".to_owned() },
+        Operation::AnnounceMember {
+            number: number(2),
+            addresses: vec![],
+            version: 2,
+            build: "0.2.0".to_owned(),
+            serves: quorate_raft_machine::MemberServices::default(),
+        },
         Operation::SetMemberRole { number: number(2), role: MemberRole::Learner, pinned: true },
         Operation::StripSeals { number: number(2) },
         Operation::RemoveMember { number: number(3), compromised: true },

@@ -22,6 +22,7 @@ fn announce(world: &mut World, version: u32) {
             addresses: vec![],
             version,
             build: "next".to_owned(),
+            serves: quorate_raft_machine::MemberServices::default(),
         };
         world.one(operation).unwrap();
     }
@@ -43,7 +44,13 @@ fn a_version_is_switched_on_when_every_member_announces_it_and_never_off() {
     assert_eq!(world.take_events(), [Event::VersionRaised { version: 7 }]);
     assert_eq!(world.state.version(), 7);
     world.refused_with(Operation::RaiseVersion { version: 6 }, RefusalCode::WrongState);
-    let old = Operation::AnnounceMember { number: number(1), addresses: vec![], version: 6, build: String::new() };
+    let old = Operation::AnnounceMember {
+        number: number(1),
+        addresses: vec![],
+        version: 6,
+        build: String::new(),
+        serves: quorate_raft_machine::MemberServices::default(),
+    };
     let message = world.refused_with(old, RefusalCode::WrongState);
     assert!(message.contains("works by version 7: upgrade this node"), "{message}");
     // A member that applies this and is too old for it must not go on.

@@ -99,6 +99,7 @@ pub(crate) fn member(name: &str) -> MemberDraft {
         role: MemberRole::Voter,
         role_pinned: false,
         status: MemberStatus::Admitted,
+        serves: quorate_raft_machine::MemberServices::default(),
     }
 }
 
