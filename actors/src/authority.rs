@@ -42,9 +42,11 @@ pub use documents::DocumentError;
 pub(crate) use documents::{Workshop, first_crl, own_context};
 pub(crate) use gate::Gate;
 pub use handle::{Authorities, AuthorityError, Timeline};
-pub(crate) use issuing::{IssuingError, IssuingRequest, confirm_office, open_root, propose, sign_and_record, snapshot};
+pub(crate) use issuing::{
+    IssuingError, IssuingRequest, Snapshot, confirm_office, open_root, propose, sign_and_record, snapshot,
+};
 pub use progress::RotationProgress;
-pub(crate) use sealing::{SealTo, seal_lacking};
+pub(crate) use sealing::{SealTo, seal_lacking, secret_recipients};
 
 use crate::{
     audit::Auditor,

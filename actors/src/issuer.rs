@@ -204,6 +204,9 @@ impl IssuerState {
                 | Event::InvitationChanged { .. }
                 | Event::RecoveryKeyChanged
                 | Event::PlanChanged
+                | Event::RelationshipChanged { .. }
+                | Event::ForeignBundleChanged { .. }
+                | Event::SecretChanged { .. }
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }
                 | Event::TimeReset { .. }

@@ -15,6 +15,8 @@
 //!      │                     interrupted, what it published stays until its own time is over
 //!      ├─ revocation         signs the CRLs of this node's keys; on the leader: keys that are gone, CRLs of roots, new keys
 //!      │                     that may sign. Its end: the next look goes on where it stopped
+//!      ├─ endpoint           keeps this node's endpoint certificate good, once somebody wants it. Its end: nothing is
+//!      │                     interrupted
 //!      ├─ attestor           looks at the processes behind connections. Its end: new callers get Unavailable once
 //!      └─ keeper-1 .. n      route changes to sessions, sharded by selectors. Its end: the streams of its shard end with
 //!                            Unavailable, and their clients open them again
@@ -45,6 +47,7 @@ pub mod audit;
 mod authority;
 pub mod backup;
 mod bundles;
+mod endpoint;
 mod errors;
 mod events;
 mod issuer;
@@ -56,6 +59,7 @@ mod metrics;
 mod own;
 mod peers;
 mod refusal;
+pub mod secrets;
 mod revocation;
 mod session;
 pub mod sources;
@@ -66,6 +70,7 @@ mod watchers;
 pub use authority::{
     Authorities, AuthorityChange, AuthorityError, DocumentError, RotationProgress, Timeline, founding,
 };
+pub use endpoint::{EndpointIdentity, endpoint_id};
 pub use issuer::{
     lease::IssuanceStatus,
     minter::{MintedJwt, MintedX509, Minter},
@@ -78,7 +83,8 @@ pub use mailbox::MailboxError;
 pub use membership::{Aim, Membership, MembershipChange, MembershipError, Progress};
 pub use refusal::Refusal;
 pub use revocation::{CrlsHandedOut, CutOff, CutOffMember, RevocationPlan, Revocations, RevokeError, RevokeOutcome};
-pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, WorkloadApi};
+pub use secrets::{SecretError, Secrets};
+pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, ValidatedToken, WorkloadApi};
 pub use supervisor::SystemStatus;
 pub use system::{Dependencies, Settings, StartError, System};
 pub use watchers::{

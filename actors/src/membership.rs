@@ -222,13 +222,17 @@ fn concerns(news: &News) -> bool {
         | Event::JwtAuthorityChanged { .. }
         | Event::MemberChanged { .. }
         | Event::RecoveryKeyChanged
-        | Event::PlanChanged => true,
+        | Event::PlanChanged
+        // To be sealed to whom it is not yet.
+        | Event::SecretChanged { .. } => true,
         Event::EntryChanged { .. }
         | Event::ScopesChanged
         | Event::PolicyChanged
         | Event::BundleChanged { .. }
         | Event::IssuingCertificateChanged { .. }
         | Event::InvitationChanged { .. }
+        | Event::RelationshipChanged { .. }
+        | Event::ForeignBundleChanged { .. }
         | Event::EpochRaised { .. }
         | Event::VersionRaised { .. }
         | Event::TimeReset { .. }

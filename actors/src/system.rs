@@ -1,6 +1,6 @@
 //! The actors of one node, started and held together.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quorate_proto_identity::NodeName;
@@ -15,6 +15,9 @@ use crate::{
     audit::{AUDIT_MAILBOX_LIMIT, AuditActor, Auditor, WriterArguments},
     authority::{AUTHORITY_MAILBOX_LIMIT, Authorities, AuthorityActor, AuthorityArguments, Workshop},
     bundles::Bundles,
+    endpoint::{
+        ENDPOINT_MAILBOX_LIMIT, EndpointActor, EndpointArguments, EndpointIdentity, EndpointShared, EndpointSigner,
+    },
     issuer::{
         ISSUER_MAILBOX_LIMIT, IssuerActor, IssuerArguments,
         keyring::Keyring,
@@ -38,6 +41,7 @@ use crate::{
         core::Core,
         keeper::{KEEPER_MAILBOX_LIMIT, Keeper, KeeperArguments, Keepers, OpenStreams, Shard},
     },
+    secrets::Secrets,
     sources::KeySource,
     supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
     watchers::Watchers,
@@ -87,6 +91,8 @@ pub struct Settings {
     pub keepers: usize,
     /// How many live certificates are kept in mind for each issuing key; with more, the key is replaced and revoked.
     pub live_serials_per_key: usize,
+    /// Claims of a foreign trust domain's tokens that ValidateJWTSVID tells beside `sub`, `exp` and `aud`.
+    pub foreign_claims: BTreeSet<String>,
 }
 
 impl Default for Settings {
@@ -96,6 +102,7 @@ impl Default for Settings {
             identities_per_caller: IDENTITIES_PER_CALLER_LIMIT,
             keepers: KEEPERS,
             live_serials_per_key: LIVE_SERIALS_LIMIT,
+            foreign_claims: BTreeSet::new(),
         }
     }
 }
@@ -125,6 +132,8 @@ pub struct System {
     membership: Membership,
     revocations: Revocations,
     authorities: Authorities,
+    secrets: Secrets,
+    endpoint: EndpointShared,
     watchers: Watchers,
 }
 
@@ -164,7 +173,9 @@ impl System {
             tokens: TokenKeys::new(sources.clone()),
             bundles: Bundles::default(),
             identities_limit: settings.identities_per_caller,
+            foreign_claims: settings.foreign_claims.clone(),
         });
+        let secrets = Secrets::new(handle.clone(), Arc::clone(&custody));
         let workshop = Workshop { sources: sources.clone(), keys, custody };
         let attestations = Address::new("attestor", ATTESTATIONS_LIMIT);
         let shards: Vec<Arc<Shard>> = KEEPER_NAMES
@@ -191,6 +202,14 @@ impl System {
             workshop,
             address: Address::new("issuer", ISSUER_MAILBOX_LIMIT),
         };
+        let endpoint = EndpointArguments {
+            handle: handle.clone(),
+            core: Arc::clone(&core),
+            workshop: authority.workshop.clone(),
+            shared: EndpointShared::default(),
+            address: Address::new("endpoint", ENDPOINT_MAILBOX_LIMIT),
+        };
+        let endpoint_shared = endpoint.shared.clone();
         let revocation = RevocationArguments {
             core: Arc::clone(&core),
             authority: authority.clone(),
@@ -202,6 +221,7 @@ impl System {
             authority: authority.address.clone(),
             streams: authority.streams.clone(),
             revocation: revocation.clone(),
+            endpoint: EndpointSigner { authority: authority.clone(), ledger: ledger.clone() },
             watchers: watchers.clone(),
             others: answerer,
         }));
@@ -220,6 +240,7 @@ impl System {
             child("membership", || MembershipActor, membership.clone(), membership.address),
             child("issuer", || IssuerActor, issuer.clone(), issuer.address),
             child("revocation", || RevocationActor, revocation.clone(), revocation.address),
+            child("endpoint", || EndpointActor, endpoint.clone(), endpoint.address),
             child("attestor", || AttestorActor, attestor, attestations.clone()),
         ]);
         for (name, shard) in KEEPER_NAMES.into_iter().zip(&shards) {
@@ -246,6 +267,8 @@ impl System {
             membership,
             revocations,
             authorities,
+            secrets,
+            endpoint: endpoint_shared,
             watchers,
         })
     }
@@ -274,6 +297,12 @@ impl System {
         &self.revocations
     }
 
+    /// The cluster's secrets: credentials for other trust domains, keys of web certificates.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Changes the membership for operators.
     #[must_use]
     pub fn membership(&self) -> &Membership {
@@ -284,6 +313,13 @@ impl System {
     #[must_use]
     pub fn watchers(&self) -> &Watchers {
         &self.watchers
+    }
+
+    /// What this node proves itself with to other trust domains, as server and as client, and the changes of that; none while
+    /// it has nothing. It is made once somebody asks for it here.
+    #[must_use]
+    pub fn endpoint_identity(&self) -> watch::Receiver<Option<Arc<EndpointIdentity>>> {
+        self.endpoint.identity()
     }
 
     /// Whether this node may sign, and the changes of that.

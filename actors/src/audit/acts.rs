@@ -8,7 +8,8 @@ use std::borrow::Cow;
 
 use quorate_raft_consensus::AppliedCommand;
 use quorate_raft_machine::{
-    Caller, CallerIdentity, Command, Done, Operation, OperationResult, Policy, RefusalCode,
+    Caller, CallerIdentity, Command, Done, Endpoint, MemberServices, NewForeignBundle, Operation, OperationResult,
+    Policy, RefusalCode, RelationshipOrigin, SetHow,
     authority::AuthorityKind,
     entry::EntryChange,
     revocation::{NewRevocation, RevocationTarget},
@@ -108,6 +109,14 @@ pub(crate) const fn name(operation: &Operation) -> &'static str {
         Operation::ResetTime { .. } => "cluster.reset_time",
         Operation::AnchorAudit { .. } => "audit.anchor",
         Operation::Restore(_) => "cluster.restore",
+        Operation::CreateRelationship(_) => "relationship.create",
+        Operation::UpdateRelationship { .. } => "relationship.update",
+        Operation::DeleteRelationship { .. } => "relationship.delete",
+        Operation::SetForeignBundle(_) => "foreign_bundle.set",
+        Operation::DeleteForeignBundle { .. } => "foreign_bundle.delete",
+        Operation::PutSecret { .. } => "secret.put",
+        Operation::DeleteSecret { .. } => "secret.delete",
+        Operation::SealSecret { .. } => "secret.seal",
     }
 }
 
@@ -180,7 +189,7 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
             }
         }
         Operation::AdmitMember(admission) => record.with("name", &admission.name).with("build", &admission.build),
-        Operation::AnnounceMember { number, addresses, version, build } => record
+        Operation::AnnounceMember { number, addresses, version, build, serves } => services(record, serves)
             .with("number", number)
             .with("addresses", addresses.join(" "))
             .with("version", version)
@@ -209,6 +218,27 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
         Operation::Restore(restore) => {
             record.with("cluster", restore.cluster_id).with("name", &restore.member.name).with("number", restore.number)
         }
+        Operation::CreateRelationship(new) => {
+            let record = endpoint(record.with("trust_domain", &new.trust_domain), &new.endpoint);
+            record.with("configured_by", made_by(&new.origin)).with("with_bundle", new.bundle.is_some())
+        }
+        Operation::UpdateRelationship { trust_domain, change, expected_revision: _ } => {
+            let record = record.with("trust_domain", trust_domain);
+            match &change.endpoint {
+                Some(changed) => endpoint(record, changed),
+                None => record,
+            }
+            .with("pins", change.pins.is_some())
+            .with("poll", change.poll.is_some())
+        }
+        Operation::DeleteRelationship { trust_domain } => record.with("trust_domain", trust_domain),
+        Operation::SetForeignBundle(new) => foreign_bundle(record, new),
+        Operation::DeleteForeignBundle { trust_domain, mode } => {
+            record.with("trust_domain", trust_domain).with("mode", mode.name())
+        }
+        Operation::PutSecret { name, sealed } => record.with("secret", name).with("recipients", sealed.parts.len()),
+        Operation::DeleteSecret { name } => record.with("secret", name),
+        Operation::SealSecret { name, parts } => record.with("secret", name).with("recipients", parts.len()),
         Operation::ResetTime { time } => record.with("to", super::record::timestamp(*time)),
         Operation::PrepareX509Authority(_)
         | Operation::PrepareJwtAuthority(_)
@@ -250,6 +280,19 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         Done::TimeReset { before, after: _ } => record.with("before", super::record::timestamp(*before)),
         Done::Restored { member: _, sequence, revoked } => record.with("sequence", sequence).with("revoked", revoked),
         Done::Revoked { number } => record.with("revocation", number),
+        Done::RelationshipSet { trust_domain: _, revision } => record.with("revision", revision),
+        Done::RelationshipDeleted { trust_domain: _, bundle } => record.with("bundle_withdrawn", bundle),
+        Done::ForeignBundleSet { trust_domain: _, version, changed } => {
+            if !changed {
+                record.outcome = Some(Cow::Borrowed("unchanged"));
+            }
+            record.with("version", version)
+        }
+        Done::ForeignBundleDeleted { trust_domain: _, entries, more } => {
+            record.with("entries", entries).with("more", more)
+        }
+        Done::SecretPut { name: _, revision } => record.with("revision", revision),
+        Done::SecretSealed { name: _, added } => record.with("added", added),
         Done::IssuingKeysRevoked { certificates } => record.with("certificates", certificates),
         Done::RevocationsPruned { revocations, leaves, more: _ } => {
             record.with("revocations", revocations).with("leaves", leaves)
@@ -267,6 +310,7 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         | Done::CrlRecorded { .. }
         | Done::IssuingKeyActivated { .. }
         | Done::AuthorityMarked { .. }
+        | Done::SecretDeleted { .. }
         | Done::AuditAnchored { .. } => record,
     }
 }
@@ -321,6 +365,57 @@ fn fields(change: &EntryChange) -> String {
     ];
     let names: Vec<&str> = given.into_iter().filter_map(|(name, is_given)| is_given.then_some(name)).collect();
     names.join(" ")
+}
+
+/// What a member says that it serves.
+fn services(record: Record, serves: &MemberServices) -> Record {
+    let MemberServices { bundle_endpoint, federation_api, oidc } = serves;
+    let said = [("bundle_endpoint", bundle_endpoint), ("federation_api", federation_api), ("oidc", oidc)];
+    said.into_iter().fold(record, |record, (name, url)| match url {
+        Some(url) => record.with(name, url),
+        None => record,
+    })
+}
+
+/// From where a bundle is fetched, and as whom. Whoever points a relationship elsewhere is to be found.
+fn endpoint(record: Record, endpoint: &Endpoint) -> Record {
+    let record = record.with("profile", endpoint.profile()).with("url", endpoint.url());
+    let record = match endpoint.server_spiffe_id() {
+        Some(id) => record.with("server", id),
+        None => record,
+    };
+    match endpoint {
+        Endpoint::Api { credential, watch, .. } => record.with("credential", credential.name()).with("watch", watch),
+        Endpoint::Web { .. } | Endpoint::Spiffe { .. } => record,
+    }
+}
+
+fn made_by(origin: &RelationshipOrigin) -> String {
+    match origin {
+        RelationshipOrigin::Operator => "operator".to_owned(),
+        RelationshipOrigin::Configuration { node } => format!("node {node}"),
+    }
+}
+
+/// A foreign bundle: whose, which, and how many authorities (FED-53).
+fn foreign_bundle(record: Record, new: &NewForeignBundle) -> Record {
+    let NewForeignBundle { bundle, how } = new;
+    let record = record
+        .with("trust_domain", bundle.trust_domain())
+        .with("x509_authorities", bundle.x509_authorities().len())
+        .with("jwt_authorities", bundle.jwt_authorities().len());
+    let record = match bundle.sequence() {
+        Some(sequence) => record.with("sequence", sequence),
+        None => record,
+    };
+    match how {
+        SetHow::Fetched { relationship_revision, accept_older } => {
+            record.with("relationship_revision", relationship_revision).with("accept_older", accept_older)
+        }
+        SetHow::Create => record.with("how", "create"),
+        SetHow::Update => record.with("how", "update"),
+        SetHow::Set => record.with("how", "set"),
+    }
 }
 
 /// A policy, every value of it: who loosens one is to be found.

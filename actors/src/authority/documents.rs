@@ -124,7 +124,7 @@ impl Workshop {
     ) -> Result<Sealed, DocumentError> {
         let to = |recipient: &SealingRecipient| {
             let authority = authority.clone();
-            let context = SealContext { cluster, kind, authority, recipient: recipient.recipient.clone() };
+            let context = SealContext::of_authority(cluster, kind, authority, recipient.recipient.clone());
             (context, recipient.key.clone())
         };
         let recipients: Vec<_> = recipients.iter().map(to).collect();
@@ -156,7 +156,7 @@ pub(crate) fn own_context(
     authority: AuthorityId,
     own: MemberNumber,
 ) -> SealContext {
-    SealContext { cluster, kind, authority, recipient: Recipient::Member(own) }
+    SealContext::of_authority(cluster, kind, authority, Recipient::Member(own))
 }
 
 /// Reads a root's own certificate again.

@@ -76,6 +76,7 @@ pub async fn plan(
         role: MemberRole::Voter,
         role_pinned: false,
         status: MemberStatus::Admitted,
+        serves: quorate_raft_machine::MemberServices::default(),
     };
     let founder = [SealingRecipient { recipient: Recipient::Member(plan.member), key: member.sealing_key.clone() }];
     let workshop = Workshop { sources: sources.clone(), keys, custody };

@@ -1,7 +1,7 @@
 //! Seals the keys of authorities that are in use to further recipients (design section 3, sealing): the leader opens what
 //! is sealed to it, and the state takes only the parts that are added.
 //!
-//! Root keys go to those that are to be voters, token keys to every member, both to the recovery key. Who has a part keeps
+//! Root keys go to those that are to be voters, token keys and secrets to every member, all to the recovery key. Who has a part keeps
 //! it, so that two leaders, or one that begins again, do no harm.
 
 use quorate_proto_identity::{AuthorityId, ClusterId, MemberNumber};
@@ -9,11 +9,11 @@ use quorate_raft_machine::{AuthorityKind, Member, Operation, Recipient, Sealed, 
 
 use super::{
     AuthorityArguments,
-    documents::{SealingRecipient, own_context},
+    documents::SealingRecipient,
     issuing::{IssuingError, propose, snapshot},
 };
 use crate::{
-    keys::{SealContext, open_key, seal_key},
+    keys::{SealContext, SealedItem, open_secret, seal_secret},
     own::NotAMember,
 };
 
@@ -28,6 +28,11 @@ pub(crate) fn recipients(state: &State, kind: AuthorityKind) -> Vec<SealingRecip
         key: recovery.public_key.clone(),
     });
     members.chain(recovery).collect()
+}
+
+/// Who may open secrets: those that may open token keys.
+pub(crate) fn secret_recipients(state: &State) -> Vec<SealingRecipient> {
+    recipients(state, AuthorityKind::Jwt)
 }
 
 fn may_open(member: &Member, kind: AuthorityKind) -> bool {
@@ -65,32 +70,41 @@ impl SealTo {
     }
 }
 
-/// A key in use that is not sealed to all that may open it.
+/// A key in use, or a secret, that is not sealed to all that may open it.
 #[derive(Debug)]
 struct Unsealed {
-    id: AuthorityId,
+    item: SealedItem,
     sealed: Sealed,
     lacking: Vec<SealingRecipient>,
 }
 
-/// Keys of a kind that this node can open, and that are not sealed to another that may.
+/// Keys of a kind that this node can open, and that are not sealed to another that may. With the token keys go secrets,
+/// which the same members may open.
 fn unsealed(state: &State, kind: AuthorityKind, to: SealTo, own: MemberNumber) -> Vec<Unsealed> {
     let mut recipients = recipients(state, kind);
     recipients.retain(|recipient| to.is(&recipient.recipient));
-    let keys: Vec<(&AuthorityId, Option<&Sealed>)> = match kind {
-        AuthorityKind::X509 => state.x509_authorities().map(|root| (&root.id, root.sealed.as_ref())).collect(),
-        AuthorityKind::Jwt => state.jwt_authorities().map(|key| (&key.id, key.sealed.as_ref())).collect(),
-    };
-    let lacking = |(id, sealed): (&AuthorityId, Option<&Sealed>)| {
+    let lacking = |item: SealedItem, sealed: Option<&Sealed>| {
         let sealed = sealed.filter(|sealed| sealed.part_for(&Recipient::Member(own)).is_some())?;
         let lacks = |to: &&SealingRecipient| sealed.part_for(&to.recipient).is_none();
         let lacking: Vec<SealingRecipient> = recipients.iter().filter(lacks).cloned().collect();
-        (!lacking.is_empty()).then(|| Unsealed { id: id.clone(), sealed: sealed.clone(), lacking })
+        (!lacking.is_empty()).then(|| Unsealed { item, sealed: sealed.clone(), lacking })
     };
-    keys.into_iter().filter_map(lacking).collect()
+    let authority = |id: &AuthorityId| SealedItem::Authority { kind, id: id.clone() };
+    match kind {
+        AuthorityKind::X509 => {
+            let roots = state.x509_authorities();
+            roots.filter_map(|root| lacking(authority(&root.id), root.sealed.as_ref())).collect()
+        }
+        AuthorityKind::Jwt => {
+            let keys = state.jwt_authorities().map(|key| (authority(&key.id), key.sealed.as_ref()));
+            let secrets = state.secrets().map(|secret| (SealedItem::Secret(secret.name.clone()), Some(&secret.sealed)));
+            keys.chain(secrets).filter_map(|(item, sealed)| lacking(item, sealed)).collect()
+        }
+    }
 }
 
-/// Seals all keys of a kind to one that may open them and has no part yet. Gives how many keys it sealed.
+/// Seals all keys of a kind, and secrets with the token keys, to one that may open them and has no part yet. Gives how many
+/// it sealed.
 ///
 /// A leader that is on its way out does this too: the others may need what only it can open before it can hand over.
 pub(crate) async fn seal_lacking(
@@ -104,17 +118,18 @@ pub(crate) async fn seal_lacking(
         state.read(|state| Ok::<_, IssuingError>((snapshot(state)?, unsealed(state, kind, to, own))))?;
     let count = lacking.len();
     for key in lacking {
-        let id = key.id.clone();
-        let parts = further_parts(arguments, read.cluster.id, kind, own, key).await?;
-        let operation = match kind {
-            AuthorityKind::X509 => Operation::SealX509Authority { id: id.clone(), parts },
-            AuthorityKind::Jwt => Operation::SealJwtAuthority { id: id.clone(), parts },
+        let item = key.item.clone();
+        let parts = further_parts(arguments, read.cluster.id, own, key).await?;
+        let operation = match item.clone() {
+            SealedItem::Authority { kind: AuthorityKind::X509, id } => Operation::SealX509Authority { id, parts },
+            SealedItem::Authority { kind: AuthorityKind::Jwt, id } => Operation::SealJwtAuthority { id, parts },
+            SealedItem::Secret(name) => Operation::SealSecret { name, parts },
         };
         propose(arguments, operation).await?;
         tracing::info!(
             target: "quorate::security",
-            authority_id = %id, %to,
-            "the key of an authority was sealed to further recipients"
+            %item, %to,
+            "a key or secret was sealed to further recipients"
         );
     }
     Ok(count)
@@ -124,16 +139,13 @@ pub(crate) async fn seal_lacking(
 async fn further_parts(
     arguments: &AuthorityArguments,
     cluster: ClusterId,
-    kind: AuthorityKind,
     own: MemberNumber,
     key: Unsealed,
 ) -> Result<Vec<quorate_raft_machine::SealedFor>, IssuingError> {
     let custody = arguments.workshop.custody.as_ref();
-    let opened = open_key(custody, &key.sealed, &own_context(cluster, kind, key.id.clone(), own)).await?;
-    let to = |recipient: SealingRecipient| {
-        let context = SealContext { cluster, kind, authority: key.id.clone(), recipient: recipient.recipient };
-        (context, recipient.key)
-    };
-    let recipients: Vec<_> = key.lacking.into_iter().map(to).collect();
-    Ok(seal_key(custody, &opened, &recipients)?.parts)
+    let context = |recipient| SealContext { cluster, item: key.item.clone(), recipient };
+    let opened = open_secret(custody, &key.sealed, &context(Recipient::Member(own))).await?;
+    let to = |recipient: &SealingRecipient| (context(recipient.recipient.clone()), recipient.key.clone());
+    let recipients: Vec<_> = key.lacking.iter().map(to).collect();
+    Ok(seal_secret(custody, &opened, &recipients)?.parts)
 }

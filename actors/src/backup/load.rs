@@ -94,7 +94,7 @@ fn check_key(authority: &Authority<'_>, public: &PublicKey, key: &RecoveryPrivat
     if sealed.part_for(&recipient).is_none() && !signs {
         return Ok(false);
     }
-    let context = SealContext { cluster: *cluster, kind: *kind, authority: (*id).clone(), recipient };
+    let context = SealContext::of_authority(*cluster, *kind, (*id).clone(), recipient);
     let opened = key.open_key(sealed, &context);
     let opened = opened.map_err(|source| BackupError::AuthorityKey { authority: id.to_string(), source })?;
     if opened.public_key().spki_der() != public.spki_der() {

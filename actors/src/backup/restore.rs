@@ -11,13 +11,15 @@ use quorate_proto_identity::{
     AuthorityId, ClusterId, MemberNumber, NodeName, PrivateKey, TrustDomain, UnixMillis, UnixSeconds,
 };
 use quorate_raft_consensus::Sources;
-use quorate_raft_machine::restore::{Restore, RestoredRoot, RestoredTokenKey, restore_floor};
+use quorate_raft_machine::restore::{Restore, RestoredRoot, RestoredSecret, RestoredTokenKey, restore_floor};
 use quorate_raft_machine::{
-    AuthorityKind, COMMAND_VERSION, MemberDraft, MemberRole, MemberStatus, Operation, Recipient, Sealed, State,
-    X509Authority,
+    AuthorityKind, COMMAND_VERSION, MemberDraft, MemberRole, MemberServices, MemberStatus, Operation, Recipient,
+    Sealed, State, X509Authority,
 };
 
-use crate::keys::{CustodyError, KeyCustody, RecoveryPrivateKey, SealContext, seal_key};
+use zeroize::Zeroizing;
+
+use crate::keys::{CustodyError, KeyCustody, RecoveryPrivateKey, SealContext, SealedItem, seal_secret};
 
 /// The node that the restored cluster begins with, as its configuration has it.
 #[derive(Debug, Clone)]
@@ -61,11 +63,11 @@ pub enum RestorePlanError {
     /// The state has given every number there is.
     #[error("the backup has no number left for another member")]
     Numbers,
-    /// A key cannot be opened or sealed.
-    #[error("the private key of authority {authority} cannot be restored")]
+    /// A key or secret cannot be opened or sealed.
+    #[error("the private key of {item} cannot be restored")]
     Key {
-        /// Which authority.
-        authority: AuthorityId,
+        /// Of what.
+        item: String,
         /// Why not.
         source: CustodyError,
     },
@@ -127,7 +129,7 @@ pub fn plan_restore(
         Sealing { state, from: cluster.id, to: ClusterId::new(sources.random()), member: number, recovery, custody };
     let mut roots = Vec::new();
     for root in state.x509_authorities().filter(|root| root.state.in_bundle()) {
-        let Some((key, sealed)) = sealing.reseal(AuthorityKind::X509, &root.id, root.sealed.as_ref())? else {
+        let Some((key, sealed)) = sealing.reseal_key(AuthorityKind::X509, &root.id, root.sealed.as_ref())? else {
             continue;
         };
         let Some((last, this_update)) = lists.get(&root.id) else { continue };
@@ -137,12 +139,17 @@ pub fn plan_restore(
     }
     let mut token_keys = Vec::new();
     for key in state.jwt_authorities() {
-        let resealed = sealing.reseal(AuthorityKind::Jwt, &key.id, key.sealed.as_ref())?;
+        let resealed = sealing.reseal_key(AuthorityKind::Jwt, &key.id, key.sealed.as_ref())?;
         token_keys.extend(resealed.map(|(_, sealed)| RestoredTokenKey { id: key.id.clone(), sealed }));
+    }
+    let mut secrets = Vec::new();
+    for secret in state.secrets() {
+        let resealed = sealing.reseal(&SealedItem::Secret(secret.name.clone()), Some(&secret.sealed))?;
+        secrets.extend(resealed.map(|(_, sealed)| RestoredSecret { name: secret.name.clone(), sealed }));
     }
     let cluster = sealing.to;
     let member = draft(member, custody, sources);
-    let restore = Restore { cluster_id: cluster, number, member, floor, roots, token_keys };
+    let restore = Restore { cluster_id: cluster, number, member, floor, roots, token_keys, secrets };
     Ok(PlannedRestore { operation: Operation::Restore(Box::new(restore)), cluster, member: number, time })
 }
 
@@ -163,28 +170,44 @@ fn draft(member: RestoredMember, custody: &dyn KeyCustody, sources: &Sources) ->
         role: MemberRole::Voter,
         role_pinned: false,
         status: MemberStatus::Admitted,
+        serves: MemberServices::default(),
     }
 }
 
 impl Sealing<'_> {
-    /// The key and its new seals; none when it is not sealed to the recovery key, or out of use.
-    fn reseal(
+    /// An authority's key and its new seals; none when it is not sealed to the recovery key, or out of use.
+    fn reseal_key(
         &self,
         kind: AuthorityKind,
         id: &AuthorityId,
         sealed: Option<&Sealed>,
     ) -> Result<Option<(PrivateKey, Sealed)>, RestorePlanError> {
-        let failed = |source| RestorePlanError::Key { authority: id.clone(), source };
+        let item = SealedItem::Authority { kind, id: id.clone() };
+        let Some((opened, sealed)) = self.reseal(&item, sealed)? else { return Ok(None) };
+        let key = PrivateKey::from_pkcs8(&opened).map_err(|_malformed| {
+            let item = item.to_string();
+            RestorePlanError::Key { item: item.clone(), source: CustodyError::NotAKey { item } }
+        })?;
+        Ok(Some((key, sealed)))
+    }
+
+    /// What was sealed and its new seals; none when it is not sealed to the recovery key.
+    fn reseal(
+        &self,
+        item: &SealedItem,
+        sealed: Option<&Sealed>,
+    ) -> Result<Option<(Zeroizing<Vec<u8>>, Sealed)>, RestorePlanError> {
+        let failed = |source| RestorePlanError::Key { item: item.to_string(), source };
         let recipient = Recipient::RecoveryKey(self.recovery.id().to_owned());
         let Some(sealed) = sealed.filter(|sealed| sealed.part_for(&recipient).is_some()) else { return Ok(None) };
-        let context = |cluster, recipient| SealContext { cluster, kind, authority: id.clone(), recipient };
-        let key = self.recovery.open_key(sealed, &context(self.from, recipient.clone())).map_err(failed)?;
+        let context = |cluster, recipient| SealContext { cluster, item: item.clone(), recipient };
+        let opened = self.recovery.open_secret(sealed, &context(self.from, recipient.clone())).map_err(failed)?;
         let own = Bytes::copy_from_slice(self.custody.sealing_public_key());
         let mut recipients = vec![(context(self.to, Recipient::Member(self.member)), own)];
         let kept = self.state.recovery_key().map(|kept| (context(self.to, recipient), kept.public_key.clone()));
         recipients.extend(kept);
-        let sealed = seal_key(self.custody, &key, &recipients).map_err(failed)?;
-        Ok(Some((key, sealed)))
+        let sealed = seal_secret(self.custody, &opened, &recipients).map_err(failed)?;
+        Ok(Some((opened, sealed)))
     }
 }
 

@@ -89,27 +89,27 @@ pub enum CustodyError {
         recipient: String,
     },
     /// Nothing is sealed to this node.
-    #[error("the key of authority {authority} is not sealed to {recipient}")]
+    #[error("the key of {item} is not sealed to {recipient}")]
     NotARecipient {
-        /// The authority.
-        authority: String,
+        /// What is sealed.
+        item: String,
         /// Who asked.
         recipient: String,
     },
     /// It does not open: another key, another context, or changed bytes.
     #[error(
-        "the sealed key of authority {authority} does not open: this node's sealing key is another one than it was \
+        "the sealed key of {item} does not open: this node's sealing key is another one than it was \
          sealed to. Restore sealing.key from a copy, or, in a cluster of several nodes, remove this node and join it again"
     )]
     DoesNotOpen {
-        /// The authority.
-        authority: String,
+        /// What is sealed.
+        item: String,
     },
     /// What was sealed is no key that this program can use.
-    #[error("what is sealed for authority {authority} is not a private key")]
+    #[error("what is sealed for {item} is not a private key")]
     NotAKey {
-        /// The authority.
-        authority: String,
+        /// What is sealed.
+        item: String,
     },
     /// The identity key cannot sign.
     #[error("the identity key could not sign")]
@@ -125,8 +125,20 @@ pub fn seal_key(
     key: &PrivateKey,
     recipients: &[(SealContext, Bytes)],
 ) -> Result<Sealed, CustodyError> {
+    seal_secret(custody, key.pkcs8(), recipients)
+}
+
+/// Seals a secret to each of its recipients: context and public key, one for each.
+///
+/// # Errors
+/// When one of the public keys is not usable.
+pub fn seal_secret(
+    custody: &dyn KeyCustody,
+    secret: &[u8],
+    recipients: &[(SealContext, Bytes)],
+) -> Result<Sealed, CustodyError> {
     let seal = |(context, public): &(SealContext, Bytes)| {
-        let part = custody.seal(context, key.pkcs8(), public)?;
+        let part = custody.seal(context, secret, public)?;
         Ok(SealedFor {
             recipient: context.recipient.clone(),
             encapsulated_key: part.encapsulated_key,
@@ -145,11 +157,23 @@ pub async fn open_key(
     sealed: &Sealed,
     context: &SealContext,
 ) -> Result<PrivateKey, CustodyError> {
-    let authority = context.authority.to_string();
+    let pkcs8 = open_secret(custody, sealed, context).await?;
+    PrivateKey::from_pkcs8(&pkcs8).map_err(|_malformed| CustodyError::NotAKey { item: context.item.to_string() })
+}
+
+/// Opens a secret, as the recipient that the context names.
+///
+/// # Errors
+/// When it is not sealed to that recipient, or does not open.
+pub async fn open_secret(
+    custody: &dyn KeyCustody,
+    sealed: &Sealed,
+    context: &SealContext,
+) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
     let Some(part) = sealed.part_for(&context.recipient) else {
-        return Err(CustodyError::NotARecipient { authority, recipient: context.recipient.to_string() });
+        let (item, recipient) = (context.item.to_string(), context.recipient.to_string());
+        return Err(CustodyError::NotARecipient { item, recipient });
     };
     let part = SealedPart { encapsulated_key: part.encapsulated_key.clone(), ciphertext: part.ciphertext.clone() };
-    let pkcs8 = custody.open(sealed.suite, context, &part).await?;
-    PrivateKey::from_pkcs8(&pkcs8).map_err(|_malformed| CustodyError::NotAKey { authority })
+    custody.open(sealed.suite, context, &part).await
 }

@@ -72,7 +72,7 @@ impl SealingKey {
             return Err(CustodyError::UnknownSuite { suite, known: SUITE_X25519_SHA256_AES256 });
         }
         self.open_bytes(&context.info(), &context.aad(), part)
-            .ok_or_else(|| CustodyError::DoesNotOpen { authority: context.authority.to_string() })
+            .ok_or_else(|| CustodyError::DoesNotOpen { item: context.item.to_string() })
     }
 
     /// Opens what was sealed to this key under these bindings. Why it does not open is not told apart on purpose.
@@ -102,17 +102,19 @@ pub(super) fn seal_bytes(info: &[u8], aad: &[u8], secret: &[u8], recipient: &[u8
 #[cfg(test)]
 mod tests {
     use quorate_proto_identity::ids::{AuthorityId, ClusterId, MemberNumber};
+    use quorate_raft_machine::SecretName;
     use quorate_raft_machine::authority::{AuthorityKind, Recipient};
 
+    use super::super::SealedItem;
     use super::*;
 
     fn context() -> SealContext {
-        SealContext {
-            cluster: ClusterId::new([7; 16]),
-            kind: AuthorityKind::X509,
-            authority: AuthorityId::new("0a0b").unwrap(),
-            recipient: Recipient::Member(MemberNumber::new(1).unwrap()),
-        }
+        of(AuthorityKind::X509, "0a0b")
+    }
+
+    fn of(kind: AuthorityKind, id: &str) -> SealContext {
+        let recipient = Recipient::Member(MemberNumber::new(1).unwrap());
+        SealContext::of_authority(ClusterId::new([7; 16]), kind, AuthorityId::new(id).unwrap(), recipient)
     }
 
     #[test]
@@ -123,19 +125,21 @@ mod tests {
         let suite = SUITE_X25519_SHA256_AES256;
         assert_eq!(key.open(suite, &context(), &part).unwrap().as_slice(), b"secret");
 
-        let closed = Err(CustodyError::DoesNotOpen { authority: "0a0b".into() });
+        let closed = Err(CustodyError::DoesNotOpen { item: "authority 0a0b".into() });
         assert_eq!(other.open(suite, &context(), &part), closed);
         let elsewhere = [
             SealContext { cluster: ClusterId::new([8; 16]), ..context() },
-            SealContext { kind: AuthorityKind::Jwt, ..context() },
+            of(AuthorityKind::Jwt, "0a0b"),
             SealContext { recipient: Recipient::Member(MemberNumber::new(2).unwrap()), ..context() },
             SealContext { recipient: Recipient::RecoveryKey("1".into()), ..context() },
         ];
         for context in elsewhere {
             assert_eq!(key.open(suite, &context, &part), closed, "{context:?}");
         }
-        let another = SealContext { authority: AuthorityId::new("0a0c").unwrap(), ..context() };
-        assert!(key.open(suite, &another, &part).is_err());
+        assert!(key.open(suite, &of(AuthorityKind::X509, "0a0c"), &part).is_err());
+        let secret = SecretName::new("0a0b").unwrap();
+        let secret = SealContext { item: SealedItem::Secret(secret), ..context() };
+        assert!(key.open(suite, &secret, &part).is_err(), "a secret of the same name");
         let mut changed = part.ciphertext.to_vec();
         changed[0] ^= 1;
         let changed = SealedPart { ciphertext: changed.into(), ..part.clone() };

@@ -45,14 +45,22 @@ impl RecoveryPrivateKey {
     /// # Errors
     /// When it is not sealed to this key, does not open, or is no key.
     pub fn open_key(&self, sealed: &Sealed, context: &SealContext) -> Result<PrivateKey, CustodyError> {
-        let authority = || context.authority.to_string();
+        let pkcs8 = self.open_secret(sealed, context)?;
+        PrivateKey::from_pkcs8(&pkcs8).map_err(|_malformed| CustodyError::NotAKey { item: context.item.to_string() })
+    }
+
+    /// Opens a secret that is sealed to this key.
+    ///
+    /// # Errors
+    /// When it is not sealed to this key, or does not open.
+    pub fn open_secret(&self, sealed: &Sealed, context: &SealContext) -> Result<Zeroizing<Vec<u8>>, CustodyError> {
         let recipient = Recipient::RecoveryKey(self.id.clone());
         let Some(part) = sealed.part_for(&recipient) else {
-            return Err(CustodyError::NotARecipient { authority: authority(), recipient: recipient.to_string() });
+            let item = context.item.to_string();
+            return Err(CustodyError::NotARecipient { item, recipient: recipient.to_string() });
         };
         let part = SealedPart { encapsulated_key: part.encapsulated_key.clone(), ciphertext: part.ciphertext.clone() };
-        let pkcs8 = self.key.open(sealed.suite, &SealContext { recipient, ..context.clone() }, &part)?;
-        PrivateKey::from_pkcs8(&pkcs8).map_err(|_malformed| CustodyError::NotAKey { authority: authority() })
+        self.key.open(sealed.suite, &SealContext { recipient, ..context.clone() }, &part)
     }
 
     /// Opens bytes that were sealed to this key by [`seal_to_recovery_key`].

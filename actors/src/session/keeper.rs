@@ -2,7 +2,8 @@
 //!
 //! There are a few, sharded by selectors, started and restarted by the [`supervisor`](crate::supervisor). A keeper only
 //! routes: it finds the groups that an event concerns by an index over their selectors and has them refreshed, a limited
-//! number at a time, by tasks of its own. It waits for no signature and reads nothing from `/proc`.
+//! number at a time, by tasks of its own. It waits for no signature and reads nothing from `/proc`. The groups that a foreign
+//! bundle concerns it finds by another index, of the trust domains that their entries federate with.
 //!
 //! When a keeper ends, for whatever reason, its state is dropped, and with it every group that it looked after is
 //! closed: their streams end with `Unavailable`, and callers that come again find the keeper's successor.
@@ -17,7 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_proto_identity::{AuthorityId, Selector, SelectorSet, UnixMillis};
+use quorate_proto_identity::{AuthorityId, Selector, SelectorSet, TrustDomain, UnixMillis};
 use quorate_raft_consensus::{AppliedEvents, Handle};
 use quorate_raft_machine::{AuthorityKind, Event, entry::Entry};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -27,6 +28,7 @@ use super::{
     clock::{ShardClock, run_clock},
     core::Core,
     group::Group,
+    interests::Interests,
     turns::{Pace, Turns},
 };
 use crate::{
@@ -60,12 +62,13 @@ pub(crate) struct Keepers {
 pub(crate) struct Shard {
     pub(crate) address: Address<KeeperMessage>,
     clock: Arc<ShardClock>,
+    interests: Arc<Interests>,
     groups: Mutex<BTreeMap<SelectorSet, Arc<Group>>>,
 }
 
 impl Shard {
     pub(crate) fn new(address: Address<KeeperMessage>) -> Arc<Self> {
-        Arc::new(Self { address, clock: Arc::default(), groups: Mutex::default() })
+        Arc::new(Self { address, clock: Arc::default(), interests: Arc::default(), groups: Mutex::default() })
     }
 
     /// Closes all groups.
@@ -118,10 +121,10 @@ impl OpenStreams {
         Self { shards, core }
     }
 
-    /// How many open streams carry roots and CRLs, and have been sent an answer.
-    pub(crate) fn x509_streams(&self) -> u64 {
+    /// How many open streams carry our CRLs while they are handed out.
+    pub(crate) fn crl_streams(&self) -> u64 {
         let groups = |shard: &Arc<Shard>| shard.groups.lock().values().cloned().collect::<Vec<_>>();
-        self.shards.iter().flat_map(groups).map(|group| group.x509_streams()).sum()
+        self.shards.iter().flat_map(groups).map(|group| group.crl_streams()).sum()
     }
 
     /// What open streams have of a kind of authority, and of one of them.
@@ -173,7 +176,8 @@ impl Keepers {
             )));
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let group = Group::new(number, selectors.clone(), Arc::clone(&shard.clock), self.core.sources.now());
+        let of_shard = (Arc::clone(&shard.clock), Arc::clone(&shard.interests));
+        let group = Group::new(number, selectors.clone(), of_shard, self.core.sources.now());
         // Under the lock: a keeper that ends closes either this group or the door to it.
         shard.address.try_send(KeeperMessage::Register(Arc::clone(&group)))?;
         groups.insert(selectors.clone(), Arc::clone(&group));
@@ -306,6 +310,7 @@ impl KeeperState {
                 | Event::RevocationChanged { .. }
                 | Event::CrlsSwitched { .. }
                 | Event::CrlSetChanged => self.want_all(),
+                Event::ForeignBundleChanged { trust_domain } => self.want_federated(trust_domain),
                 // New lifetimes count from the next signature on; tokens are made by the call; of issuing certificates
                 // the lease speaks.
                 Event::PolicyChanged
@@ -317,6 +322,8 @@ impl KeeperState {
                 Event::InvitationChanged { .. }
                 | Event::RecoveryKeyChanged
                 | Event::PlanChanged
+                | Event::RelationshipChanged { .. }
+                | Event::SecretChanged { .. }
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }
                 | Event::TimeReset { .. } => {}
@@ -338,6 +345,15 @@ impl KeeperState {
             |number: &&u64| self.groups.get(number).is_some_and(|group| entry.selectors.is_subset_of(&group.selectors));
         let concerned: Vec<u64> = rarest.iter().filter(has_all).copied().collect();
         for number in concerned {
+            self.turns.want(number, Pace::AtOnce);
+        }
+    }
+
+    /// A foreign bundle concerns the groups whose entries federate with its trust domain. Their answers need no new signature.
+    fn want_federated(&mut self, domain: &TrustDomain) {
+        let core = &self.arguments.core;
+        core.bundles.foreign.forget_old(&core.state, domain);
+        for number in self.arguments.shard.interests.of(domain) {
             self.turns.want(number, Pace::AtOnce);
         }
     }
@@ -423,7 +439,7 @@ mod tests {
     fn atk_20_kinds_of_callers_that_went_make_room_and_those_that_are_there_stay() {
         let group = |number: u64| {
             let selectors = SelectorSet::new([Selector::parse(&format!("unix:sha256:{number}")).unwrap()]);
-            Group::new(number, selectors, Arc::default(), UnixMillis(0))
+            Group::new(number, selectors, <(Arc<ShardClock>, Arc<Interests>)>::default(), UnixMillis(0))
         };
         let (went, connected) = (group(1), group(2));
         let mut groups: BTreeMap<_, _> =

@@ -126,7 +126,7 @@ impl KeyCustody for StandIn {
                 return Err(CustodyError::UnknownSuite { suite, known: SUITE });
             }
             if part.encapsulated_key != bound_to(context, &self.sealing) {
-                return Err(CustodyError::DoesNotOpen { authority: context.authority.to_string() });
+                return Err(CustodyError::DoesNotOpen { item: context.item.to_string() });
             }
             Ok(part.ciphertext.to_vec().into())
         })
@@ -141,8 +141,9 @@ fn bound_to(context: &SealContext, key: &[u8]) -> Vec<u8> {
     };
     let mut bytes = key.to_vec();
     bytes.extend_from_slice(&recipient.to_be_bytes());
-    bytes.extend_from_slice(&(context.kind as u32).to_be_bytes());
-    bytes.extend_from_slice(context.authority.as_str().as_bytes());
+    let (kind, name) = context.item.parts();
+    bytes.extend_from_slice(&kind.to_be_bytes());
+    bytes.extend_from_slice(name.as_bytes());
     bytes
 }
 

@@ -276,6 +276,7 @@ fn draft(member: &InitialMember) -> MemberDraft {
         // The list says that it is to be a learner, so the plan does not make it a voter.
         role_pinned: member.role == MemberRole::Learner,
         status: MemberStatus::Admitted,
+        serves: quorate_raft_machine::MemberServices::default(),
     }
 }
 

@@ -80,7 +80,7 @@ async fn inv_11_a_compromised_member_opens_nothing_that_signs_when_its_removal_i
         assert_eq!(sealed.part_for(&Recipient::Member(number)), None);
         for part in &sealed.parts {
             for recipient in [part.recipient.clone(), Recipient::Member(number)] {
-                let context = SealContext { cluster: cluster_id, kind, authority: authority.clone(), recipient };
+                let context = SealContext::of_authority(cluster_id, kind, authority.clone(), recipient);
                 let sealed_part =
                     SealedPart { encapsulated_key: part.encapsulated_key.clone(), ciphertext: part.ciphertext.clone() };
                 custody.open(sealed.suite, &context, &sealed_part).await.unwrap_err();
@@ -265,7 +265,7 @@ async fn authorities_are_sealed_to_the_recovery_key_those_that_are_and_those_tha
     until(all_sealed).await;
     let (keys, cluster_id) = node.handle.state().read(|state| (sealed(state), state.cluster().unwrap().id));
     for (kind, authority, sealed) in keys {
-        let context = SealContext { cluster: cluster_id, kind, authority, recipient: recovery.clone() };
+        let context = SealContext::of_authority(cluster_id, kind, authority, recovery.clone());
         crate::keys::open_key(&safe, &sealed, &context).await.unwrap();
     }
 }

@@ -266,7 +266,7 @@ async fn consensus(
     let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
     let mut config = Config::new(directory.path().join("data"), runtime::Handle::current());
     config.announcement =
-        Announcement { identity_key: identity_key.clone(), addresses: vec![name.to_string()], build: "test".into() };
+        Announcement { identity_key: identity_key.clone(), addresses: vec![name.to_string()], build: "test".into(), ..Announcement::default() };
     config.tap = audit.tap().unwrap();
     let transport = network.transport(name.as_str(), identity_key);
     Consensus::start(config, sources.clone(), Arc::new(RealDisk), transport).await.unwrap()

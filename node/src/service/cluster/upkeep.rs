@@ -56,7 +56,7 @@ fn check_recovery_key(service: &ClusterService, public_key: &Bytes) -> Result<()
     let cluster = service.consensus().cluster().ok_or_else(|| Status::unavailable(NOT_FOUNDED))?;
     let id = RecoveryKey::new(public_key.clone(), UnixSeconds(0)).id;
     let authority = AuthorityId::new(&id).map_err(|error| Status::internal(error.to_string()))?;
-    let context = SealContext { cluster, kind: AuthorityKind::X509, authority, recipient: Recipient::RecoveryKey(id) };
+    let context = SealContext::of_authority(cluster, AuthorityKind::X509, authority, Recipient::RecoveryKey(id));
     let sealed = service.node.custody().seal(&context, b"a trial", public_key);
     sealed.map(drop).map_err(|error| {
         Status::invalid_argument(format!("public_key: {error}; `quorate recovery-key new` makes one that is"))
