@@ -9,6 +9,7 @@
 //!   SENT        anybody a member      a log index                       how many open streams lack the CRLs of it
 //!   LEAF        anybody a member      a serial number                   which of its keys signed that
 //!   REVOKE_KEYS a member its leader   issuing keys                      where in the log they are revoked whole
+//!   ENDPOINT    a member its leader   CSR                               its endpoint certificate
 //!   WATCHERS    anybody a member      a sequence of our bundle          which peers watch there, and what they have confirmed
 //! ```
 
@@ -29,6 +30,7 @@ pub(crate) use streams::{STREAMS_WAIT_LIMIT, StreamsAsked, StreamsTold, StreamsW
 
 use crate::{
     authority::{AuthorityMessage, ISSUE_TIME_LIMIT, IssuingRequest},
+    endpoint::EndpointSigner,
     errors::with_causes,
     mailbox::Address,
     revocation::RevocationArguments,
@@ -60,6 +62,7 @@ pub(crate) struct PeerAnswers {
     pub(crate) authority: Address<AuthorityMessage>,
     pub(crate) streams: OpenStreams,
     pub(crate) revocation: RevocationArguments,
+    pub(crate) endpoint: EndpointSigner,
     pub(crate) watchers: Watchers,
     /// Who answers what is not for the actors.
     pub(crate) others: Option<Arc<dyn Answerer>>,
@@ -83,6 +86,7 @@ impl Answerer for PeerAnswers {
                 let authority = self.authority.clone();
                 Box::pin(async move { authority::answer_authority(&authority, question).await })
             }
+            (topics::ENDPOINT, _) => self.endpoint.answer(from, question),
             (topics::WATCHERS, _) => {
                 let watchers = self.watchers.clone();
                 Box::pin(async move { answer_watchers(&watchers, question).await })
