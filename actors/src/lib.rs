@@ -17,6 +17,8 @@
 //!      │                     that may sign. Its end: the next look goes on where it stopped
 //!      ├─ endpoint           keeps this node's endpoint certificate good, once somebody wants it. Its end: nothing is
 //!      │                     interrupted
+//!      ├─ federation         on the leader: an actor for each relationship, which fetches its bundle. Its end: each of them is
+//!      │                     started again
 //!      ├─ attestor           looks at the processes behind connections. Its end: new callers get Unavailable once
 //!      └─ keeper-1 .. n      route changes to sessions, sharded by selectors. Its end: the streams of its shard end with
 //!                            Unavailable, and their clients open them again
@@ -50,6 +52,7 @@ mod bundles;
 mod endpoint;
 mod errors;
 mod events;
+mod federation;
 mod issuer;
 pub mod keys;
 mod ledger;
@@ -59,8 +62,8 @@ mod metrics;
 mod own;
 mod peers;
 mod refusal;
-pub mod secrets;
 mod revocation;
+pub mod secrets;
 mod session;
 pub mod sources;
 mod supervisor;
@@ -71,6 +74,10 @@ pub use authority::{
     Authorities, AuthorityChange, AuthorityError, DocumentError, RotationProgress, Timeline, founding,
 };
 pub use endpoint::{EndpointIdentity, endpoint_id};
+pub use federation::{
+    BundleSource, BundleWatch, ConfirmFuture, Document, Federation, FederationError, FetchError, FetchErrorKind,
+    FetchFuture, FetchRequest, Fetched, NextFuture, Refreshed, RelationshipStatus, WatchFuture,
+};
 pub use issuer::{
     lease::IssuanceStatus,
     minter::{MintedJwt, MintedX509, Minter},

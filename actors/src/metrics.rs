@@ -48,6 +48,10 @@ pub(crate) fn describe() {
         "Identities left out of an answer: limit (too many for one caller), bytes (more than 3.5 MiB in one answer), hint (two with one hint) or banned (by a revocation)."
     );
     describe_counter!(
+        "quorate_actors_foreign_bundles_left_out_total",
+        "Foreign bundles left out of an answer, because a caller's have more than 2 MiB together: x509 or jwt."
+    );
+    describe_counter!(
         "quorate_actors_authority_steps_total",
         "Steps in the life of authorities that this node proposed."
     );
@@ -78,8 +82,49 @@ pub(crate) fn describe() {
         "quorate_actors_audit_withheld_total",
         "SVIDs that were not handed out because their record was not on the disk in time."
     );
+    describe_gauge!(
+        "quorate_actors_endpoint_certificate_end_seconds",
+        "Until when this node's endpoint certificate is valid, in seconds since 1970; 0 when it has none."
+    );
+    describe_counter!(
+        "quorate_actors_foreign_bundles_fetched_total",
+        "Retrievals of foreign bundles: changed, unchanged, older (not taken) or failed."
+    );
+    describe_counter!(
+        "quorate_actors_foreign_bundles_pushed_total",
+        "Foreign bundles that were pushed to this node: changed, unchanged or refused."
+    );
+    describe_gauge!(
+        "quorate_actors_relationships",
+        "Relationships with foreign trust domains that this node minds; 0 where it does not lead."
+    );
+    describe_gauge!(
+        "quorate_actors_relationships_stale",
+        "Relationships whose bundle was not fetched for three intervals; 0 where this node does not lead."
+    );
+    describe_gauge!(
+        "quorate_actors_relationships_watching",
+        "Relationships whose peer pushes its bundle at present; 0 where this node does not lead."
+    );
     describe_counter!("quorate_actors_mailbox_full_total", "Messages refused because a mailbox was full.");
     describe_counter!("quorate_actors_restarts_total", "Actors that ended and were started again.");
+}
+
+/// A foreign bundle was asked for.
+pub(crate) fn bundle_fetched(result: &'static str) {
+    counter!("quorate_actors_foreign_bundles_fetched_total", "result" => result).increment(1);
+}
+
+/// A foreign bundle was pushed.
+pub(crate) fn bundle_pushed(result: &'static str) {
+    counter!("quorate_actors_foreign_bundles_pushed_total", "result" => result).increment(1);
+}
+
+/// How the relationships are that this node minds.
+pub(crate) fn relationships(minded: usize, stale: usize, watching: usize) {
+    gauge!("quorate_actors_relationships").set(minded as f64);
+    gauge!("quorate_actors_relationships_stale").set(stale as f64);
+    gauge!("quorate_actors_relationships_watching").set(watching as f64);
 }
 
 /// A mailbox was full and a message was refused.
@@ -132,6 +177,11 @@ pub(crate) fn identities_left_out(reason: &'static str, count: usize) {
     counter!("quorate_actors_identities_left_out_total", "reason" => reason).increment(count as u64);
 }
 
+/// Foreign bundles were left out of an answer, because together they have too many bytes.
+pub(crate) fn foreign_bundles_left_out(kind: &'static str, count: usize) {
+    counter!("quorate_actors_foreign_bundles_left_out_total", "kind" => kind).increment(count as u64);
+}
+
 /// X509-SVIDs kept in memory.
 pub(crate) fn cached_svids(count: usize) {
     gauge!("quorate_actors_cached_svids").set(count as f64);
@@ -140,6 +190,11 @@ pub(crate) fn cached_svids(count: usize) {
 /// Until when this node may sign, in seconds since 1970; 0 when it may not.
 pub(crate) fn lease_until(seconds: i64) {
     gauge!("quorate_actors_lease_end_seconds").set(seconds as f64);
+}
+
+/// Until when this node's endpoint certificate is valid, in seconds since 1970; 0 when it has none.
+pub(crate) fn endpoint_certificate_end(seconds: i64) {
+    gauge!("quorate_actors_endpoint_certificate_end_seconds").set(seconds as f64);
 }
 
 /// How much is left of the issuing certificate's life, as a part of it.

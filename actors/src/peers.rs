@@ -9,6 +9,8 @@
 //!   SENT        anybody a member      a log index                       how many open streams lack the CRLs of it
 //!   LEAF        anybody a member      a serial number                   which of its keys signed that
 //!   REVOKE_KEYS a member its leader   issuing keys                      where in the log they are revoked whole
+//!   FEDERATION  a member its leader   relationships, or one of them        how they are, or what came of fetching now
+//!   FETCH       the leader a member   a relationship                    the bundle that its endpoint serves
 //!   ENDPOINT    a member its leader   CSR                               its endpoint certificate
 //!   WATCHERS    anybody a member      a sequence of our bundle          which peers watch there, and what they have confirmed
 //! ```
@@ -32,6 +34,7 @@ use crate::{
     authority::{AuthorityMessage, ISSUE_TIME_LIMIT, IssuingRequest},
     endpoint::EndpointSigner,
     errors::with_causes,
+    federation::{FederationArguments, answer_federation, answer_fetch},
     mailbox::Address,
     revocation::RevocationArguments,
     session::keeper::OpenStreams,
@@ -63,6 +66,7 @@ pub(crate) struct PeerAnswers {
     pub(crate) streams: OpenStreams,
     pub(crate) revocation: RevocationArguments,
     pub(crate) endpoint: EndpointSigner,
+    pub(crate) federation: FederationArguments,
     pub(crate) watchers: Watchers,
     /// Who answers what is not for the actors.
     pub(crate) others: Option<Arc<dyn Answerer>>,
@@ -87,6 +91,14 @@ impl Answerer for PeerAnswers {
                 Box::pin(async move { authority::answer_authority(&authority, question).await })
             }
             (topics::ENDPOINT, _) => self.endpoint.answer(from, question),
+            (topics::FEDERATION, _) => {
+                let federation = self.federation.clone();
+                Box::pin(async move { answer_federation(&federation, question).await })
+            }
+            (topics::FETCH, _) => {
+                let federation = self.federation.clone();
+                Box::pin(async move { answer_fetch(&federation, question).await })
+            }
             (topics::WATCHERS, _) => {
                 let watchers = self.watchers.clone();
                 Box::pin(async move { answer_watchers(&watchers, question).await })

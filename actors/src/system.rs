@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_proto_identity::NodeName;
 use quorate_raft_consensus::{Answerer, Handle, Sources};
 use ractor::{Actor, ActorRef, SpawnErr};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
     attestation::{
@@ -17,6 +17,9 @@ use crate::{
     bundles::Bundles,
     endpoint::{
         ENDPOINT_MAILBOX_LIMIT, EndpointActor, EndpointArguments, EndpointIdentity, EndpointShared, EndpointSigner,
+    },
+    federation::{
+        BundleSource, FEDERATION_MAILBOX_LIMIT, FETCHES_LIMIT, Federation, FederationActor, FederationArguments,
     },
     issuer::{
         ISSUER_MAILBOX_LIMIT, IssuerActor, IssuerArguments,
@@ -36,12 +39,12 @@ use crate::{
     revocation::{
         REVOCATION_MAILBOX_LIMIT, RevocationActor, RevocationArguments, Revocations, withdrawal::Withdrawals,
     },
+    secrets::Secrets,
     session::{
         IDENTITIES_PER_CALLER_LIMIT, WorkloadApi,
         core::Core,
         keeper::{KEEPER_MAILBOX_LIMIT, Keeper, KeeperArguments, Keepers, OpenStreams, Shard},
     },
-    secrets::Secrets,
     sources::KeySource,
     supervisor::{ChildSpec, Supervisor, SupervisorArguments, SupervisorMessage, SystemStatus},
     watchers::Watchers,
@@ -76,6 +79,8 @@ pub struct Dependencies {
     pub audit: Auditor,
     /// Answers what other members ask and is not for the actors.
     pub answerer: Option<Arc<dyn Answerer>>,
+    /// Fetches the bundles of foreign trust domains; none where that is not wanted.
+    pub bundle_source: Option<Arc<dyn BundleSource>>,
     /// What is configurable.
     pub settings: Settings,
 }
@@ -134,6 +139,7 @@ pub struct System {
     authorities: Authorities,
     secrets: Secrets,
     endpoint: EndpointShared,
+    federation: Federation,
     watchers: Watchers,
 }
 
@@ -145,7 +151,8 @@ impl System {
     /// When an actor does not start.
     pub async fn start(dependencies: Dependencies) -> Result<Self, StartError> {
         crate::metrics::describe();
-        let Dependencies { handle, sources, keys, custody, name, ledger_dir, audit, answerer, settings } = dependencies;
+        let Dependencies { handle, sources, keys, custody, name, ledger_dir, audit, answerer, bundle_source, settings } =
+            dependencies;
         let (ledger, kept) = match ledger_dir {
             Some(directory) => {
                 let (ledger, queue) = Ledger::new();
@@ -217,11 +224,23 @@ impl System {
             address: Address::new("revocation", REVOCATION_MAILBOX_LIMIT),
         };
         let watchers = Watchers::default();
+        let federation = FederationArguments {
+            handle: handle.clone(),
+            core: Arc::clone(&core),
+            source: bundle_source,
+            secrets: secrets.clone(),
+            endpoint: endpoint_shared.clone(),
+            board: Arc::default(),
+            fetches: Arc::new(Semaphore::new(FETCHES_LIMIT)),
+            address: Address::new("federation", FEDERATION_MAILBOX_LIMIT),
+        };
+        let federation_handle = Federation::new(handle.clone(), Arc::clone(&federation.board));
         handle.answer_with(Arc::new(PeerAnswers {
             authority: authority.address.clone(),
             streams: authority.streams.clone(),
             revocation: revocation.clone(),
             endpoint: EndpointSigner { authority: authority.clone(), ledger: ledger.clone() },
+            federation: federation.clone(),
             watchers: watchers.clone(),
             others: answerer,
         }));
@@ -241,6 +260,7 @@ impl System {
             child("issuer", || IssuerActor, issuer.clone(), issuer.address),
             child("revocation", || RevocationActor, revocation.clone(), revocation.address),
             child("endpoint", || EndpointActor, endpoint.clone(), endpoint.address),
+            child("federation", || FederationActor, federation.clone(), federation.address),
             child("attestor", || AttestorActor, attestor, attestations.clone()),
         ]);
         for (name, shard) in KEEPER_NAMES.into_iter().zip(&shards) {
@@ -269,6 +289,7 @@ impl System {
             authorities,
             secrets,
             endpoint: endpoint_shared,
+            federation: federation_handle,
             watchers,
         })
     }
@@ -313,6 +334,12 @@ impl System {
     #[must_use]
     pub fn watchers(&self) -> &Watchers {
         &self.watchers
+    }
+
+    /// Relationships with foreign trust domains: how they are, and a retrieval on demand.
+    #[must_use]
+    pub fn federation(&self) -> &Federation {
+        &self.federation
     }
 
     /// What this node proves itself with to other trust domains, as server and as client, and the changes of that; none while
@@ -400,4 +427,4 @@ where
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

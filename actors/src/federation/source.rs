@@ -127,6 +127,7 @@ pub trait BundleWatch: Send + 'static {
     /// Waits for the next document. The first comes at once: what the peer has now.
     fn next(&mut self) -> NextFuture<'_>;
 
-    /// Tells the peer what this cluster has in force, or in words why it did not take it.
+    /// Tells the peer of the document that came last that the whole cluster has it in force, with its sequence, or in words
+    /// why it was not taken.
     fn confirm(&mut self, sequence: Option<u64>, refused: Option<String>) -> ConfirmFuture<'_>;
 }

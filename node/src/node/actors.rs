@@ -112,6 +112,7 @@ impl Node {
             ledger_dir: Some(config.data_dir.join(LEDGER_DIRECTORY)),
             audit: self.inner.audit.clone(),
             answerer: Some(NodeAnswers::new(consensus.clone())),
+            bundle_source: None,
             settings: Settings::default(),
         })
         .await?;

@@ -25,6 +25,10 @@ pub mod topics {
     pub const LEAF: u32 = 10;
     /// A member asks the leader to revoke issuing keys whole.
     pub const REVOKE_KEYS: u32 = 11;
+    /// A member asks the leader how the relationships are, or to fetch a bundle now.
+    pub const FEDERATION: u32 = 12;
+    /// The leader asks a member to fetch a bundle.
+    pub const FETCH: u32 = 13;
     /// A member asks the leader for an endpoint certificate.
     pub const ENDPOINT: u32 = 14;
     /// Somebody asks a member who watches our bundle there, and what they have confirmed.

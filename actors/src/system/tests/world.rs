@@ -145,6 +145,7 @@ impl World {
             ledger_dir: Some(data.join("ledger")),
             audit: audit.clone(),
             answerer: None,
+            bundle_source: None,
             settings: settings.clone(),
         });
         let system = system.await.unwrap();
@@ -187,6 +188,7 @@ impl World {
             ledger_dir: Some(self.directory.path().join("data").join("ledger")),
             audit: self.audit.clone(),
             answerer: None,
+            bundle_source: None,
             settings: self.settings.clone(),
         }
     }
@@ -265,8 +267,12 @@ async fn consensus(
 ) -> Handle {
     let identity_key = Bytes::copy_from_slice(custody.identity_public_key().spki_der());
     let mut config = Config::new(directory.path().join("data"), runtime::Handle::current());
-    config.announcement =
-        Announcement { identity_key: identity_key.clone(), addresses: vec![name.to_string()], build: "test".into(), ..Announcement::default() };
+    config.announcement = Announcement {
+        identity_key: identity_key.clone(),
+        addresses: vec![name.to_string()],
+        build: "test".into(),
+        ..Announcement::default()
+    };
     config.tap = audit.tap().unwrap();
     let transport = network.transport(name.as_str(), identity_key);
     Consensus::start(config, sources.clone(), Arc::new(RealDisk), transport).await.unwrap()

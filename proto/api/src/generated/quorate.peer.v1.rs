@@ -928,11 +928,13 @@ pub struct EndpointAnswer {
 /// of one now.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FederationQuestion {
+    /// What is asked.
     #[prost(oneof = "federation_question::Question", tags = "1, 2")]
     pub question: ::core::option::Option<federation_question::Question>,
 }
 /// Nested message and enum types in `FederationQuestion`.
 pub mod federation_question {
+    /// What is asked.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Question {
         /// How they are.
@@ -963,11 +965,13 @@ pub struct FederationRefresh {
 /// The answer.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FederationAnswer {
+    /// What is answered.
     #[prost(oneof = "federation_answer::Answer", tags = "1, 2, 3")]
     pub answer: ::core::option::Option<federation_answer::Answer>,
 }
 /// Nested message and enum types in `FederationAnswer`.
 pub mod federation_answer {
+    /// What is answered.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Answer {
         /// How the relationships are.
@@ -1061,11 +1065,13 @@ pub struct FetchQuestion {
 /// The answer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchAnswer {
+    /// What came of it.
     #[prost(oneof = "fetch_answer::Answer", tags = "1, 2, 3")]
     pub answer: ::core::option::Option<fetch_answer::Answer>,
 }
 /// Nested message and enum types in `FetchAnswer`.
 pub mod fetch_answer {
+    /// What came of it.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Answer {
         /// The document.
