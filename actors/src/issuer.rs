@@ -207,6 +207,7 @@ impl IssuerState {
                 | Event::RelationshipChanged { .. }
                 | Event::ForeignBundleChanged { .. }
                 | Event::SecretChanged { .. }
+                | Event::AccessChanged
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }
                 | Event::TimeReset { .. }

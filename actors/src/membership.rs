@@ -228,6 +228,7 @@ fn concerns(news: &News) -> bool {
         Event::EntryChanged { .. }
         | Event::ScopesChanged
         | Event::PolicyChanged
+        | Event::AccessChanged
         | Event::BundleChanged { .. }
         | Event::IssuingCertificateChanged { .. }
         | Event::InvitationChanged { .. }

@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 
+use quorate_proto_identity::TrustDomain;
 use quorate_raft_consensus::AppliedCommand;
 use quorate_raft_machine::{
     Caller, CallerIdentity, Command, Done, Endpoint, MemberServices, NewForeignBundle, Operation, OperationResult,
     Policy, RefusalCode, RelationshipOrigin, SetHow,
+    access::{AccessRule, MutualTls},
     authority::AuthorityKind,
     entry::EntryChange,
     revocation::{NewRevocation, RevocationTarget},
@@ -117,6 +119,11 @@ pub(crate) const fn name(operation: &Operation) -> &'static str {
         Operation::PutSecret { .. } => "secret.put",
         Operation::DeleteSecret { .. } => "secret.delete",
         Operation::SealSecret { .. } => "secret.seal",
+        Operation::CreateApiKey(_) => "api_key.create",
+        Operation::RotateApiKey(_) => "api_key.rotate",
+        Operation::DeleteApiKey { .. } => "api_key.delete",
+        Operation::SetAccessRule { .. } => "access.set",
+        Operation::SetAccessSettings { .. } => "access.settings",
     }
 }
 
@@ -239,6 +246,23 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
         Operation::PutSecret { name, sealed } => record.with("secret", name).with("recipients", sealed.parts.len()),
         Operation::DeleteSecret { name } => record.with("secret", name),
         Operation::SealSecret { name, parts } => record.with("secret", name).with("recipients", parts.len()),
+        Operation::CreateApiKey(new) => {
+            let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.name()).collect();
+            record
+                .with("api_key", &new.id)
+                .with("trust_domain", &new.peer)
+                .with("scopes", scopes.join(" "))
+                .with("expires_at", new.secret.expires_at)
+        }
+        Operation::RotateApiKey(rotation) => record
+            .with("api_key", &rotation.id)
+            .with("expires_at", rotation.secret.expires_at)
+            .with("overlap", rotation.overlap),
+        Operation::DeleteApiKey { id } => record.with("api_key", id),
+        Operation::SetAccessRule { peer, rule, expected_revision: _ } => {
+            access_rule(record, peer.as_ref(), rule.as_deref())
+        }
+        Operation::SetAccessSettings { anonymous_endpoint } => record.with("anonymous_endpoint", anonymous_endpoint),
         Operation::ResetTime { time } => record.with("to", super::record::timestamp(*time)),
         Operation::PrepareX509Authority(_)
         | Operation::PrepareJwtAuthority(_)
@@ -293,6 +317,7 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         }
         Done::SecretPut { name: _, revision } => record.with("revision", revision),
         Done::SecretSealed { name: _, added } => record.with("added", added),
+        Done::AccessSet { revision } => record.with("revision", revision),
         Done::IssuingKeysRevoked { certificates } => record.with("certificates", certificates),
         Done::RevocationsPruned { revocations, leaves, more: _ } => {
             record.with("revocations", revocations).with("leaves", leaves)
@@ -311,6 +336,8 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         | Done::IssuingKeyActivated { .. }
         | Done::AuthorityMarked { .. }
         | Done::SecretDeleted { .. }
+        | Done::ApiKeySet { .. }
+        | Done::ApiKeyDeleted { .. }
         | Done::AuditAnchored { .. } => record,
     }
 }
@@ -416,6 +443,23 @@ fn foreign_bundle(record: Record, new: &NewForeignBundle) -> Record {
         SetHow::Update => record.with("how", "update"),
         SetHow::Set => record.with("how", "set"),
     }
+}
+
+/// An access rule: who loosens one is to be found.
+fn access_rule(record: Record, peer: Option<&TrustDomain>, rule: Option<&AccessRule>) -> Record {
+    let record = record.with("peer", peer.map_or("everybody", TrustDomain::as_str));
+    let Some(AccessRule { mutual_tls, api_keys, oauth, anonymous }) = rule else { return record.with("removed", true) };
+    let ids = match mutual_tls {
+        MutualTls::Off => "off".to_owned(),
+        MutualTls::AnyId => "any".to_owned(),
+        MutualTls::Ids(ids) => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    };
+    let issuers: Vec<&str> = oauth.iter().map(|rule| rule.issuer.as_str()).collect();
+    record
+        .with("mutual_tls", ids)
+        .with("api_keys", api_keys)
+        .with("oauth", issuers.join(" "))
+        .with("anonymous", anonymous)
 }
 
 /// A policy, every value of it: who loosens one is to be found.

@@ -324,6 +324,7 @@ impl KeeperState {
                 | Event::PlanChanged
                 | Event::RelationshipChanged { .. }
                 | Event::SecretChanged { .. }
+                | Event::AccessChanged
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }
                 | Event::TimeReset { .. } => {}

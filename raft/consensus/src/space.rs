@@ -106,9 +106,14 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::SetForeignBundle(_)
         | Operation::DeleteForeignBundle { .. }
         | Operation::DeleteSecret { .. }
+        | Operation::DeleteApiKey { .. }
+        | Operation::SetAccessSettings { .. }
         | Operation::SealSecret { .. } => true,
         Operation::Found(_)
         | Operation::CreateEntry(_)
+        | Operation::CreateApiKey(_)
+        | Operation::RotateApiKey(_)
+        | Operation::SetAccessRule { .. }
         | Operation::UpdateEntry { .. }
         | Operation::SetPolicy { .. }
         | Operation::SetMember { .. }

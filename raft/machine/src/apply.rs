@@ -3,6 +3,7 @@
 //! `apply` is a pure function: it asks no clock, draws no random number and reads nothing but its arguments, so that
 //! every member that applies the same commands holds the same state (design section 2, property 8).
 
+mod access;
 mod admission;
 mod audit;
 mod authorities;
@@ -169,6 +170,15 @@ impl State {
             Operation::PutSecret { name, sealed } => self.put_secret(name, sealed, now, events),
             Operation::DeleteSecret { name } => self.delete_secret(name, events),
             Operation::SealSecret { name, parts } => self.seal_secret(name, parts, events),
+            Operation::CreateApiKey(new) => self.create_api_key(new, now, events),
+            Operation::RotateApiKey(rotation) => self.rotate_api_key(rotation, now, events),
+            Operation::DeleteApiKey { id } => self.delete_api_key(id, events),
+            Operation::SetAccessRule { peer, rule, expected_revision } => {
+                self.set_access_rule(peer.as_ref(), rule.as_deref(), *expected_revision, now, events)
+            }
+            Operation::SetAccessSettings { anonymous_endpoint } => {
+                self.set_access_settings(*anonymous_endpoint, events)
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use quorate_proto_identity::{
     AuthorityId, ClusterId, EntryId, MemberNumber, NodeName, SerialNumber, SpiffeId, TrustDomain, UnixMillis,
 };
 
+use crate::access::{AccessRule, ApiKeyId, ApiKeyRotation, NewApiKey};
 use crate::audit::AUDIT_HASH_BYTES;
 use crate::authority::{AuthorityKind, Sealed, SealedFor};
 use crate::entry::{EntryChange, EntryDraft};
@@ -372,6 +373,30 @@ pub enum Operation {
         /// One part for each recipient, sealed in the suite of the others. A recipient that has one keeps it.
         parts: Vec<SealedFor>,
     },
+    /// Makes an API key, by which a peer may ask for our bundle.
+    CreateApiKey(Box<NewApiKey>),
+    /// Gives an API key another secret.
+    RotateApiKey(Box<ApiKeyRotation>),
+    /// Deletes an API key.
+    DeleteApiKey {
+        /// Which.
+        id: ApiKeyId,
+    },
+    /// Sets who may ask for our bundle, or takes such a rule away.
+    SetAccessRule {
+        /// For which peer; none is for everybody without a rule of its own.
+        peer: Option<TrustDomain>,
+        /// The rule; none takes it away.
+        rule: Option<Box<AccessRule>>,
+        /// The revision that the change was made from: another one in the state means that somebody else was faster, and
+        /// the change is refused. 0 stands for whichever it is.
+        expected_revision: u64,
+    },
+    /// Settles whether the bundle endpoint answers everybody.
+    SetAccessSettings {
+        /// Whether it does.
+        anonymous_endpoint: bool,
+    },
 }
 
 impl Operation {
@@ -394,7 +419,11 @@ impl Operation {
             | Self::RevokeIssuingKeys { .. }
             | Self::DeleteRelationship { .. }
             | Self::SetForeignBundle(_)
-            | Self::DeleteForeignBundle { .. } => true,
+            | Self::DeleteForeignBundle { .. }
+            | Self::RotateApiKey(_)
+            | Self::DeleteApiKey { .. }
+            | Self::SetAccessRule { .. }
+            | Self::SetAccessSettings { .. } => true,
             Self::Found(_)
             | Self::CreateEntry(_)
             | Self::PruneExpiredEntries
@@ -421,6 +450,7 @@ impl Operation {
             | Self::PutSecret { .. }
             | Self::DeleteSecret { .. }
             | Self::SealSecret { .. }
+            | Self::CreateApiKey(_)
             | Self::RaiseVersion { .. }
             | Self::ResetTime { .. }
             | Self::RemoveRevocation { .. }

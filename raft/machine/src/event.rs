@@ -113,6 +113,8 @@ pub enum Event {
         /// Its name.
         name: SecretName,
     },
+    /// An API key, an access rule or a setting of access was changed: who may ask for our bundle, and how.
+    AccessChanged,
     /// CRLs are handed out from here on, or are no longer (CRL-08). Comes at most once a command, after everything that
     /// led to it.
     CrlsSwitched {

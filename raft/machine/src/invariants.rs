@@ -4,6 +4,7 @@
 //! invariant is a function of the state alone. What must hold between two states (sequence numbers that only grow,
 //! numbers that are never given twice) is checked by who holds both.
 
+mod access;
 mod federation;
 mod revocations;
 
@@ -41,7 +42,7 @@ const ENTRIES_PER_PAGE: usize = 1_000;
 type Invariant = (&'static str, fn(&State) -> Option<String>);
 
 /// Every invariant.
-const INVARIANTS: [Invariant; 20] = [
+const INVARIANTS: [Invariant; 22] = [
     ("the state hash is the sum over all objects", hash_is_the_sum),
     ("nothing exists before the founding but origins and counters", nothing_before_founding),
     ("the policy agrees with itself", policy_agrees),
@@ -62,6 +63,8 @@ const INVARIANTS: [Invariant; 20] = [
     ("the newest few anchors of each audit log are kept", revocations::anchors_are_few),
     ("relationships keep their rules and lead to foreign trust domains", federation::relationships_agree),
     ("each foreign bundle is that of its trust domain, within its limits", federation::bundles_agree),
+    ("API keys are for others, for something, and have secrets of their own", access::keys_agree),
+    ("access rules can be met", access::rules_agree),
 ];
 
 /// Every invariant that does not hold of this state. Reads the whole of it.
@@ -102,7 +105,9 @@ fn nothing_before_founding(state: &State) -> Option<String> {
         || state.revoked_leaves().next().is_some()
         || state.relationships().next().is_some()
         || state.foreign_bundles().next().is_some()
-        || state.secrets().next().is_some();
+        || state.secrets().next().is_some()
+        || state.api_keys().next().is_some()
+        || state.access_rules().next().is_some();
     (!founded && others).then(|| {
         "entries, issuing certificates, invitations, relationships or a recovery key without an authority".to_owned()
     })

@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod apply;
 pub mod audit;
 pub mod authority;

@@ -7,6 +7,7 @@ use quorate_proto_identity::{
     AuthorityId, EntryId, MemberNumber, NodeName, SerialNumber, TrustDomain, UnixMillis, UnixSeconds,
 };
 
+use crate::access::ApiKeyId;
 use crate::authority::{AuthorityKind, AuthorityState};
 use crate::federation::SecretName;
 
@@ -285,6 +286,23 @@ pub enum Done {
         name: SecretName,
         /// How many of them it was not sealed to before.
         added: u64,
+    },
+    /// The API key is there, with its newest secret.
+    ApiKeySet {
+        /// Its ID.
+        id: ApiKeyId,
+        /// When that secret ends.
+        expires_at: UnixSeconds,
+    },
+    /// The API key is not taken any more.
+    ApiKeyDeleted {
+        /// The ID it had.
+        id: ApiKeyId,
+    },
+    /// The access rule or the settings are as wanted.
+    AccessSet {
+        /// The revision now; 0 when the rule was taken away.
+        revision: u64,
     },
 }
 

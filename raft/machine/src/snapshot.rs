@@ -19,6 +19,7 @@ pub use reader::{SnapshotError, SnapshotReader};
 use aws_lc_rs::digest::{Context, SHA256};
 use prost::Message;
 
+use crate::access::{AccessRuleRecord, AccessSettings, ApiKey, ApiKeyId};
 use crate::audit::AuditAnchor;
 use crate::authority::{IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::federation::{ForeignBundle, Relationship, Secret, SecretName};
@@ -88,6 +89,9 @@ pub struct StateView {
     relationships: Objects<TrustDomain, Relationship>,
     foreign: Objects<TrustDomain, ForeignBundle>,
     secrets: Objects<SecretName, Secret>,
+    api_keys: Objects<ApiKeyId, ApiKey>,
+    access_rules: Objects<Option<TrustDomain>, AccessRuleRecord>,
+    access_settings: Objects<(), AccessSettings>,
     hash: StateHash,
 }
 
@@ -115,6 +119,9 @@ impl State {
             relationships: self.relationships.clone(),
             foreign: self.foreign.clone(),
             secrets: self.secrets.clone(),
+            api_keys: self.api_keys.clone(),
+            access_rules: self.access_rules.clone(),
+            access_settings: self.access_settings.clone(),
             hash: self.state_hash(),
         }
     }
@@ -196,6 +203,9 @@ impl StateView {
             .chain(of(&self.relationships))
             .chain(of(&self.foreign))
             .chain(of(&self.secrets))
+            .chain(of(&self.api_keys))
+            .chain(of(&self.access_rules))
+            .chain(of(&self.access_settings))
     }
 
     fn object_count(&self) -> u64 {
@@ -220,6 +230,9 @@ impl StateView {
             self.relationships.len(),
             self.foreign.len(),
             self.secrets.len(),
+            self.api_keys.len(),
+            self.access_rules.len(),
+            self.access_settings.len(),
         ];
         counts.into_iter().fold(0, |sum, count| sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)))
     }

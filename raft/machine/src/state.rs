@@ -11,6 +11,7 @@ use quorate_proto_identity::{
     UnixSeconds,
 };
 
+use crate::access::{AccessRuleRecord, AccessSettings, ApiKey, ApiKeyId};
 use crate::audit::AuditAnchor;
 use crate::authority::{AuthorityState, IssuingCertificate, IssuingKey, JwtAuthority, X509Authority};
 use crate::bundle::BundleContent;
@@ -120,6 +121,9 @@ pub struct State {
     pub(crate) relationships: Objects<TrustDomain, Relationship>,
     pub(crate) foreign: Objects<TrustDomain, ForeignBundle>,
     pub(crate) secrets: Objects<SecretName, Secret>,
+    pub(crate) api_keys: Objects<ApiKeyId, ApiKey>,
+    pub(crate) access_rules: Objects<Option<TrustDomain>, AccessRuleRecord>,
+    pub(crate) access_settings: Objects<(), AccessSettings>,
     /// Derived: what follows from revocations, revoked leaves and CRLs.
     pub(crate) revocation_index: RevocationIndex,
     /// Derived: the bundle as it is now.
@@ -351,5 +355,8 @@ impl State {
             .plus(self.relationships.hash())
             .plus(self.foreign.hash())
             .plus(self.secrets.hash())
+            .plus(self.api_keys.hash())
+            .plus(self.access_rules.hash())
+            .plus(self.access_settings.hash())
     }
 }

@@ -8,6 +8,7 @@
 //! |-|-|-|
 //! | 1 | 2026-11-23 | the first |
 
+pub(crate) mod access;
 pub(crate) mod authority;
 pub(crate) mod canonical;
 pub(crate) mod cluster;
@@ -72,6 +73,12 @@ pub(crate) mod kind {
     pub(crate) const FOREIGN_BUNDLE: u8 = 19;
     /// A secret that every member may open.
     pub(crate) const SECRET: u8 = 20;
+    /// An API key.
+    pub(crate) const API_KEY: u8 = 80;
+    /// An access rule.
+    pub(crate) const ACCESS_RULE: u8 = 81;
+    /// Settings of access.
+    pub(crate) const ACCESS_SETTINGS: u8 = 82;
 }
 
 /// Why stored bytes are refused.

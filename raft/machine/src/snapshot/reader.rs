@@ -230,6 +230,17 @@ impl SnapshotReader {
                 let secret = read(kind, stored::federation::decode_secret(bytes), body)?;
                 put(&mut state.secrets, secret.name.clone(), secret)
             }
+            kind::API_KEY => {
+                let key = read(kind, stored::access::decode_api_key(bytes), body)?;
+                put(&mut state.api_keys, key.id.clone(), key)
+            }
+            kind::ACCESS_RULE => {
+                let record = read(kind, stored::access::decode_rule(bytes), body)?;
+                put(&mut state.access_rules, record.peer.clone(), record)
+            }
+            kind::ACCESS_SETTINGS => {
+                put(&mut state.access_settings, (), read(kind, stored::access::decode_settings(bytes), body)?)
+            }
             _ => Err(SnapshotError::UnknownKind { kind }),
         }
     }

@@ -4,6 +4,10 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 use quorate_proto_identity::{AuthorityId, UnixMillis};
 
+use super::access::{
+    StoredNewApiKey, StoredRotation, StoredSetRule, from_new_key, from_rotation, from_set_rule, to_delete_key,
+    to_new_key, to_rotation, to_set_rule,
+};
 use super::authority::{StoredSealed, StoredValidity, from_sealed, from_validity, to_sealed, to_validity};
 use super::cluster::cluster_id;
 use super::entry::{StoredChange, StoredDraft, from_change, from_draft, to_change, to_draft};
@@ -37,7 +41,7 @@ use crate::members::ADDRESSES_PER_MEMBER;
 pub(super) struct StoredOperation {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 80, 81, 82, 83, 84"
     )]
     kind: Option<Kind>,
 }
@@ -147,6 +151,16 @@ enum Kind {
     DeleteSecret(String),
     #[prost(message, tag = "51")]
     SealSecret(StoredSealSecret),
+    #[prost(message, tag = "80")]
+    CreateApiKey(Box<StoredNewApiKey>),
+    #[prost(message, tag = "81")]
+    RotateApiKey(Box<StoredRotation>),
+    #[prost(string, tag = "82")]
+    DeleteApiKey(String),
+    #[prost(message, tag = "83")]
+    SetAccessRule(Box<StoredSetRule>),
+    #[prost(bool, tag = "84")]
+    SetAccessSettings(bool),
 }
 
 /// For operations that need no further word.
@@ -343,6 +357,13 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::PutSecret { name, sealed } => Kind::PutSecret(from_put_secret(name, sealed)),
         Operation::DeleteSecret { name } => Kind::DeleteSecret(name.as_str().to_owned()),
         Operation::SealSecret { name, parts } => Kind::SealSecret(from_seal_secret(name, parts)),
+        Operation::CreateApiKey(new) => Kind::CreateApiKey(Box::new(from_new_key(new))),
+        Operation::RotateApiKey(rotation) => Kind::RotateApiKey(Box::new(from_rotation(rotation))),
+        Operation::DeleteApiKey { id } => Kind::DeleteApiKey(id.as_str().to_owned()),
+        Operation::SetAccessRule { peer, rule, expected_revision } => {
+            Kind::SetAccessRule(Box::new(from_set_rule(peer.as_ref(), rule.as_deref(), *expected_revision)))
+        }
+        Operation::SetAccessSettings { anonymous_endpoint } => Kind::SetAccessSettings(*anonymous_endpoint),
     };
     StoredOperation { kind: Some(kind) }
 }
@@ -440,6 +461,11 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
         Kind::PutSecret(stored) => to_put_secret(stored)?,
         Kind::DeleteSecret(name) => Operation::DeleteSecret { name: secret_name(&name)? },
         Kind::SealSecret(stored) => to_seal_secret(stored)?,
+        Kind::CreateApiKey(new) => Operation::CreateApiKey(Box::new(to_new_key(*new)?)),
+        Kind::RotateApiKey(rotation) => Operation::RotateApiKey(Box::new(to_rotation(*rotation)?)),
+        Kind::DeleteApiKey(id) => to_delete_key(&id)?,
+        Kind::SetAccessRule(rule) => to_set_rule(*rule)?,
+        Kind::SetAccessSettings(anonymous_endpoint) => Operation::SetAccessSettings { anonymous_endpoint },
     })
 }
 

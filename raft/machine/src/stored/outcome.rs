@@ -9,6 +9,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 use quorate_proto_identity::{TrustDomain, UnixMillis, UnixSeconds};
 
+use super::access::done_id;
 use super::federation::secret_name;
 use super::membership::node_name;
 use super::restore::StoredRestored;
@@ -31,7 +32,7 @@ struct StoredResult {
     #[prost(
         oneof = "Kind",
         tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-                32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42"
+                32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 80, 81, 82"
     )]
     kind: Option<Kind>,
 }
@@ -123,6 +124,12 @@ enum Kind {
     SecretDeleted(String),
     #[prost(message, tag = "42")]
     SecretSealed(StoredSecretResult),
+    #[prost(message, tag = "80")]
+    ApiKeySet(StoredApiKeyDone),
+    #[prost(string, tag = "81")]
+    ApiKeyDeleted(String),
+    #[prost(uint64, tag = "82")]
+    AccessSet(u64),
 }
 
 /// What came of a relationship or foreign bundle: a number and a word, by the kind of outcome.
@@ -134,6 +141,14 @@ struct StoredForeignResult {
     number: u64,
     #[prost(bool, tag = "3")]
     flag: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredApiKeyDone {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(int64, tag = "2")]
+    expires_at: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -393,6 +408,11 @@ fn from_done(done: &Done) -> Kind {
             Kind::SecretPut(StoredSecretResult { name: name.as_str().to_owned(), number: *revision })
         }
         Done::SecretDeleted { name } => Kind::SecretDeleted(name.as_str().to_owned()),
+        Done::ApiKeySet { id, expires_at } => {
+            Kind::ApiKeySet(StoredApiKeyDone { id: id.as_str().to_owned(), expires_at: expires_at.0 })
+        }
+        Done::ApiKeyDeleted { id } => Kind::ApiKeyDeleted(id.as_str().to_owned()),
+        Done::AccessSet { revision } => Kind::AccessSet(*revision),
         Done::SecretSealed { name, added } => {
             Kind::SecretSealed(StoredSecretResult { name: name.as_str().to_owned(), number: *added })
         }
@@ -500,6 +520,11 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
             Done::SecretPut { name: secret_name(&name)?, revision: number }
         }
         Kind::SecretDeleted(name) => Done::SecretDeleted { name: secret_name(&name)? },
+        Kind::ApiKeySet(StoredApiKeyDone { id, expires_at }) => {
+            Done::ApiKeySet { id: done_id(&id)?, expires_at: UnixSeconds(expires_at) }
+        }
+        Kind::ApiKeyDeleted(id) => Done::ApiKeyDeleted { id: done_id(&id)? },
+        Kind::AccessSet(revision) => Done::AccessSet { revision },
         Kind::SecretSealed(StoredSecretResult { name, number }) => {
             Done::SecretSealed { name: secret_name(&name)?, added: number }
         }

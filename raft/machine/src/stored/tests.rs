@@ -63,7 +63,7 @@ fn sealed() -> Sealed {
 
 /// Checks that an object reads back as it was, and that each change of one field gives other bytes and another hash
 /// than the object and than every other change, and reads back too.
-fn walk<V: Object + Clone + PartialEq + Debug>(
+pub(super) fn walk<V: Object + Clone + PartialEq + Debug>(
     object: &V,
     decode: impl Fn(Bytes) -> Result<V, StoredError>,
     changes: &[fn(&mut V)],
