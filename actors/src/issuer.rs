@@ -207,6 +207,9 @@ impl IssuerState {
                 | Event::RelationshipChanged { .. }
                 | Event::ForeignBundleChanged { .. }
                 | Event::SecretChanged { .. }
+                | Event::AcmeChanged
+                | Event::WebDomainChanged { .. }
+                | Event::OidcChanged
                 | Event::AccessChanged
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }

@@ -234,6 +234,9 @@ fn concerns(news: &News) -> bool {
         | Event::InvitationChanged { .. }
         | Event::RelationshipChanged { .. }
         | Event::ForeignBundleChanged { .. }
+        | Event::AcmeChanged
+        | Event::WebDomainChanged { .. }
+        | Event::OidcChanged
         | Event::EpochRaised { .. }
         | Event::VersionRaised { .. }
         | Event::TimeReset { .. }

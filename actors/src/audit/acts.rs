@@ -119,6 +119,13 @@ pub(crate) const fn name(operation: &Operation) -> &'static str {
         Operation::PutSecret { .. } => "secret.put",
         Operation::DeleteSecret { .. } => "secret.delete",
         Operation::SealSecret { .. } => "secret.seal",
+        Operation::SetAcme { .. } => "acme.set",
+        Operation::RequestWebCertificate { .. } => "web_certificate.request",
+        Operation::BeginWebOrder { .. } => "web_order.begin",
+        Operation::SetWebChallenge { .. } => "web_order.challenge",
+        Operation::RecordWebCertificate(_) => "web_certificate.record",
+        Operation::FailWebOrder { .. } => "web_order.fail",
+        Operation::SetOidc { .. } => "oidc.set",
         Operation::CreateApiKey(_) => "api_key.create",
         Operation::RotateApiKey(_) => "api_key.rotate",
         Operation::DeleteApiKey { .. } => "api_key.delete",
@@ -246,6 +253,30 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
         Operation::PutSecret { name, sealed } => record.with("secret", name).with("recipients", sealed.parts.len()),
         Operation::DeleteSecret { name } => record.with("secret", name),
         Operation::SealSecret { name, parts } => record.with("secret", name).with("recipients", parts.len()),
+        Operation::SetAcme { settings: Some(settings), expected_revision: _ } => record
+            .with("directory", &settings.directory)
+            .with("domains", settings.domains.join(" "))
+            .with("challenge", settings.challenge.name()),
+        Operation::SetOidc { settings: Some(settings), expected_revision: _ } => record
+            .with("issuer", &settings.issuer)
+            .with("also", settings.also.join(" "))
+            .with("domains", settings.domains.join(" "))
+            .with("jwks_cache_time", settings.jwks_cache_time)
+            .with("issuer_overlap", settings.issuer_overlap),
+        Operation::SetAcme { settings: None, .. } | Operation::SetOidc { settings: None, .. } => record.with("set", false),
+        Operation::BeginWebOrder { domain, url, directory, key: _ } => {
+            record.with("domain", domain).with("order", url).with("directory", directory)
+        }
+        Operation::SetWebChallenge { domain, order, challenge } => {
+            record.with("domain", domain).with("order", order).with("challenge", challenge.kind.name())
+        }
+        Operation::RecordWebCertificate(new) => record
+            .with("domain", &new.domain)
+            .with("order", &new.order)
+            .with("not_after", super::record::timestamp(new.validity.not_after().millis())),
+        Operation::RequestWebCertificate { domain } | Operation::FailWebOrder { domain, .. } => {
+            record.with("domain", domain)
+        }
         Operation::CreateApiKey(new) => {
             let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.name()).collect();
             record
@@ -315,7 +346,9 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         Done::ForeignBundleDeleted { trust_domain: _, entries, more } => {
             record.with("entries", entries).with("more", more)
         }
-        Done::SecretPut { name: _, revision } => record.with("revision", revision),
+        Done::SecretPut { name: _, revision } | Done::AcmeSet { revision } | Done::OidcSet { revision } => {
+            record.with("revision", revision)
+        }
         Done::SecretSealed { name: _, added } => record.with("added", added),
         Done::AccessSet { revision } => record.with("revision", revision),
         Done::IssuingKeysRevoked { certificates } => record.with("certificates", certificates),
@@ -336,6 +369,7 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         | Done::IssuingKeyActivated { .. }
         | Done::AuthorityMarked { .. }
         | Done::SecretDeleted { .. }
+        | Done::WebDomainChanged { .. }
         | Done::ApiKeySet { .. }
         | Done::ApiKeyDeleted { .. }
         | Done::AuditAnchored { .. } => record,

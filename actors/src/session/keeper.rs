@@ -324,6 +324,9 @@ impl KeeperState {
                 | Event::PlanChanged
                 | Event::RelationshipChanged { .. }
                 | Event::SecretChanged { .. }
+                | Event::AcmeChanged
+                | Event::WebDomainChanged { .. }
+                | Event::OidcChanged
                 | Event::AccessChanged
                 | Event::EpochRaised { .. }
                 | Event::VersionRaised { .. }

@@ -108,7 +108,11 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::DeleteSecret { .. }
         | Operation::DeleteApiKey { .. }
         | Operation::SetAccessSettings { .. }
-        | Operation::SealSecret { .. } => true,
+        | Operation::SealSecret { .. }
+        | Operation::BeginWebOrder { .. }
+        | Operation::SetWebChallenge { .. }
+        | Operation::RecordWebCertificate(_)
+        | Operation::FailWebOrder { .. } => true,
         Operation::Found(_)
         | Operation::CreateEntry(_)
         | Operation::CreateApiKey(_)
@@ -123,7 +127,10 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::Restore(_)
         | Operation::CreateRelationship(_)
         | Operation::UpdateRelationship { .. }
-        | Operation::PutSecret { .. } => false,
+        | Operation::PutSecret { .. }
+        | Operation::SetAcme { .. }
+        | Operation::RequestWebCertificate { .. }
+        | Operation::SetOidc { .. } => false,
     }
 }
 

@@ -21,6 +21,7 @@ mod restore;
 mod revocations;
 mod sealing;
 mod secrets;
+mod web;
 
 use std::sync::Arc;
 
@@ -170,6 +171,23 @@ impl State {
             Operation::PutSecret { name, sealed } => self.put_secret(name, sealed, now, events),
             Operation::DeleteSecret { name } => self.delete_secret(name, events),
             Operation::SealSecret { name, parts } => self.seal_secret(name, parts, events),
+            Operation::SetAcme { settings, expected_revision } => {
+                self.set_acme(settings.as_deref(), *expected_revision, now, events)
+            }
+            Operation::RequestWebCertificate { domain } => self.request_web_certificate(domain, now, events),
+            Operation::BeginWebOrder { domain, url, directory, key } => {
+                self.begin_web_order(domain, url, directory, key, now, events)
+            }
+            Operation::SetWebChallenge { domain, order, challenge } => {
+                self.set_web_challenge(domain, order, challenge, events)
+            }
+            Operation::RecordWebCertificate(new) => self.record_web_certificate(new, now, events),
+            Operation::FailWebOrder { domain, order, reason } => {
+                self.fail_web_order(domain, order.as_deref(), reason, now, events)
+            }
+            Operation::SetOidc { settings, expected_revision } => {
+                self.set_oidc(settings.as_deref(), *expected_revision, now, events)
+            }
             Operation::CreateApiKey(new) => self.create_api_key(new, now, events),
             Operation::RotateApiKey(rotation) => self.rotate_api_key(rotation, now, events),
             Operation::DeleteApiKey { id } => self.delete_api_key(id, events),

@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use quorate_proto_identity::{
-    AuthorityId, ClusterId, EntryId, MemberNumber, NodeName, SerialNumber, SpiffeId, TrustDomain, UnixMillis,
+    AuthorityId, ClusterId, EndpointUrl, EntryId, MemberNumber, NodeName, SerialNumber, SpiffeId, TrustDomain,
+    UnixMillis,
 };
 
 use crate::access::{AccessRule, ApiKeyId, ApiKeyRotation, NewApiKey};
@@ -21,6 +22,7 @@ use crate::policy::Policy;
 use crate::restore::Restore;
 use crate::revocation::{NewCrl, NewRevocation, RevocationReason};
 use crate::versions;
+use crate::web::{AcmeSettings, NewWebCertificate, OidcSettings, WebChallenge};
 
 /// Most operations in one command. A batch call of the registration API carries at most a few hundred entries (SPIRE's
 /// own page size is 500); a bound twice as high keeps one command from holding up `apply` for long.
@@ -397,6 +399,56 @@ pub enum Operation {
         /// Whether it does.
         anonymous_endpoint: bool,
     },
+    /// Sets which web authority certificates are had from by ACME, and for which domains.
+    SetAcme {
+        /// All settings; none switches it off.
+        settings: Option<Box<AcmeSettings>>,
+        /// The revision that they were made from; 0 stands for whichever it is.
+        expected_revision: u64,
+    },
+    /// Wants another certificate for a domain.
+    RequestWebCertificate {
+        /// The DNS name.
+        domain: String,
+    },
+    /// Notes an order that was placed for a domain.
+    BeginWebOrder {
+        /// The DNS name.
+        domain: String,
+        /// Where the authority keeps it.
+        url: String,
+        /// The authority's directory.
+        directory: EndpointUrl,
+        /// The secret with the key of the certificate to be.
+        key: SecretName,
+    },
+    /// Notes what proves control over a domain.
+    SetWebChallenge {
+        /// The DNS name.
+        domain: String,
+        /// The order's URL.
+        order: String,
+        /// What every member shows from here on.
+        challenge: Box<WebChallenge>,
+    },
+    /// Takes a web certificate into use, which ends its order.
+    RecordWebCertificate(Box<NewWebCertificate>),
+    /// Gives an order up, or notes that none could be placed.
+    FailWebOrder {
+        /// The DNS name.
+        domain: String,
+        /// The order's URL; none if none could be placed.
+        order: Option<String>,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Sets the OpenID Connect discovery provider.
+    SetOidc {
+        /// All settings; none switches it off.
+        settings: Option<Box<OidcSettings>>,
+        /// The revision that they were made from; 0 stands for whichever it is.
+        expected_revision: u64,
+    },
 }
 
 impl Operation {
@@ -420,6 +472,9 @@ impl Operation {
             | Self::DeleteRelationship { .. }
             | Self::SetForeignBundle(_)
             | Self::DeleteForeignBundle { .. }
+            // No rights go with these. But whichever member is asked has to show the challenge, and the issuer's document.
+            | Self::SetWebChallenge { .. }
+            | Self::SetOidc { .. }
             | Self::RotateApiKey(_)
             | Self::DeleteApiKey { .. }
             | Self::SetAccessRule { .. }
@@ -450,6 +505,11 @@ impl Operation {
             | Self::PutSecret { .. }
             | Self::DeleteSecret { .. }
             | Self::SealSecret { .. }
+            | Self::SetAcme { .. }
+            | Self::RequestWebCertificate { .. }
+            | Self::BeginWebOrder { .. }
+            | Self::RecordWebCertificate(_)
+            | Self::FailWebOrder { .. }
             | Self::CreateApiKey(_)
             | Self::RaiseVersion { .. }
             | Self::ResetTime { .. }

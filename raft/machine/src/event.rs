@@ -115,6 +115,15 @@ pub enum Event {
     },
     /// An API key, an access rule or a setting of access was changed: who may ask for our bundle, and how.
     AccessChanged,
+    /// The ACME settings were set.
+    AcmeChanged,
+    /// A domain's web certificate, its order, or what failed has changed, or the domain went.
+    WebDomainChanged {
+        /// The DNS name.
+        domain: String,
+    },
+    /// The OpenID Connect discovery provider was set.
+    OidcChanged,
     /// CRLs are handed out from here on, or are no longer (CRL-08). Comes at most once a command, after everything that
     /// led to it.
     CrlsSwitched {

@@ -106,6 +106,9 @@ fn nothing_before_founding(state: &State) -> Option<String> {
         || state.relationships().next().is_some()
         || state.foreign_bundles().next().is_some()
         || state.secrets().next().is_some()
+        || state.acme().revision > 0
+        || state.web_domains().next().is_some()
+        || state.oidc().revision > 0
         || state.api_keys().next().is_some()
         || state.access_rules().next().is_some();
     (!founded && others).then(|| {

@@ -12,7 +12,7 @@
 //!   | cluster, policy, counters | members | roots, token keys, issuing certificates | origins, outcomes   |
 //!   | registry: entries in chunks behind Arc, | invitations, plan, | recovery key     | state hash        |
 //!   |           interned texts, indexes       |                    |                  |                   |
-//!   | relationships, foreign bundles, secrets |                    |                  |                   |
+//!   | relationships, foreign bundles, secrets | ACME, web certificates, OIDC issuers  |                   |
 //!   +------+---------------------------+-------------------------------------+----------------------------+
 //!          | reads: entry, list,       | due(state, now): what falls due     | view(): a copy of chunk
 //!          v entitled, bundle          | in the life of authorities          v pointers, streamed as snapshot
@@ -53,6 +53,7 @@ pub mod snapshot;
 mod state;
 mod stored;
 mod versions;
+pub mod web;
 
 pub use audit::AuditAnchor;
 pub use authority::{

@@ -304,6 +304,21 @@ pub enum Done {
         /// The revision now; 0 when the rule was taken away.
         revision: u64,
     },
+    /// The ACME settings are set.
+    AcmeSet {
+        /// Their revision now.
+        revision: u64,
+    },
+    /// The domain's certificate, order or failure is noted.
+    WebDomainChanged {
+        /// The DNS name.
+        domain: String,
+    },
+    /// The OpenID Connect discovery provider is set.
+    OidcSet {
+        /// The revision of its settings now.
+        revision: u64,
+    },
 }
 
 /// An operation that was refused, and changed nothing.

@@ -33,6 +33,7 @@ use crate::recovery::RecoveryKey;
 use crate::registry::RegistryView;
 use crate::revocation::Revocation;
 use crate::state::{Cluster, Counters, PolicyRecord, RevokedRecord, State};
+use crate::web::{Acme, OidcProvider, WebDomain};
 use quorate_proto_identity::{AuthorityId, MemberNumber, NodeName, SerialNumber, TrustDomain};
 
 /// Most bytes of a chunk that [`StateView::chunks`] gives out.
@@ -89,6 +90,9 @@ pub struct StateView {
     relationships: Objects<TrustDomain, Relationship>,
     foreign: Objects<TrustDomain, ForeignBundle>,
     secrets: Objects<SecretName, Secret>,
+    acme: Objects<(), Acme>,
+    web_domains: Objects<String, WebDomain>,
+    oidc: Objects<(), OidcProvider>,
     api_keys: Objects<ApiKeyId, ApiKey>,
     access_rules: Objects<Option<TrustDomain>, AccessRuleRecord>,
     access_settings: Objects<(), AccessSettings>,
@@ -119,6 +123,9 @@ impl State {
             relationships: self.relationships.clone(),
             foreign: self.foreign.clone(),
             secrets: self.secrets.clone(),
+            acme: self.acme.clone(),
+            web_domains: self.web_domains.clone(),
+            oidc: self.oidc.clone(),
             api_keys: self.api_keys.clone(),
             access_rules: self.access_rules.clone(),
             access_settings: self.access_settings.clone(),
@@ -206,6 +213,9 @@ impl StateView {
             .chain(of(&self.api_keys))
             .chain(of(&self.access_rules))
             .chain(of(&self.access_settings))
+            .chain(of(&self.acme))
+            .chain(of(&self.web_domains))
+            .chain(of(&self.oidc))
     }
 
     fn object_count(&self) -> u64 {
@@ -233,6 +243,9 @@ impl StateView {
             self.api_keys.len(),
             self.access_rules.len(),
             self.access_settings.len(),
+            self.acme.len(),
+            self.web_domains.len(),
+            self.oidc.len(),
         ];
         counts.into_iter().fold(0, |sum, count| sum.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)))
     }

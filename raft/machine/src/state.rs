@@ -28,6 +28,7 @@ use crate::recovery::RecoveryKey;
 use crate::registry::{Entitled, EntryFilter, NodeScope, Registry};
 use crate::revocation::index::RevocationIndex;
 use crate::revocation::{Revocation, RevokedLeaf};
+use crate::web::{Acme, OidcProvider, WebDomain};
 
 /// What was founded, once and for all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +122,9 @@ pub struct State {
     pub(crate) relationships: Objects<TrustDomain, Relationship>,
     pub(crate) foreign: Objects<TrustDomain, ForeignBundle>,
     pub(crate) secrets: Objects<SecretName, Secret>,
+    pub(crate) acme: Objects<(), Acme>,
+    pub(crate) web_domains: Objects<String, WebDomain>,
+    pub(crate) oidc: Objects<(), OidcProvider>,
     pub(crate) api_keys: Objects<ApiKeyId, ApiKey>,
     pub(crate) access_rules: Objects<Option<TrustDomain>, AccessRuleRecord>,
     pub(crate) access_settings: Objects<(), AccessSettings>,
@@ -355,6 +359,9 @@ impl State {
             .plus(self.relationships.hash())
             .plus(self.foreign.hash())
             .plus(self.secrets.hash())
+            .plus(self.acme.hash())
+            .plus(self.web_domains.hash())
+            .plus(self.oidc.hash())
             .plus(self.api_keys.hash())
             .plus(self.access_rules.hash())
             .plus(self.access_settings.hash())

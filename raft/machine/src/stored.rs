@@ -23,6 +23,7 @@ pub(crate) mod outcome;
 pub(crate) mod policy;
 mod restore;
 pub(crate) mod revocation;
+pub(crate) mod web;
 
 use bytes::Bytes;
 use prost::Message;
@@ -79,6 +80,12 @@ pub(crate) mod kind {
     pub(crate) const ACCESS_RULE: u8 = 81;
     /// Settings of access.
     pub(crate) const ACCESS_SETTINGS: u8 = 82;
+    /// The ACME settings.
+    pub(crate) const ACME: u8 = 90;
+    /// A domain of web certificates.
+    pub(crate) const WEB_DOMAIN: u8 = 91;
+    /// The OpenID Connect discovery provider.
+    pub(crate) const OIDC: u8 = 92;
 }
 
 /// Why stored bytes are refused.

@@ -241,6 +241,12 @@ impl SnapshotReader {
             kind::ACCESS_SETTINGS => {
                 put(&mut state.access_settings, (), read(kind, stored::access::decode_settings(bytes), body)?)
             }
+            kind::ACME => put(&mut state.acme, (), read(kind, stored::web::decode_acme(bytes), body)?),
+            kind::WEB_DOMAIN => {
+                let domain = read(kind, stored::web::decode_web_domain(bytes), body)?;
+                put(&mut state.web_domains, domain.domain.clone(), domain)
+            }
+            kind::OIDC => put(&mut state.oidc, (), read(kind, stored::web::decode_oidc(bytes), body)?),
             _ => Err(SnapshotError::UnknownKind { kind }),
         }
     }

@@ -30,6 +30,12 @@ use super::revocation::{
     from_new_crl, from_new_revocation, from_revoke_keys, reason, to_new_anchor, to_new_crl, to_new_revocation,
     to_revoke_keys,
 };
+use super::web::{
+    StoredBeginWebOrder, StoredFailWebOrder, StoredNewWebCertificate, StoredSetAcme, StoredSetOidc,
+    StoredSetWebChallenge, from_begin_web_order, from_fail_web_order, from_new_web_certificate, from_set_acme,
+    from_set_oidc, from_set_web_challenge, to_begin_web_order, to_fail_web_order, to_new_web_certificate, to_set_acme,
+    to_set_oidc, to_set_web_challenge,
+};
 use super::{
     StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, trust_domain,
 };
@@ -41,7 +47,7 @@ use crate::members::ADDRESSES_PER_MEMBER;
 pub(super) struct StoredOperation {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 80, 81, 82, 83, 84"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 80, 81, 82, 83, 84, 90, 91, 92, 93, 94, 95, 96"
     )]
     kind: Option<Kind>,
 }
@@ -161,6 +167,20 @@ enum Kind {
     SetAccessRule(Box<StoredSetRule>),
     #[prost(bool, tag = "84")]
     SetAccessSettings(bool),
+    #[prost(message, tag = "90")]
+    SetAcme(StoredSetAcme),
+    #[prost(string, tag = "91")]
+    RequestWebCertificate(String),
+    #[prost(message, tag = "92")]
+    BeginWebOrder(StoredBeginWebOrder),
+    #[prost(message, tag = "93")]
+    SetWebChallenge(StoredSetWebChallenge),
+    #[prost(message, tag = "94")]
+    RecordWebCertificate(StoredNewWebCertificate),
+    #[prost(message, tag = "95")]
+    FailWebOrder(StoredFailWebOrder),
+    #[prost(message, tag = "96")]
+    SetOidc(StoredSetOidc),
 }
 
 /// For operations that need no further word.
@@ -357,6 +377,23 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::PutSecret { name, sealed } => Kind::PutSecret(from_put_secret(name, sealed)),
         Operation::DeleteSecret { name } => Kind::DeleteSecret(name.as_str().to_owned()),
         Operation::SealSecret { name, parts } => Kind::SealSecret(from_seal_secret(name, parts)),
+        Operation::SetAcme { settings, expected_revision } => {
+            Kind::SetAcme(from_set_acme(settings.as_deref(), *expected_revision))
+        }
+        Operation::RequestWebCertificate { domain } => Kind::RequestWebCertificate(domain.clone()),
+        Operation::BeginWebOrder { domain, url, directory, key } => {
+            Kind::BeginWebOrder(from_begin_web_order(domain, url, directory, key))
+        }
+        Operation::SetWebChallenge { domain, order, challenge } => {
+            Kind::SetWebChallenge(from_set_web_challenge(domain, order, challenge))
+        }
+        Operation::RecordWebCertificate(new) => Kind::RecordWebCertificate(from_new_web_certificate(new)),
+        Operation::FailWebOrder { domain, order, reason } => {
+            Kind::FailWebOrder(from_fail_web_order(domain, order.as_deref(), reason))
+        }
+        Operation::SetOidc { settings, expected_revision } => {
+            Kind::SetOidc(from_set_oidc(settings.as_deref(), *expected_revision))
+        }
         Operation::CreateApiKey(new) => Kind::CreateApiKey(Box::new(from_new_key(new))),
         Operation::RotateApiKey(rotation) => Kind::RotateApiKey(Box::new(from_rotation(rotation))),
         Operation::DeleteApiKey { id } => Kind::DeleteApiKey(id.as_str().to_owned()),
@@ -461,6 +498,13 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
         Kind::PutSecret(stored) => to_put_secret(stored)?,
         Kind::DeleteSecret(name) => Operation::DeleteSecret { name: secret_name(&name)? },
         Kind::SealSecret(stored) => to_seal_secret(stored)?,
+        Kind::SetAcme(stored) => to_set_acme(stored)?,
+        Kind::RequestWebCertificate(domain) => Operation::RequestWebCertificate { domain },
+        Kind::BeginWebOrder(stored) => to_begin_web_order(stored)?,
+        Kind::SetWebChallenge(stored) => to_set_web_challenge(stored)?,
+        Kind::RecordWebCertificate(stored) => to_new_web_certificate(stored)?,
+        Kind::FailWebOrder(stored) => to_fail_web_order(stored),
+        Kind::SetOidc(stored) => to_set_oidc(stored)?,
         Kind::CreateApiKey(new) => Operation::CreateApiKey(Box::new(to_new_key(*new)?)),
         Kind::RotateApiKey(rotation) => Operation::RotateApiKey(Box::new(to_rotation(*rotation)?)),
         Kind::DeleteApiKey(id) => to_delete_key(&id)?,

@@ -31,8 +31,8 @@ struct StoredOutcome {
 struct StoredResult {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-                32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 80, 81, 82"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+                27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 80, 81, 82, 90, 91, 92"
     )]
     kind: Option<Kind>,
 }
@@ -124,6 +124,12 @@ enum Kind {
     SecretDeleted(String),
     #[prost(message, tag = "42")]
     SecretSealed(StoredSecretResult),
+    #[prost(uint64, tag = "90")]
+    AcmeSet(u64),
+    #[prost(string, tag = "91")]
+    WebDomainChanged(String),
+    #[prost(uint64, tag = "92")]
+    OidcSet(u64),
     #[prost(message, tag = "80")]
     ApiKeySet(StoredApiKeyDone),
     #[prost(string, tag = "81")]
@@ -408,6 +414,9 @@ fn from_done(done: &Done) -> Kind {
             Kind::SecretPut(StoredSecretResult { name: name.as_str().to_owned(), number: *revision })
         }
         Done::SecretDeleted { name } => Kind::SecretDeleted(name.as_str().to_owned()),
+        Done::AcmeSet { revision } => Kind::AcmeSet(*revision),
+        Done::WebDomainChanged { domain } => Kind::WebDomainChanged(domain.clone()),
+        Done::OidcSet { revision } => Kind::OidcSet(*revision),
         Done::ApiKeySet { id, expires_at } => {
             Kind::ApiKeySet(StoredApiKeyDone { id: id.as_str().to_owned(), expires_at: expires_at.0 })
         }
@@ -520,6 +529,9 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
             Done::SecretPut { name: secret_name(&name)?, revision: number }
         }
         Kind::SecretDeleted(name) => Done::SecretDeleted { name: secret_name(&name)? },
+        Kind::AcmeSet(revision) => Done::AcmeSet { revision },
+        Kind::WebDomainChanged(domain) => Done::WebDomainChanged { domain },
+        Kind::OidcSet(revision) => Done::OidcSet { revision },
         Kind::ApiKeySet(StoredApiKeyDone { id, expires_at }) => {
             Done::ApiKeySet { id: done_id(&id)?, expires_at: UnixSeconds(expires_at) }
         }

@@ -269,11 +269,7 @@ pub(super) fn to_begin_web_order(stored: StoredBeginWebOrder) -> Result<Operatio
 
 fn from_challenge(challenge: &WebChallenge) -> StoredWebChallenge {
     let WebChallenge { kind, token, key_authorization } = challenge;
-    StoredWebChallenge {
-        kind: *kind as u32,
-        token: token.clone(),
-        key_authorization: key_authorization.clone(),
-    }
+    StoredWebChallenge { kind: *kind as u32, token: token.clone(), key_authorization: key_authorization.clone() }
 }
 
 fn to_challenge(stored: StoredWebChallenge) -> Result<WebChallenge, StoredError> {
