@@ -3,7 +3,7 @@
 //! ```text
 //!   consensus: applied, refused ──► tap ─────────────┐           data_dir/audit: hash-chained lines of JSON
 //!   issuer, minter: SVIDs, by policy ──► Auditor ────┼──► queue ──► writer ──► chain ──► files ──► reader ──► show, follow
-//!   services: not admitted ──► Auditor ──────────────┘                │                    └─────► verify (offline, too)
+//!   services: not admitted, asked ──► Auditor ───────┘                │                    └─────► verify (offline, too)
 //!                                                                     └──► AnchorAudit: the head, in the replicated state
 //!
 //!   operators' writes ──► may_administer?          issuance under "required" ──► record synced first, then the SVID
@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 pub(crate) use auditor::{Issuance, Mark};
 pub(crate) use writer::WriterArguments;
 
-pub use auditor::{AuditSettings, Auditor, TrailBlocked, TrailStatus};
+pub use auditor::{Asked, AuditSettings, Auditor, TrailBlocked, TrailStatus};
 pub use chain::{ChainError, FILE_BYTES, Limits};
 pub use reader::{Filter, Reader, Shown};
 pub use record::{Kind, Position, Record, RecordHash, timestamp};

@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     /// The last log index that a writer took out of the queue.
     pub(crate) taken: AtomicU64,
     denials: Mutex<Denials>,
+    /// Refusals of strangers, apart from those: a flood of the one does not hide the other.
+    strangers: Mutex<Denials>,
 }
 
 /// Callers not admitted, in the present second.
@@ -104,6 +106,21 @@ struct Denials {
     since: Instant,
     told: u32,
     untold: u64,
+}
+
+/// Somebody of another trust domain asked for something, and was answered or refused.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// `federation.bundle`, `federation.watch`, ...
+    pub what: &'static str,
+    /// Who, as far as that was proved; none when it was not.
+    pub who: Option<String>,
+    /// The address that the call came from.
+    pub from: String,
+    /// Why it was refused, in one word; none when it was answered.
+    pub refused: Option<&'static str>,
+    /// How it proved who it is, what it was told, and what else there is to know; never a credential.
+    pub detail: Vec<(&'static str, String)>,
 }
 
 /// An SVID that is about to be handed out.
@@ -148,6 +165,7 @@ impl Auditor {
             applied: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             denials: Mutex::new(Denials { since: Instant::now(), told: 0, untold: 0 }),
+            strangers: Mutex::new(Denials { since: Instant::now(), told: 0, untold: 0 }),
         };
         Self { shared: Some(Arc::new(shared)) }
     }
@@ -249,22 +267,32 @@ impl Auditor {
         shared.queue.push(Item::Local { record: Box::new(record), receipt: None });
     }
 
+    /// Records that somebody of another trust domain asked, and what came of it. Who is answered is known and limited in
+    /// rate; of refusals at most ten in a second have a record each, and the next one counts the others.
+    pub fn asked(&self, asked: Asked) {
+        let Some(shared) = &self.shared else { return };
+        let Asked { what, who, from, refused, detail } = asked;
+        let Some(untold) = refused.map_or(Some(0), |_| shared.strangers.lock().tell()) else { return };
+        let mut record = Record::new(shared.settings.sources.now(), Kind::Local, what);
+        record.index = Some(shared.applied.load(Ordering::Relaxed));
+        record.who = who;
+        record.from = Some(from);
+        record.outcome = Some(refused.map_or("done".into(), |reason| format!("refused:{reason}").into()));
+        record = detail.into_iter().fold(record, |record, (name, value)| {
+            let cut = value.get(..value.floor_char_boundary(ASKED_TEXT_LIMIT)).unwrap_or_default();
+            record.with(name, cut)
+        });
+        if untold > 0 {
+            record = record.with("others_not_told", untold);
+        }
+        shared.queue.push(Item::Local { record: Box::new(record), receipt: None });
+    }
+
     /// Records that a caller was not admitted to an administrative service. At most ten in a second have a record
     /// each; the next one counts the others.
     pub fn denied(&self, caller: &Caller, method: &str) {
         let Some(shared) = &self.shared else { return };
-        let untold = {
-            let mut denials = shared.denials.lock();
-            if denials.since.elapsed() >= Duration::from_secs(1) {
-                (denials.since, denials.told) = (Instant::now(), 0);
-            }
-            if denials.told >= DENIALS_PER_SECOND {
-                denials.untold = denials.untold.saturating_add(1);
-                return;
-            }
-            denials.told = denials.told.saturating_add(1);
-            std::mem::take(&mut denials.untold)
-        };
+        let Some(untold) = shared.denials.lock().tell() else { return };
         let mut record = Record::new(shared.settings.sources.now(), Kind::Local, "authorization.denied");
         record.who = Some(acts::who(&caller.identity, 0));
         record.from = Some(caller.address.clone()).filter(|address| !address.is_empty());
@@ -304,6 +332,25 @@ impl Auditor {
         timeout(RECORD_LIMIT, settled).await.is_ok_and(|settled| settled.unwrap_or(false))
     }
 }
+
+impl Denials {
+    /// Whether one more has a record of its own, and then how many before it had none.
+    fn tell(&mut self) -> Option<u64> {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            (self.since, self.told) = (Instant::now(), 0);
+        }
+        if self.told >= DENIALS_PER_SECOND {
+            self.untold = self.untold.saturating_add(1);
+            return None;
+        }
+        self.told = self.told.saturating_add(1);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+/// Longest detail of a call from another trust domain that is recorded, in bytes; much of it is what strangers say of
+/// themselves.
+const ASKED_TEXT_LIMIT: usize = 512;
 
 /// Longest name of a method that is recorded; ours are shorter, and a caller can write what it likes.
 const METHOD_BYTES_LIMIT: usize = 128;
