@@ -18,6 +18,8 @@ mod bundle;
 mod cluster;
 mod debug;
 mod entry;
+pub(crate) mod federation;
+mod foreign;
 pub mod gate;
 mod health;
 mod local_authority;
@@ -26,6 +28,7 @@ pub mod reflection;
 mod refusal;
 mod revocations;
 mod svid;
+mod trust_domain;
 pub mod workload;
 mod writes;
 
@@ -57,7 +60,9 @@ pub fn admin(node: &Node) -> Gate {
     let mut services = RoutesBuilder::default();
     services
         .add_service(Authorized::new(&rule, entry::service(node, &reads)))
-        .add_service(Authorized::new(&rule, bundle::service(&reads)))
+        .add_service(Authorized::new(&rule, bundle::service(node, &reads)))
+        .add_service(Authorized::new(&rule, trust_domain::service(node, &reads)))
+        .add_service(Authorized::new(&rule, federation::service(node, &reads)))
         .add_service(Authorized::new(&rule, svid::service(node)))
         .add_service(Authorized::new(&rule, audit::service(node)))
         .add_service(Authorized::new(&rule, debug::service(node)))

@@ -76,9 +76,11 @@ pub(super) async fn carry_out<T>(
                 }));
             }
             Err(status) if log_index.is_none() => return Err(status),
-            Err(status) => fates.extend(places.into_iter().map(|place| {
-                Fate::Finished(place.err().unwrap_or_else(|| failed(status.code(), status.message())))
-            })),
+            Err(status) => {
+                fates.extend(places.into_iter().map(|place| {
+                    Fate::Finished(place.err().unwrap_or_else(|| failed(status.code(), status.message())))
+                }))
+            }
         }
     }
     Ok((fates, log_index))

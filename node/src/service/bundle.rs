@@ -1,6 +1,12 @@
-//! The trust domain's bundle: the part of SPIRE's Bundle service that has no federation in it (spire-api.md section 9).
+//! Bundles, our own and those of foreign trust domains: SPIRE's Bundle service (spire-api.md section 9).
+//!
+//! Lists are in the order of the trust domains' names, which is the same on every node. A foreign bundle that was put in place
+//! here stands until the next one that is fetched (FED-10), and sets no floor for its sequence number (ATK-39).
+
+mod federated;
 
 use quorate_proto_api::convert::{jwt_key, x509_certificate};
+use quorate_proto_api::spire::bundle::batch_delete_federated_bundle_request::Mode;
 use quorate_proto_api::spire::bundle::bundle_server::{Bundle as BundleApi, BundleServer};
 use quorate_proto_api::spire::bundle::{
     AppendBundleRequest, BatchCreateFederatedBundleRequest, BatchCreateFederatedBundleResponse,
@@ -8,36 +14,35 @@ use quorate_proto_api::spire::bundle::{
     BatchSetFederatedBundleResponse, BatchUpdateFederatedBundleRequest, BatchUpdateFederatedBundleResponse,
     CountBundlesRequest, CountBundlesResponse, GetBundleRequest, GetFederatedBundleRequest,
     ListFederatedBundlesRequest, ListFederatedBundlesResponse, PublishJwtAuthorityRequest, PublishJwtAuthorityResponse,
-    PublishWitAuthorityRequest, PublishWitAuthorityResponse,
+    PublishWitAuthorityRequest, PublishWitAuthorityResponse, batch_create_federated_bundle_response,
+    batch_delete_federated_bundle_response, batch_set_federated_bundle_response,
+    batch_update_federated_bundle_response,
 };
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::TrustDomain;
-use quorate_raft_machine::BundleContent;
+use quorate_raft_machine::{BundleContent, SetHow, State};
 use tonic::{Request, Response, Status};
 
+use super::foreign::{self, bundle_to_wire, whole_bundle};
 use super::reads::{Consistency, NOT_FOUNDED, Reads, at_applied_index, look};
+use super::writes::{Writes, at_log_index};
+use crate::node::Node;
 
 /// The service.
 #[derive(Debug, Clone)]
 pub(super) struct BundleService {
     reads: Reads,
+    writes: Writes,
 }
 
 /// Puts the service together.
-pub(super) fn service(reads: &Reads) -> BundleServer<BundleService> {
-    BundleServer::new(BundleService { reads: reads.clone() })
+pub(super) fn service(node: &Node, reads: &Reads) -> BundleServer<BundleService> {
+    BundleServer::new(BundleService { reads: reads.clone(), writes: Writes::new(node) })
 }
 
 /// The fields in the mask, or all without one; the trust domain always.
 fn to_wire(trust_domain: &TrustDomain, bundle: &BundleContent, mask: Option<types::BundleMask>) -> types::Bundle {
-    let everything = types::BundleMask {
-        x509_authorities: true,
-        jwt_authorities: true,
-        refresh_hint: true,
-        sequence_number: true,
-        wit_authorities: true,
-    };
-    let mask = mask.unwrap_or(everything);
+    let mask = mask.unwrap_or_else(whole_bundle);
     let mut wire = types::Bundle { trust_domain: trust_domain.as_str().to_owned(), ..types::Bundle::default() };
     if mask.x509_authorities {
         let roots = bundle.x509_authorities.iter();
@@ -61,9 +66,6 @@ fn not_here<T>(method: &str, why: &str) -> Result<Response<T>, Status> {
     Err(Status::unimplemented(format!("{method}: {why}")))
 }
 
-/// Why the calls about foreign bundles are not answered.
-const NO_FEDERATION: &str = "this version of the node does not federate";
-
 /// Why the calls of nested authorities are not answered.
 const NO_NESTING: &str = "this version of the node takes no nested authorities";
 
@@ -72,9 +74,7 @@ impl BundleApi for BundleService {
     async fn get_bundle(&self, request: Request<GetBundleRequest>) -> Result<Response<types::Bundle>, Status> {
         let how = Consistency::of(&request)?;
         let mask = request.into_inner().output_mask;
-        let read = |state: &quorate_raft_machine::State| {
-            state.cluster().map(|cluster| (cluster.trust_domain.clone(), state.bundle()))
-        };
+        let read = |state: &State| state.cluster().map(|cluster| (cluster.trust_domain.clone(), state.bundle()));
         // Before the founding SPIRE's clients expect NotFound here, and wait.
         let (found, applied) = look(self.reads.caught_up(how).await?, read);
         let (trust_domain, bundle) =
@@ -84,9 +84,12 @@ impl BundleApi for BundleService {
 
     async fn count_bundles(
         &self,
-        _request: Request<CountBundlesRequest>,
+        request: Request<CountBundlesRequest>,
     ) -> Result<Response<CountBundlesResponse>, Status> {
-        not_here("CountBundles", NO_FEDERATION)
+        let how = Consistency::of(&request)?;
+        let count = |state: &State| state.foreign_bundles().count().saturating_add(1);
+        let (count, applied) = look(self.reads.current(how).await?, count);
+        Ok(at_applied_index(CountBundlesResponse { count: i32::try_from(count).unwrap_or(i32::MAX) }, applied))
     }
 
     async fn append_bundle(&self, _request: Request<AppendBundleRequest>) -> Result<Response<types::Bundle>, Status> {
@@ -109,44 +112,86 @@ impl BundleApi for BundleService {
 
     async fn list_federated_bundles(
         &self,
-        _request: Request<ListFederatedBundlesRequest>,
+        request: Request<ListFederatedBundlesRequest>,
     ) -> Result<Response<ListFederatedBundlesResponse>, Status> {
-        not_here("ListFederatedBundles", NO_FEDERATION)
+        let how = Consistency::of(&request)?;
+        let request = request.into_inner();
+        let (list, applied) = look(self.reads.current(how).await?, |state| federated::list(state, &request));
+        list.map(|list| at_applied_index(list, applied))
     }
 
     async fn get_federated_bundle(
         &self,
-        _request: Request<GetFederatedBundleRequest>,
+        request: Request<GetFederatedBundleRequest>,
     ) -> Result<Response<types::Bundle>, Status> {
-        not_here("GetFederatedBundle", NO_FEDERATION)
+        let how = Consistency::of(&request)?;
+        let GetFederatedBundleRequest { trust_domain, output_mask } = request.into_inner();
+        let (found, applied) = look(self.reads.current(how).await?, |state| {
+            let name = foreign::name(&trust_domain, &foreign::own(state)?)?;
+            let held = state.foreign_bundle(&name).cloned();
+            held.ok_or_else(|| Status::not_found(format!("bundle not found: none of trust domain {name} is held")))
+        });
+        found.map(|held| at_applied_index(bundle_to_wire(&held.bundle, output_mask.as_ref()), applied))
     }
 
     async fn batch_create_federated_bundle(
         &self,
-        _request: Request<BatchCreateFederatedBundleRequest>,
+        request: Request<BatchCreateFederatedBundleRequest>,
     ) -> Result<Response<BatchCreateFederatedBundleResponse>, Status> {
-        not_here("BatchCreateFederatedBundle", NO_FEDERATION)
+        self.reads.current(Consistency::of(&request)?).await?;
+        let caller = self.writes.caller(&request);
+        let BatchCreateFederatedBundleRequest { bundle, output_mask } = request.into_inner();
+        let answered = federated::put(self, caller, &bundle, SetHow::Create, None, output_mask.as_ref());
+        let (answered, log_index) = answered.await?;
+        let result = |(status, bundle)| batch_create_federated_bundle_response::Result { status: Some(status), bundle };
+        let results = answered.into_iter().map(result).collect();
+        Ok(at_log_index(BatchCreateFederatedBundleResponse { results }, log_index))
     }
 
     async fn batch_update_federated_bundle(
         &self,
-        _request: Request<BatchUpdateFederatedBundleRequest>,
+        request: Request<BatchUpdateFederatedBundleRequest>,
     ) -> Result<Response<BatchUpdateFederatedBundleResponse>, Status> {
-        not_here("BatchUpdateFederatedBundle", NO_FEDERATION)
+        self.reads.current(Consistency::of(&request)?).await?;
+        let caller = self.writes.caller(&request);
+        let BatchUpdateFederatedBundleRequest { bundle, input_mask, output_mask } = request.into_inner();
+        let answered = federated::put(self, caller, &bundle, SetHow::Update, input_mask.as_ref(), output_mask.as_ref());
+        let (answered, log_index) = answered.await?;
+        let result = |(status, bundle)| batch_update_federated_bundle_response::Result { status: Some(status), bundle };
+        let results = answered.into_iter().map(result).collect();
+        Ok(at_log_index(BatchUpdateFederatedBundleResponse { results }, log_index))
     }
 
     async fn batch_set_federated_bundle(
         &self,
-        _request: Request<BatchSetFederatedBundleRequest>,
+        request: Request<BatchSetFederatedBundleRequest>,
     ) -> Result<Response<BatchSetFederatedBundleResponse>, Status> {
-        not_here("BatchSetFederatedBundle", NO_FEDERATION)
+        self.reads.current(Consistency::of(&request)?).await?;
+        let caller = self.writes.caller(&request);
+        let BatchSetFederatedBundleRequest { bundle, output_mask } = request.into_inner();
+        let answered = federated::put(self, caller, &bundle, SetHow::Set, None, output_mask.as_ref());
+        let (answered, log_index) = answered.await?;
+        let result = |(status, bundle)| batch_set_federated_bundle_response::Result { status: Some(status), bundle };
+        let results = answered.into_iter().map(result).collect();
+        Ok(at_log_index(BatchSetFederatedBundleResponse { results }, log_index))
     }
 
     async fn batch_delete_federated_bundle(
         &self,
-        _request: Request<BatchDeleteFederatedBundleRequest>,
+        request: Request<BatchDeleteFederatedBundleRequest>,
     ) -> Result<Response<BatchDeleteFederatedBundleResponse>, Status> {
-        not_here("BatchDeleteFederatedBundle", NO_FEDERATION)
+        self.reads.current(Consistency::of(&request)?).await?;
+        let caller = self.writes.caller(&request);
+        let request = request.into_inner();
+        let mode = Mode::try_from(request.mode)
+            .map_err(|_| Status::invalid_argument(format!("mode: there is no mode {}", request.mode)))?;
+        let (answered, log_index) = federated::delete(self, caller, &request.trust_domains, mode).await?;
+        let result = |(status, trust_domain)| batch_delete_federated_bundle_response::Result {
+            status: Some(status),
+            trust_domain,
+        };
+        let results = answered.into_iter().map(result).collect();
+        Ok(at_log_index(BatchDeleteFederatedBundleResponse { results }, log_index))
     }
 }
 

@@ -46,8 +46,17 @@ pub(super) fn set(mut known: Vec<AuthorityView>) -> wire::AuthoritySet {
 
 /// An authority.
 pub(super) fn authority(view: &AuthorityView) -> wire::Authority {
-    let AuthorityTimes { prepared_at, activated_at, retired_at, tainted_at, revoked_at, suspected_at, replace_at } =
-        view.times;
+    let AuthorityTimes {
+        prepared_at,
+        activated_at,
+        retired_at,
+        tainted_at,
+        revoked_at,
+        suspected_at,
+        replace_at,
+        published_at,
+        confirmed_at,
+    } = view.times;
     let seconds = |at: Option<UnixSeconds>| at.map(|at| at.0);
     wire::Authority {
         id: view.id.to_string(),
@@ -61,6 +70,8 @@ pub(super) fn authority(view: &AuthorityView) -> wire::Authority {
         revoked_at: seconds(revoked_at),
         replace_at: seconds(replace_at),
         suspected_at: seconds(suspected_at),
+        published_at: seconds(published_at),
+        confirmed_at: seconds(confirmed_at),
     }
 }
 
@@ -78,6 +89,8 @@ fn state(state: AuthorityState) -> wire::AuthorityState {
 pub(super) fn step(step: &TimelineStep) -> wire::TimelineStep {
     let event = match step.milestone {
         Milestone::Prepared => wire::TimelineEvent::Prepared,
+        Milestone::Published => wire::TimelineEvent::Published,
+        Milestone::Confirmed => wire::TimelineEvent::Confirmed,
         Milestone::Activated => wire::TimelineEvent::Activated,
         Milestone::Retired => wire::TimelineEvent::Retired,
         Milestone::Replaced => wire::TimelineEvent::Replaced,

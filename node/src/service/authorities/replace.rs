@@ -31,7 +31,7 @@ pub(super) async fn replace(
     let prepared = task.known.iter().find(|authority| authority.state == AuthorityState::Prepared);
     let gate = match prepared {
         Some(prepared) => task.gate(&prepared.id).await?,
-        None => Gate { waits_for: Vec::new(), fails_for: Vec::new() },
+        None => Gate { waits_for: Vec::new(), fails_for: Vec::new(), fails_for_peers: Vec::new() },
     };
     let mut will = vec![format!("{} will be replaced: another one signs in its place.", task.title(&id))];
     if compromised {

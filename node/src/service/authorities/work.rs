@@ -72,7 +72,7 @@ impl Task {
     /// What the gate in front of an authority's next step would wait for now, and whom a forced step would harm.
     pub(super) async fn gate(&self, id: &AuthorityId) -> Result<Gate, Status> {
         let now = self.authorities.gate(self.kind, id, self.deadline).await.map_err(|error| status(&error))?;
-        Ok(Gate { waits_for: now.passed_by, fails_for: now.fails_for })
+        Ok(Gate { waits_for: now.passed_by, fails_for: now.fails_for, fails_for_peers: now.fails_for_peers })
     }
 
     /// Does the work, and tells meanwhile how far members and streams are. Nothing when the caller has gone, or this node
@@ -118,6 +118,7 @@ impl Task {
 pub(super) struct Gate {
     pub(super) waits_for: Vec<String>,
     pub(super) fails_for: Vec<String>,
+    pub(super) fails_for_peers: Vec<String>,
 }
 
 impl Gate {
@@ -131,6 +132,7 @@ impl Gate {
         if !self.fails_for.is_empty() {
             warnings.push(format!("The workloads of {} will fail.", self.fails_for.join(", ")));
         }
+        warnings.extend(refused_elsewhere(&self.fails_for_peers));
         warnings
     }
 }
@@ -141,7 +143,19 @@ fn harm(change: &Change) -> Vec<String> {
     if !change.fails_for.is_empty() {
         warnings.push(format!("The workloads of {} fail until they catch up.", change.fails_for.join(", ")));
     }
+    warnings.extend(refused_elsewhere(&change.fails_for_peers));
     warnings
+}
+
+/// Whose workloads refuse ours when readers of the bundle elsewhere are not waited for.
+fn refused_elsewhere(peers: &[String]) -> Option<String> {
+    (!peers.is_empty()).then(|| {
+        format!(
+            "Workloads of {} refuse what it signs until they have fetched our bundle, and so do those of every trust \
+             domain that reads it without our knowing.",
+            peers.join(", ")
+        )
+    })
 }
 
 /// Lets a prepared authority sign.
@@ -224,8 +238,11 @@ mod tests {
 
     #[test]
     fn a_forced_step_names_whose_workloads_will_fail() {
-        let gate = Gate { waits_for: vec!["node-3 is cut off".into()], fails_for: vec!["node-3".into()] };
+        let gate = Gate { waits_for: vec!["node-3 is cut off".into()], fails_for: vec!["node-3".into()], fails_for_peers: vec![] };
         assert_eq!(gate.warnings(false), ["It waits: node-3 is cut off."]);
         assert_eq!(gate.warnings(true).last().unwrap(), "The workloads of node-3 will fail.");
+        let gate = Gate { fails_for_peers: vec!["a.example".into(), "b.example".into()], ..gate };
+        let said = gate.warnings(true);
+        assert!(said.last().unwrap().starts_with("Workloads of a.example, b.example refuse what it signs"), "{said:?}");
     }
 }

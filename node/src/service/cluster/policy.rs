@@ -2,10 +2,12 @@
 
 use quorate_proto_api::cluster::{
     AuditIssuance as WireAudit, CrlMode as WireCrlMode, KeyType as WireKeyType, NetworkProfile as WireNetwork,
-    Policy as WirePolicy,
+    Policy as WirePolicy, Publication as WirePublication,
 };
 use quorate_proto_identity::KeyType;
-use quorate_raft_machine::{AuditIssuance, CrlMode, NetworkProfile, Policy, policy::AUTHORITY_LIFETIME_LIMIT};
+use quorate_raft_machine::{
+    AuditIssuance, CrlMode, NetworkProfile, Policy, Publication, policy::AUTHORITY_LIFETIME_LIMIT,
+};
 use tonic::Status;
 
 /// Takes a policy from a request. Whether its values go together is not looked at here.
@@ -34,6 +36,7 @@ pub(super) fn from_wire(wire: &WirePolicy) -> Result<Policy, Status> {
         },
         publication_time: seconds("publication_time", wire.publication_time, default.publication_time)?,
         audit_issuance: audit_issuance(wire.audit_issuance, default.audit_issuance)?,
+        publication: publication(wire.publication, default.publication)?,
     })
 }
 
@@ -55,6 +58,7 @@ pub(super) fn to_wire(policy: &Policy, revision: u64) -> WirePolicy {
         crl_settle,
         publication_time,
         audit_issuance,
+        publication,
     } = *policy;
     let network = match network {
         NetworkProfile::Site => WireNetwork::Site,
@@ -69,6 +73,10 @@ pub(super) fn to_wire(policy: &Policy, revision: u64) -> WirePolicy {
         AuditIssuance::Off => WireAudit::Off,
         AuditIssuance::Recorded => WireAudit::Recorded,
         AuditIssuance::Required => WireAudit::Required,
+    };
+    let publication = match publication {
+        Publication::Hints => WirePublication::Hints,
+        Publication::ConfirmedByPeers => WirePublication::ConfirmedByPeers,
     };
     WirePolicy {
         root_lifetime: root_lifetime.into(),
@@ -87,6 +95,7 @@ pub(super) fn to_wire(policy: &Policy, revision: u64) -> WirePolicy {
         crl_settle: Some(crl_settle.into()),
         publication_time: publication_time.into(),
         audit_issuance: audit_issuance.into(),
+        publication: publication.into(),
     }
 }
 
@@ -164,6 +173,15 @@ fn audit_issuance(number: i32, default: AuditIssuance) -> Result<AuditIssuance, 
     }
 }
 
+fn publication(number: i32, default: Publication) -> Result<Publication, Status> {
+    match WirePublication::try_from(number) {
+        Ok(WirePublication::Unspecified) => Ok(default),
+        Ok(WirePublication::Hints) => Ok(Publication::Hints),
+        Ok(WirePublication::ConfirmedByPeers) => Ok(Publication::ConfirmedByPeers),
+        Err(_) => Err(Status::invalid_argument(format!("publication: {number} is nothing that this node knows"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +202,7 @@ mod tests {
             crl_settle: 0,
             publication_time: 60,
             audit_issuance: AuditIssuance::Required,
+            publication: Publication::ConfirmedByPeers,
             ..Policy::default()
         };
         let wire = to_wire(&policy, 7);
@@ -201,6 +220,7 @@ mod tests {
             (WirePolicy { crl_mode: 99, ..WirePolicy::default() }, "crl_mode: 99 is no mode"),
             (WirePolicy { crl_settle: Some(-1), ..WirePolicy::default() }, "crl_settle is -1 s"),
             (WirePolicy { audit_issuance: 99, ..WirePolicy::default() }, "audit_issuance: 99 is nothing"),
+            (WirePolicy { publication: 99, ..WirePolicy::default() }, "publication: 99 is nothing"),
         ] {
             let status = from_wire(&wire).unwrap_err();
             assert_eq!(status.code(), tonic::Code::InvalidArgument);

@@ -891,6 +891,9 @@ pub struct Policy {
     /// Whether each SVID that is issued is a record of the audit log.
     #[prost(enumeration = "AuditIssuance", tag = "16")]
     pub audit_issuance: i32,
+    /// What tells that other trust domains know an authority before it signs, while a bundle endpoint is served.
+    #[prost(enumeration = "Publication", tag = "17")]
+    pub publication: i32,
 }
 /// Asks for the policy.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1472,6 +1475,40 @@ impl NetworkProfile {
             "NETWORK_PROFILE_UNSPECIFIED" => Some(Self::Unspecified),
             "NETWORK_PROFILE_SITE" => Some(Self::Site),
             "NETWORK_PROFILE_DISTANCE" => Some(Self::Distance),
+            _ => None,
+        }
+    }
+}
+/// What tells that other trust domains know an authority that is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Publication {
+    /// As the default.
+    Unspecified = 0,
+    /// Three refresh hints, from when the last member served it. The default.
+    Hints = 1,
+    /// As well, but at once when every trust domain that there is a relationship with has confirmed, over a watch, that it
+    /// has it in force.
+    ConfirmedByPeers = 2,
+}
+impl Publication {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PUBLICATION_UNSPECIFIED",
+            Self::Hints => "PUBLICATION_HINTS",
+            Self::ConfirmedByPeers => "PUBLICATION_CONFIRMED_BY_PEERS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PUBLICATION_UNSPECIFIED" => Some(Self::Unspecified),
+            "PUBLICATION_HINTS" => Some(Self::Hints),
+            "PUBLICATION_CONFIRMED_BY_PEERS" => Some(Self::ConfirmedByPeers),
             _ => None,
         }
     }
@@ -3286,6 +3323,12 @@ pub struct Authority {
     /// When it was found that somebody may have its key.
     #[prost(int64, optional, tag = "11")]
     pub suspected_at: ::core::option::Option<i64>,
+    /// Since when every live member serves it, so that readers of the bundle elsewhere have their time.
+    #[prost(int64, optional, tag = "12")]
+    pub published_at: ::core::option::Option<i64>,
+    /// When every trust domain that there is a relationship with had confirmed that it has it in force.
+    #[prost(int64, optional, tag = "13")]
+    pub confirmed_at: ::core::option::Option<i64>,
 }
 /// The authorities of one kind.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -3592,6 +3635,10 @@ pub enum TimelineEvent {
     Ended = 8,
     /// It is removed.
     Pruned = 9,
+    /// Every live member serves it to readers elsewhere.
+    Published = 10,
+    /// Every known peer has it in force.
+    Confirmed = 11,
 }
 impl TimelineEvent {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -3610,6 +3657,8 @@ impl TimelineEvent {
             Self::Revoked => "TIMELINE_EVENT_REVOKED",
             Self::Ended => "TIMELINE_EVENT_ENDED",
             Self::Pruned => "TIMELINE_EVENT_PRUNED",
+            Self::Published => "TIMELINE_EVENT_PUBLISHED",
+            Self::Confirmed => "TIMELINE_EVENT_CONFIRMED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -3625,6 +3674,8 @@ impl TimelineEvent {
             "TIMELINE_EVENT_REVOKED" => Some(Self::Revoked),
             "TIMELINE_EVENT_ENDED" => Some(Self::Ended),
             "TIMELINE_EVENT_PRUNED" => Some(Self::Pruned),
+            "TIMELINE_EVENT_PUBLISHED" => Some(Self::Published),
+            "TIMELINE_EVENT_CONFIRMED" => Some(Self::Confirmed),
             _ => None,
         }
     }
@@ -4616,7 +4667,8 @@ pub struct PollSettings {
     /// Redirects are not followed.
     #[prost(bool, tag = "2")]
     pub refuse_redirects: bool,
-    /// Addresses that are private or of this host are accepted. An administrator's URL may name one; unset says yes.
+    /// Whether a redirect, or what was discovered, may lead to a private address. Unset: as the node that fetches is
+    /// configured. The URL itself may name one.
     #[prost(bool, optional, tag = "3")]
     pub accept_private: ::core::option::Option<bool>,
 }
@@ -4771,7 +4823,7 @@ pub struct RelationshipStatus {
     /// Why the last try failed, in words; empty when it did not.
     #[prost(string, tag = "7")]
     pub error: ::prost::alloc::string::String,
-    /// The bundle is older than its refresh hint lets it be.
+    /// Nothing was fetched for three intervals.
     #[prost(bool, tag = "8")]
     pub stale: bool,
     /// The name of the member that fetched last.
@@ -4780,6 +4832,9 @@ pub struct RelationshipStatus {
     /// A watch is open.
     #[prost(bool, tag = "10")]
     pub watching: bool,
+    /// How many tries in a row brought an older bundle than the one fetched before.
+    #[prost(uint32, tag = "11")]
+    pub older_in_row: u32,
 }
 /// Generated client implementations.
 pub mod federation_client {
@@ -5010,8 +5065,8 @@ pub mod federation_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Fetches the bundle now, and answers when that has come to an end. `Unavailable` with the reason when it could not be
-        /// fetched, `FailedPrecondition` when it was fetched and not taken.
+        /// Fetches the bundle now, and answers when that has come to an end. `FailedPrecondition` with the reason when it could not
+        /// be fetched or was not taken, `Unavailable` while there is no leader to fetch it.
         pub async fn refresh_relationship(
             &mut self,
             request: impl tonic::IntoRequest<super::RefreshRelationshipRequest>,
@@ -5123,8 +5178,8 @@ pub mod federation_server {
             tonic::Response<super::RelationshipChange>,
             tonic::Status,
         >;
-        /// Fetches the bundle now, and answers when that has come to an end. `Unavailable` with the reason when it could not be
-        /// fetched, `FailedPrecondition` when it was fetched and not taken.
+        /// Fetches the bundle now, and answers when that has come to an end. `FailedPrecondition` with the reason when it could not
+        /// be fetched or was not taken, `Unavailable` while there is no leader to fetch it.
         async fn refresh_relationship(
             &self,
             request: tonic::Request<super::RefreshRelationshipRequest>,
