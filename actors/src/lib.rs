@@ -19,6 +19,8 @@
 //!      │                     interrupted
 //!      ├─ federation         on the leader: an actor for each relationship, which fetches its bundle. Its end: each of them is
 //!      │                     started again
+//!      ├─ acme               opens the web certificates there are; on the leader: orders and renews them. Its end: nothing is
+//!      │                     interrupted, an order goes on where it stopped
 //!      ├─ attestor           looks at the processes behind connections. Its end: new callers get Unavailable once
 //!      └─ keeper-1 .. n      route changes to sessions, sharded by selectors. Its end: the streams of its shard end with
 //!                            Unavailable, and their clients open them again
@@ -44,6 +46,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod acme;
 pub mod attestation;
 pub mod audit;
 mod authority;

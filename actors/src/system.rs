@@ -9,6 +9,7 @@ use ractor::{Actor, ActorRef, SpawnErr};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
+    acme::{ACME_MAILBOX_LIMIT, AcmeActor, AcmeArguments, AcmeClient, WebCertificates},
     attestation::{
         ATTESTATIONS_LIMIT, Attestor, AttestorActor, AttestorArguments, EXECUTABLE_BYTES_LIMIT, UnixAttestor,
     },
@@ -81,6 +82,8 @@ pub struct Dependencies {
     pub answerer: Option<Arc<dyn Answerer>>,
     /// Fetches the bundles of foreign trust domains; none where that is not wanted.
     pub bundle_source: Option<Arc<dyn BundleSource>>,
+    /// Speaks with ACME authorities; none where no web certificates are ordered.
+    pub acme_client: Option<Arc<dyn AcmeClient>>,
     /// What is configurable.
     pub settings: Settings,
 }
@@ -140,6 +143,7 @@ pub struct System {
     secrets: Secrets,
     endpoint: EndpointShared,
     federation: Federation,
+    web_certificates: WebCertificates,
     watchers: Watchers,
 }
 
@@ -151,8 +155,19 @@ impl System {
     /// When an actor does not start.
     pub async fn start(dependencies: Dependencies) -> Result<Self, StartError> {
         crate::metrics::describe();
-        let Dependencies { handle, sources, keys, custody, name, ledger_dir, audit, answerer, bundle_source, settings } =
-            dependencies;
+        let Dependencies {
+            handle,
+            sources,
+            keys,
+            custody,
+            name,
+            ledger_dir,
+            audit,
+            answerer,
+            bundle_source,
+            acme_client,
+            settings,
+        } = dependencies;
         let (ledger, kept) = match ledger_dir {
             Some(directory) => {
                 let (ledger, queue) = Ledger::new();
@@ -190,6 +205,7 @@ impl System {
             .take(settings.keepers.max(1))
             .map(|name| Shard::new(Address::new(name, KEEPER_MAILBOX_LIMIT)))
             .collect();
+        let watchers = Watchers::default();
         let authority = AuthorityArguments {
             handle: handle.clone(),
             own: Arc::clone(&own),
@@ -197,6 +213,7 @@ impl System {
             gate: Arc::default(),
             streams: OpenStreams::new(shards.clone(), Arc::clone(&core)),
             audit: audit.clone(),
+            watchers: watchers.clone(),
             address: Address::new("authority", AUTHORITY_MAILBOX_LIMIT),
         };
         let membership = MembershipArguments {
@@ -223,7 +240,6 @@ impl System {
             roots: Arc::default(),
             address: Address::new("revocation", REVOCATION_MAILBOX_LIMIT),
         };
-        let watchers = Watchers::default();
         let federation = FederationArguments {
             handle: handle.clone(),
             core: Arc::clone(&core),
@@ -233,6 +249,16 @@ impl System {
             board: Arc::default(),
             fetches: Arc::new(Semaphore::new(FETCHES_LIMIT)),
             address: Address::new("federation", FEDERATION_MAILBOX_LIMIT),
+        };
+        let web_certificates = WebCertificates::default();
+        let acme = AcmeArguments {
+            handle: handle.clone(),
+            sources: sources.clone(),
+            keys: Arc::clone(&authority.workshop.keys),
+            secrets: secrets.clone(),
+            client: acme_client,
+            published: web_certificates.clone(),
+            address: Address::new("acme", ACME_MAILBOX_LIMIT),
         };
         let federation_handle = Federation::new(handle.clone(), Arc::clone(&federation.board));
         handle.answer_with(Arc::new(PeerAnswers {
@@ -261,6 +287,7 @@ impl System {
             child("revocation", || RevocationActor, revocation.clone(), revocation.address),
             child("endpoint", || EndpointActor, endpoint.clone(), endpoint.address),
             child("federation", || FederationActor, federation.clone(), federation.address),
+            child("acme", || AcmeActor, acme.clone(), acme.address),
             child("attestor", || AttestorActor, attestor, attestations.clone()),
         ]);
         for (name, shard) in KEEPER_NAMES.into_iter().zip(&shards) {
@@ -290,8 +317,15 @@ impl System {
             secrets,
             endpoint: endpoint_shared,
             federation: federation_handle,
+            web_certificates,
             watchers,
         })
+    }
+
+    /// The web certificates that this node serves, which the cluster has by ACME.
+    #[must_use]
+    pub fn web_certificates(&self) -> &WebCertificates {
+        &self.web_certificates
     }
 
     /// Answers workloads.

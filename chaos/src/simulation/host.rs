@@ -113,6 +113,7 @@ pub(crate) async fn run(world: Arc<World>, cast: Arc<Cast>, node: usize) -> Resu
         audit: quorate_actors::audit::Auditor::none(),
         answerer: None,
         bundle_source: None,
+        acme_client: None,
         settings: Settings { keepers: 1, ..Settings::default() },
     };
     let system = Arc::new(System::start(dependencies).await?);

@@ -145,7 +145,8 @@ impl World {
             ledger_dir: Some(data.join("ledger")),
             audit: audit.clone(),
             answerer: None,
-            bundle_source: None,
+            bundle_source: network.outside(name.as_str()),
+            acme_client: None,
             settings: settings.clone(),
         });
         let system = system.await.unwrap();
@@ -189,6 +190,7 @@ impl World {
             audit: self.audit.clone(),
             answerer: None,
             bundle_source: None,
+            acme_client: None,
             settings: self.settings.clone(),
         }
     }
