@@ -23,13 +23,18 @@
 //! private key passes through its logs, its metrics or the `Debug` of any of its types.
 
 pub mod answers;
+pub mod bundle_endpoint;
+pub mod bundle_source;
 pub mod cli;
 pub mod config;
 pub mod demo;
 mod duration;
+pub mod federation_api;
+pub mod federation_client;
 pub mod federation_discovery;
 pub mod founding;
 pub mod hardening;
+pub mod https;
 pub mod invitation;
 pub mod joining;
 pub mod listeners;

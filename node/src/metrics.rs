@@ -29,6 +29,21 @@ pub(crate) const PEER_HANDSHAKES: &str = "quorate_node_peer_handshakes_total";
 /// Calls answered without being served, by `listener` and `reason`.
 pub(crate) const CALLS_REFUSED: &str = "quorate_node_calls_refused_total";
 
+/// Handshakes of the HTTPS servers for other trust domains, by `listener` and `result`.
+pub(crate) const HTTPS_HANDSHAKES: &str = "quorate_node_https_handshakes_total";
+
+/// Requests of the HTTPS servers for other trust domains, by `listener` and `status`.
+pub(crate) const HTTPS_REQUESTS: &str = "quorate_node_https_requests_total";
+
+/// When a web certificate from files ends, by `listener`.
+pub(crate) const WEB_CERTIFICATE_END: &str = "quorate_node_web_certificate_end_seconds";
+
+/// Calls of the Federation API, by `call`, `proof` and `result`.
+pub(crate) const FEDERATION_CALLS: &str = "quorate_node_federation_calls_total";
+
+/// Watches of our bundle at this node.
+pub(crate) const FEDERATION_WATCHES: &str = "quorate_node_federation_watches";
+
 /// Handlers that panicked, by `listener`.
 pub(crate) const HANDLER_PANICS: &str = "quorate_node_handler_panics_total";
 
@@ -58,6 +73,25 @@ pub(crate) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
         "Calls answered without being served: reason \"header\" is a missing security header, \"calls\" a user with \
          as many in flight as it may have.",
     ),
+    (
+        HTTPS_HANDSHAKES,
+        "listener, result",
+        "Handshakes of the servers for other trust domains: \"established\", \"failed\", \"timeout\", \"challenge\" for \
+         ACME's, \"no_certificate\" while there is none to show.",
+    ),
+    (
+        FEDERATION_CALLS,
+        "call, proof, result",
+        "Calls of the Federation API: proof is how the peer proved who it is (\"mutual_tls\", \"api_key\", \"oauth\", \
+         \"nothing\", \"several\"), result is \"granted\" or the reason of the refusal.",
+    ),
+    (FEDERATION_WATCHES, "", "Watches of our bundle that are open at this node."),
+    (
+        HTTPS_REQUESTS,
+        "listener, status",
+        "Requests to the servers for other trust domains, by status: the common ones, else their class as in \"4xx\".",
+    ),
+    (WEB_CERTIFICATE_END, "listener", "When the web certificate that was read from files ends, in seconds since 1970."),
     (HANDLER_PANICS, "listener", "Handlers that panicked. Each is a fault of this program: please report it."),
 ];
 

@@ -9,6 +9,7 @@
 //! ```
 
 mod actors;
+mod endpoint;
 mod identity;
 mod port;
 
@@ -30,6 +31,7 @@ use crate::founding::listed::HowFar;
 use crate::invitation::InvitationFile;
 use crate::joining::{JoinFailure, Joining};
 use crate::ops::Readiness;
+use crate::outbound::{Outbound, OutboundSettings, OutboundStartError};
 use crate::peer::tls::{PeerTls, TlsError};
 use crate::peer::transport::PeerTransport;
 use crate::shutdown::Stopping;
@@ -49,6 +51,7 @@ struct Inner {
     admin_group: Option<Gid>,
     consensus: Handle,
     transport: PeerTransport,
+    outbound: Outbound,
     sources: Sources,
     custody: Arc<dyn KeyCustody>,
     /// The invitation that this node was started with, if it is to be used.
@@ -140,6 +143,9 @@ pub enum StartError {
         /// The member.
         name: NodeName,
     },
+    /// What the configuration says of how others are reached cannot be used.
+    #[error(transparent)]
+    Outbound(#[from] OutboundStartError),
     /// The actors could not be started.
     #[error(transparent)]
     Actors(#[from] quorate_actors::StartError),
@@ -152,12 +158,14 @@ impl Node {
     /// When the directory is in use, damaged, open to others, or not this node's; when the invitation cannot be used.
     pub async fn start(config: Config, start: Start) -> Result<Self, StartError> {
         let Start { admin_group, sources, consensus_runtime, stopping, join } = start;
+        let outbound = Outbound::new(&OutboundSettings::from(&config.federation), &sources)?;
         let transport = PeerTransport::new(config.peer.listen, runtime::Handle::current());
         let mut consensus_config = quorate_raft_consensus::Config::new(&config.data_dir, consensus_runtime);
         // Told to the cluster whenever its record has something else. The key is not known before the directory is ours.
         consensus_config.announcement = Announcement {
             addresses: config.addresses().iter().map(ToString::to_string).collect(),
             build: env!("CARGO_PKG_VERSION").to_owned(),
+            serves: config.services(),
             ..Announcement::default()
         };
         let audit = actors::audit_trail(&config, &sources).await;
@@ -184,6 +192,7 @@ impl Node {
             admin_group,
             consensus,
             transport,
+            outbound,
             custody,
             joining,
             audit,
@@ -221,6 +230,12 @@ impl Node {
     #[must_use]
     pub fn transport(&self) -> &PeerTransport {
         &self.inner.transport
+    }
+
+    /// The client for what others serve over HTTPS.
+    #[must_use]
+    pub fn outbound(&self) -> &Outbound {
+        &self.inner.outbound
     }
 
     /// Clock, randomness and blocking work.

@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Group};
 use quorate_actors::sources::system_sources;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::bundle_endpoint::{BundleEndpoint, BundleEndpointError};
 use crate::config::{Config, GroupName};
 use crate::invitation::InvitationFile;
 use crate::listeners::admission::Admission;
@@ -104,6 +105,9 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// The bundle endpoint could not be started.
+    #[error(transparent)]
+    BundleEndpoint(#[from] BundleEndpointError),
     /// The peer port could not be listened on.
     #[error("peer.listen: cannot listen on {address}; is another process there?")]
     Peer {
@@ -232,6 +236,7 @@ async fn serve(config: Config, options: &RunOptions, consensus: &Runtime) -> Res
 struct ServingAll {
     workload: crate::listeners::Serving,
     admin: crate::listeners::Serving,
+    bundle_endpoint: BundleEndpoint,
     operations: Option<Operations>,
     _pid_file: Option<PidFile>,
 }
@@ -240,10 +245,11 @@ impl ServingAll {
     fn begin_stop(&self) {
         self.workload.begin_stop();
         self.admin.begin_stop();
+        self.bundle_endpoint.begin_stop();
     }
 
     async fn finish(self) {
-        tokio::join!(self.workload.stop(), self.admin.stop());
+        tokio::join!(self.workload.stop(), self.admin.stop(), self.bundle_endpoint.stop());
         if let Some(operations) = self.operations {
             operations.stop().await;
         }
@@ -294,6 +300,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
         }
         None => None,
     };
+    let bundle_endpoint = BundleEndpoint::start(node, None).await?;
     node.open_port_at_start().await.map_err(|(address, source)| RunError::Peer { address, source })?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose()?;
     let admin = admin.serve(service::admin(node)).map_err(RunError::Process)?;
@@ -304,7 +311,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
         version = env!("CARGO_PKG_VERSION"),
         "the node answers"
     );
-    Ok(ServingAll { workload, admin, operations, _pid_file: pid_file })
+    Ok(ServingAll { workload, admin, bundle_endpoint, operations, _pid_file: pid_file })
 }
 
 /// Looks a group up in the host's directory.

@@ -4,16 +4,22 @@
 //! Here is what concerns this one node: ports, files, names. Whom the cluster federates with and who may ask for what is
 //! replicated state, changed by `quorate federation`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use quorate_proto_identity::TrustDomain;
+use quorate_raft_machine::MemberServices;
+use quorate_raft_machine::federation::EndpointPins;
 use toml::Value;
 use url::Url;
 
 use super::Config;
 use super::document::Document;
 use super::values;
+use crate::outbound::hexadecimal;
+use crate::peer::address::is_host_name;
 
 /// Connections that a server for other trust domains may be told to hold: each costs a descriptor and some 30 KiB.
 const CONNECTIONS: (u64, u64) = (16, 65_536);
@@ -79,6 +85,75 @@ pub struct OutboundConfig {
     pub web_roots: Option<PathBuf>,
     /// Who is asked for addresses, instead of the system's resolvers.
     pub dns_servers: Vec<SocketAddr>,
+    /// DNSSEC trust anchors beside the root's.
+    pub dns_anchors: Option<PathBuf>,
+    /// What endpoints are pinned to before there is a relationship.
+    pub pins: Vec<DomainPin>,
+}
+
+/// What an endpoint of a trust domain has to be, known in advance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainPin {
+    /// Whose endpoint.
+    pub trust_domain: TrustDomain,
+    /// What it has to be.
+    pub pin: Pin,
+}
+
+/// One thing that an endpoint is pinned to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// A host.
+    Host(String),
+    /// SHA-256 of the server's subjectPublicKeyInfo.
+    Key([u8; 32]),
+}
+
+impl DomainPin {
+    /// Reads `TRUST DOMAIN host=NAME`, or `TRUST DOMAIN key=SHA-256`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is no pin; write \"b.example host=bundle.b.example\" or \"b.example key=HEX\"");
+        let (domain, pin) = text.split_once(' ').ok_or_else(wrong)?;
+        let trust_domain = TrustDomain::new(domain).map_err(|error| format!("{text:?}: {error}"))?;
+        let pin = match pin.trim().split_once('=').ok_or_else(wrong)? {
+            ("host", host) if is_host_name(host) => Pin::Host(host.to_ascii_lowercase()),
+            ("key", digits) => Pin::Key(fingerprint(digits).ok_or_else(wrong)?),
+            _ => return Err(wrong()),
+        };
+        Ok(Self { trust_domain, pin })
+    }
+
+    /// Adds it to the pins of a relationship to be.
+    pub fn add_to(&self, pins: &mut EndpointPins) {
+        match &self.pin {
+            Pin::Host(host) if !pins.hosts.contains(host) => pins.hosts.push(host.clone()),
+            Pin::Key(key) if !pins.keys.contains(key) => pins.keys.push(*key),
+            Pin::Host(_) | Pin::Key(_) => {}
+        }
+    }
+}
+
+impl fmt::Display for DomainPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pin {
+            Pin::Host(host) => write!(f, "{} host={host}", self.trust_domain),
+            Pin::Key(key) => write!(f, "{} key={}", self.trust_domain, hexadecimal(key)),
+        }
+    }
+}
+
+/// 64 hexadecimal digits, with or without colons.
+fn fingerprint(digits: &str) -> Option<[u8; 32]> {
+    let digits: String = digits.chars().filter(|character| *character != ':').collect();
+    if digits.len() != 64 || !digits.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// Where a server's web certificate comes from.
@@ -201,7 +276,15 @@ pub(super) fn read_outbound(document: &mut Document<'_>) -> Option<OutboundConfi
     let allow_private = document.read("federation.allow_private", values::networks);
     let web_roots = document.read_optional("federation.web_roots", values::directory);
     let dns_servers = document.read("federation.dns_servers", values::sockets);
-    Some(OutboundConfig { allow_private: allow_private?, web_roots: web_roots?, dns_servers: dns_servers? })
+    let dns_anchors = document.read_optional("federation.dns_anchors", values::directory);
+    let pins = document.read("federation.pins", values::pins);
+    Some(OutboundConfig {
+        allow_private: allow_private?,
+        web_roots: web_roots?,
+        dns_servers: dns_servers?,
+        dns_anchors: dns_anchors?,
+        pins: pins?,
+    })
 }
 
 fn read_limits(
@@ -299,6 +382,24 @@ fn is_same_port(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && same_host
 }
 
+impl Config {
+    /// What this node tells the cluster that it serves to others: each with its public URL, or the address listened on.
+    #[must_use]
+    pub fn services(&self) -> MemberServices {
+        let bundle = &self.bundle_endpoint;
+        let at = |listen: Option<SocketAddr>, url: Option<&Url>, path: &str| {
+            listen.map(|address| url.map_or_else(|| format!("https://{address}{path}"), Url::to_string))
+        };
+        let spiffe = at(bundle.spiffe_listen, bundle.spiffe_url.as_ref(), &bundle.path);
+        let web = || at(bundle.web_listen, bundle.web_url.as_ref(), &bundle.path);
+        MemberServices {
+            bundle_endpoint: spiffe.or_else(web),
+            federation_api: at(self.federation_api.listen, self.federation_api.url.as_ref(), "/"),
+            oidc: at(self.oidc.listen, self.oidc.url.as_ref(), "/"),
+        }
+    }
+}
+
 /// The value in effect of an option of these sections, as TOML; none for one that is not set, or of another section.
 pub(super) fn effective(config: &Config, name: &str) -> Option<Value> {
     let (section, key) = name.split_once('.')?;
@@ -343,6 +444,11 @@ pub(super) fn effective(config: &Config, name: &str) -> Option<Value> {
                 "dns_servers" => {
                     let servers = section.dns_servers.iter().map(|server| Value::String(server.to_string()));
                     Some(Value::Array(servers.collect()))
+                }
+                "dns_anchors" => section.dns_anchors.as_deref().map(path),
+                "pins" => {
+                    let pins = section.pins.iter().map(|pin| Value::String(pin.to_string()));
+                    Some(Value::Array(pins.collect()))
                 }
                 _ => None,
             }

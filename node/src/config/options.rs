@@ -413,6 +413,23 @@ pub const OPTIONS: &[ConfigOption] = &[
                those of the system.",
     },
     ConfigOption {
+        section: "federation",
+        key: "dns_anchors",
+        takes: "an absolute path",
+        when_absent: WhenAbsent::Absent("\"/etc/quorate/dns-anchors\""),
+        help: "DNSSEC trust anchors beside the root's, for signed zones that the root does not lead \
+               to: DNSKEY records as a zone file has them. Only discovery looks at them.",
+    },
+    ConfigOption {
+        section: "federation",
+        key: "pins",
+        takes: "a list of `TRUST DOMAIN host=NAME` and `TRUST DOMAIN key=SHA-256`",
+        when_absent: WhenAbsent::Value("[]"),
+        help: "What an endpoint of a trust domain has to be before discovery proposes it, known in \
+               advance: the host's name, or the SHA-256 of the server's public key in \
+               hexadecimal. What is accepted then keeps these pins.",
+    },
+    ConfigOption {
         section: "log",
         key: "format",
         takes: "text, json",

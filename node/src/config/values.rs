@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use url::Url;
 
 use super::document::Checked;
+use super::federation::DomainPin;
 use super::suggest::nearest;
 use super::{GroupName, LogFormat, ServerProfile};
 use crate::peer::address::{PeerAddress, is_host_name};
@@ -23,6 +24,9 @@ const LONGEST_URL: usize = 2048;
 
 /// Most host names in a list: each request is compared with all of them.
 const MOST_HOSTS: usize = 64;
+
+/// Most pins in a list: two for each of a few hundred trust domains.
+const MOST_PINS: usize = 1_024;
 
 fn text<'v>(value: &'v DeValue<'_>) -> Checked<&'v str> {
     value.as_str().ok_or_else(|| format!("must be text in quotes, not {}", kind_of(value)))
@@ -178,6 +182,17 @@ pub(super) fn networks(value: &DeValue<'_>) -> Checked<Vec<IpNet>> {
         text.parse().map_err(|_| format!("holds {text:?}, which is no network; write as \"10.20.0.0/16\""))
     };
     list.iter().map(|item| network(text(item.get_ref())?)).collect()
+}
+
+/// What endpoints are pinned to, a text each.
+pub(super) fn pins(value: &DeValue<'_>) -> Checked<Vec<DomainPin>> {
+    let list = value.as_array().ok_or_else(|| {
+        format!("must be a list, for example [\"b.example host=bundle.b.example\"], not {}", kind_of(value))
+    })?;
+    if list.len() > MOST_PINS {
+        return Err(format!("has {} pins; at most {MOST_PINS} are taken", list.len()));
+    }
+    list.iter().map(|item| DomainPin::parse(text(item.get_ref())?)).collect()
 }
 
 pub(super) fn dial(value: &DeValue<'_>) -> Checked<PeerAddress> {
