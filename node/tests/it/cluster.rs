@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_proto_api::cluster::StatusResponse;
+use quorate_proto_api::cluster::{Policy, StatusResponse};
 
 use crate::node::TestNode;
 
@@ -14,10 +14,26 @@ pub(crate) struct TestCluster {
 impl TestCluster {
     /// A cluster of so many nodes, all ready: the first founds, the others join by invitation.
     pub(crate) async fn of(size: usize) -> Self {
-        let first = TestNode::ready().await;
+        Self::of_domain("example.org", size, Policy::default(), |_| String::new()).await
+    }
+
+    /// The same of another trust domain, with another policy, and with more in each node's configuration.
+    pub(crate) async fn of_domain(
+        trust_domain: &str,
+        size: usize,
+        policy: Policy,
+        configuration: impl Fn(&TestNode) -> String,
+    ) -> Self {
+        let mut first = TestNode::of_domain(trust_domain, "node-1");
+        first.configure(&configuration(&first));
+        first.start().await;
+        first.found(policy).await.unwrap();
+        first.wait_ready().await;
         let mut cluster = Self { nodes: vec![first] };
         for number in 2..=size {
-            cluster.join(&format!("node-{number}")).await;
+            let node = TestNode::of_domain(trust_domain, &format!("node-{number}"));
+            node.configure(&configuration(&node));
+            cluster.let_in(node).await;
         }
         cluster
     }
@@ -29,8 +45,12 @@ impl TestCluster {
 
     /// Starts another node, which joins, and waits until it may sign.
     pub(crate) async fn join(&mut self, name: &str) {
-        let mut node = TestNode::named(name);
-        node.invited_by(&self.invite(name));
+        self.let_in(TestNode::named(name)).await;
+    }
+
+    /// The same for a node that was prepared.
+    async fn let_in(&mut self, mut node: TestNode) {
+        node.invited_by(&self.invite(&node.name));
         node.start().await;
         node.wait_ready().await;
         self.nodes.push(node);

@@ -38,6 +38,7 @@ pub(crate) type Workload =
 pub(crate) struct TestNode {
     directory: TempDir,
     child: Option<Child>,
+    pub(crate) trust_domain: String,
     pub(crate) name: String,
     pub(crate) operations: SocketAddr,
     /// Where other nodes reach it.
@@ -54,11 +55,17 @@ impl TestNode {
 
     /// The same for a node of another name.
     pub(crate) fn named(name: &str) -> Self {
+        Self::of_domain("example.org", name)
+    }
+
+    /// The same for a node of another trust domain.
+    pub(crate) fn of_domain(trust_domain: &str, name: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("quorate-it-").tempdir().unwrap();
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let operations = free_port();
         let (name, peer) = (name.to_owned(), free_port());
-        let node = Self { directory, child: None, name, operations, peer, arguments: Vec::new() };
+        let trust_domain = trust_domain.to_owned();
+        let node = Self { directory, child: None, trust_domain, name, operations, peer, arguments: Vec::new() };
         node.configure("");
         node
     }
@@ -86,9 +93,10 @@ impl TestNode {
     /// Writes the configuration anew, with further lines at its end.
     pub(crate) fn configure(&self, more: &str) {
         let text = format!(
-            "trust_domain = \"example.org\"\nname = {name:?}\ndata_dir = {data:?}\n\
+            "trust_domain = {domain:?}\nname = {name:?}\ndata_dir = {data:?}\n\
              [workload_api]\nsocket = {workload:?}\n[admin]\nsocket = {admin:?}\n\
              [peer]\nlisten = \"{peer}\"\n[operations]\nlisten = \"{operations}\"\n{more}",
+            domain = self.trust_domain,
             name = self.name,
             peer = self.peer,
             data = self.path("data"),
