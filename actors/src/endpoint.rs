@@ -141,8 +141,8 @@ pub(crate) enum EndpointMessage {
     News,
     /// Who leads has changed.
     Role(Role),
-    /// Somebody wants the certificate, or nobody yet.
-    Wanted(bool),
+    /// Somebody wants the certificate, or nobody yet; which, is in what is shared.
+    Wanted,
     /// The time has come to look.
     Wake,
     /// A certificate came, or did not.
@@ -192,7 +192,7 @@ impl Actor for EndpointActor {
         let handle = &arguments.handle;
         tasks.spawn(events::forward(handle.events(), arguments.address.clone(), |_| EndpointMessage::News));
         tasks.spawn(events::follow(handle.role(), myself.clone(), EndpointMessage::Role));
-        tasks.spawn(events::follow(arguments.shared.wanted.subscribe(), myself, EndpointMessage::Wanted));
+        tasks.spawn(events::follow(arguments.shared.wanted.subscribe(), myself, |_| EndpointMessage::Wanted));
         Ok(EndpointState {
             // One that a forerunner of this actor published is replaced: when it was to be renewed is not known.
             renew_at: UnixMillis(0),
@@ -216,7 +216,7 @@ impl Actor for EndpointActor {
         while state.tasks.try_join_next().is_some() {}
         let (message, _permit) = envelope.open();
         match message {
-            EndpointMessage::News | EndpointMessage::Wanted(_) | EndpointMessage::Wake => {}
+            EndpointMessage::News | EndpointMessage::Wanted | EndpointMessage::Wake => {}
             EndpointMessage::Role(role) => {
                 state.has_leader = office(&role) != Err(None);
                 // Another leader may give at once what the one before did not.
