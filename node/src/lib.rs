@@ -22,6 +22,7 @@
 //! is by attestation in `actors`. Here is only what a process needs: sockets, files, signals, words for people. No
 //! private key passes through its logs, its metrics or the `Debug` of any of its types.
 
+pub mod acme;
 pub mod answers;
 pub mod bundle_endpoint;
 pub mod bundle_source;
@@ -40,6 +41,7 @@ pub mod joining;
 pub mod listeners;
 mod metrics;
 pub mod node;
+pub mod oidc;
 pub mod ops;
 pub mod outbound;
 pub mod peer;

@@ -44,6 +44,9 @@ pub(crate) const FEDERATION_CALLS: &str = "quorate_node_federation_calls_total";
 /// Watches of our bundle at this node.
 pub(crate) const FEDERATION_WATCHES: &str = "quorate_node_federation_watches";
 
+/// When a web certificate that the cluster has by ACME ends, by `domain`: at most 16.
+pub(crate) const ACME_CERTIFICATE_END: &str = "quorate_node_acme_certificate_end_seconds";
+
 /// Handlers that panicked, by `listener`.
 pub(crate) const HANDLER_PANICS: &str = "quorate_node_handler_panics_total";
 
@@ -92,6 +95,11 @@ pub(crate) const DESCRIPTIONS: &[(&str, &str, &str)] = &[
         "Requests to the servers for other trust domains, by status: the common ones, else their class as in \"4xx\".",
     ),
     (WEB_CERTIFICATE_END, "listener", "When the web certificate that was read from files ends, in seconds since 1970."),
+    (
+        ACME_CERTIFICATE_END,
+        "domain",
+        "When the web certificate that the cluster has by ACME for this domain ends, in seconds since 1970.",
+    ),
     (HANDLER_PANICS, "listener", "Handlers that panicked. Each is a fault of this program: please report it."),
 ];
 
