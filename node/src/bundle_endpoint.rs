@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use http::Request;
 use quorate_raft_consensus::StateReader;
-use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 
 pub use answer::{Served, answer};
@@ -32,7 +31,7 @@ pub use document::{Document, Documents, bundle};
 use crate::config::{ServerLimits, WebCertificate};
 use crate::https::{
     AnswerFuture, Body, CertificateFiles, CertificateFilesError, CertificateSource, Challenges, Handler, HttpsError,
-    HttpsServer, HttpsSettings, Peer,
+    HttpsServer, HttpsSettings, NamedCertificates, Peer,
 };
 use crate::node::Node;
 use crate::shutdown::DRAIN;
@@ -97,10 +96,11 @@ pub enum BundleEndpointError {
     Files(#[from] CertificateFilesError),
 }
 
-/// What comes by ACME: the certificate of the endpoint's name, and challenges that are open.
+/// What comes by ACME: certificates, and challenges that are open.
+#[derive(Clone)]
 pub struct AcmeHooks {
-    /// The certificate at each moment.
-    pub certificate: watch::Receiver<Option<Arc<CertifiedKey>>>,
+    /// The certificates at each moment.
+    pub certificates: watch::Receiver<Arc<NamedCertificates>>,
     /// Answers challenges.
     pub challenges: Arc<dyn Challenges>,
 }
@@ -139,10 +139,12 @@ impl BundleEndpoint {
                     (CertificateSource::Files(CertificateFiles::load(certificate, private_key)?), None)
                 }
                 (Some(WebCertificate::Acme), Some(acme)) => {
-                    (CertificateSource::Acme(acme.certificate), Some(acme.challenges))
+                    (CertificateSource::Acme(acme.certificates), Some(acme.challenges))
                 }
                 // The configuration is checked for one of them; until the cluster has a certificate nothing can be shown.
-                (Some(WebCertificate::Acme) | None, _) => (CertificateSource::Acme(watch::channel(None).1), None),
+                (Some(WebCertificate::Acme) | None, _) => {
+                    (CertificateSource::Acme(watch::channel(Arc::default()).1), None)
+                }
             };
             let settings = settings("bundle_web", certificate, challenges, config.limits);
             let started = start(address, "bundle_endpoint.web_listen", settings, &handler).await?;

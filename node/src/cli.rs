@@ -11,11 +11,11 @@
 //! A client command is one call or a few, checks what it can before it sends anything, and keeps no state. Private keys
 //! are never printed: they are written to files when a directory for them is named, or not at all.
 
+mod acme;
 mod arguments;
 mod audit;
 mod authority;
 mod bundle;
-mod bundle_file;
 mod certificates;
 mod cluster;
 mod config;
@@ -31,13 +31,13 @@ mod keygen;
 mod ledger;
 mod mint;
 mod node;
+mod oidc;
 mod output;
 mod policy;
 mod recovery_key;
 mod recovery_private_key;
 mod revocations;
 mod revoke;
-mod secret_file;
 mod socket;
 mod text;
 mod wait;

@@ -14,6 +14,7 @@ pub mod options;
 mod document;
 mod federation;
 mod initial;
+mod relationships;
 mod render;
 mod suggest;
 mod values;
@@ -31,8 +32,9 @@ use crate::peer::address::PeerAddress;
 use document::Document;
 pub use document::Problem;
 pub use federation::{
-    BundleEndpointConfig, FederationApiConfig, OidcConfig, OutboundConfig, ServerLimits, ServerProfile, WebCertificate,
+    AcmeConfig, BundleEndpointConfig, FederationApiConfig, OidcConfig, OutboundConfig, ServerLimits, ServerProfile, WebCertificate,
 };
+pub use relationships::{ConfiguredCredential, ConfiguredEndpoint, ConfiguredRelationship};
 pub use initial::{InitialMember, InitialMembers, key_text};
 pub use render::{example, reference, show};
 
@@ -72,8 +74,12 @@ pub struct Config {
     pub federation_api: FederationApiConfig,
     /// OIDC discovery.
     pub oidc: OidcConfig,
+    /// Challenges of web authorities.
+    pub acme: AcmeConfig,
     /// How other trust domains are reached.
     pub federation: OutboundConfig,
+    /// Relationships that this node proposes at its start.
+    pub relationships: Vec<ConfiguredRelationship>,
     /// Log output.
     pub log: LogConfig,
 }
@@ -277,6 +283,13 @@ impl Config {
             );
             document.problem(document.line("cluster.initial"), message);
         }
+        if self.relationships.iter().any(|relationship| relationship.trust_domain == self.trust_domain) {
+            let message = format!(
+                "federation.relationships: {} is this node's own trust domain; a relationship is with a foreign one",
+                self.trust_domain
+            );
+            document.problem(document.line("federation.relationships"), message);
+        }
         federation::check_together(self, document);
     }
 }
@@ -295,7 +308,9 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
     let bundle_endpoint = federation::read_bundle_endpoint(document);
     let federation_api = federation::read_federation_api(document);
     let oidc = federation::read_oidc(document);
+    let acme = federation::read_acme(document);
     let federation = federation::read_outbound(document);
+    let relationships = document.read_optional("federation.relationships", relationships::relationships);
     let log = read_log(document);
     Some(Config {
         trust_domain: trust_domain?,
@@ -310,7 +325,9 @@ fn read(document: &mut Document<'_>) -> Option<Config> {
         bundle_endpoint: bundle_endpoint?,
         federation_api: federation_api?,
         oidc: oidc?,
+        acme: acme?,
         federation: federation?,
+        relationships: relationships?.unwrap_or_default(),
         log: log?,
     })
 }

@@ -36,7 +36,7 @@ use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-pub use certificate::{CertificateFiles, CertificateFilesError, CertificateSource, certified_key};
+pub use certificate::{CertificateFiles, CertificateFilesError, CertificateSource, NamedCertificates, certified_key};
 pub use tls::ACME_ALPN;
 
 use crate::config::ServerLimits;

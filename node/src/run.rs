@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Group};
 use quorate_actors::sources::system_sources;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::acme::{http01, serving};
 use crate::bundle_endpoint::{BundleEndpoint, BundleEndpointError};
 use crate::config::{Config, GroupName};
 use crate::invitation::InvitationFile;
@@ -31,6 +32,8 @@ use crate::listeners::socket_path::SocketError;
 use crate::listeners::{Bound, UnixSettings};
 use crate::metrics::START_TIME;
 use crate::node::{ActorsEnd, Node, Start, StartError};
+use crate::https::{HttpsError, HttpsServer};
+use crate::oidc::{OidcError, OidcServer};
 use crate::ops::{Crls, Operations, Shown};
 use crate::service;
 use crate::shutdown::{DRAIN, stop_signal};
@@ -105,6 +108,12 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// The OIDC discovery provider could not be started.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
+    /// HTTP-01 challenges cannot be answered.
+    #[error("acme.http_listen")]
+    Http01(#[source] HttpsError),
     /// The bundle endpoint could not be started.
     #[error(transparent)]
     BundleEndpoint(#[from] BundleEndpointError),
@@ -237,6 +246,8 @@ struct ServingAll {
     workload: crate::listeners::Serving,
     admin: crate::listeners::Serving,
     bundle_endpoint: BundleEndpoint,
+    oidc: OidcServer,
+    http01: Option<HttpsServer>,
     operations: Option<Operations>,
     _pid_file: Option<PidFile>,
 }
@@ -246,10 +257,17 @@ impl ServingAll {
         self.workload.begin_stop();
         self.admin.begin_stop();
         self.bundle_endpoint.begin_stop();
+        self.oidc.begin_stop();
+        self.http01.iter().for_each(HttpsServer::begin_stop);
     }
 
     async fn finish(self) {
-        tokio::join!(self.workload.stop(), self.admin.stop(), self.bundle_endpoint.stop());
+        let http01 = async {
+            if let Some(http01) = self.http01 {
+                http01.stop().await;
+            }
+        };
+        tokio::join!(self.workload.stop(), self.admin.stop(), self.bundle_endpoint.stop(), self.oidc.stop(), http01);
         if let Some(operations) = self.operations {
             operations.stop().await;
         }
@@ -300,7 +318,10 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
         }
         None => None,
     };
-    let bundle_endpoint = BundleEndpoint::start(node, None).await?;
+    let acme = serving::hooks(node);
+    let bundle_endpoint = BundleEndpoint::start(node, Some(acme.clone())).await?;
+    let oidc = OidcServer::start(node, &acme).await?;
+    let http01 = http01::start(node).await.map_err(RunError::Http01)?;
     node.open_port_at_start().await.map_err(|(address, source)| RunError::Peer { address, source })?;
     let pid_file = options.pid_file.as_deref().map(PidFile::write).transpose()?;
     let admin = admin.serve(service::admin(node)).map_err(RunError::Process)?;
@@ -311,7 +332,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
         version = env!("CARGO_PKG_VERSION"),
         "the node answers"
     );
-    Ok(ServingAll { workload, admin, bundle_endpoint, operations, _pid_file: pid_file })
+    Ok(ServingAll { workload, admin, bundle_endpoint, oidc, http01, operations, _pid_file: pid_file })
 }
 
 /// Looks a group up in the host's directory.

@@ -19,6 +19,7 @@ mod cluster;
 mod debug;
 mod entry;
 pub(crate) mod federation;
+mod federation_discovery;
 mod foreign;
 pub mod gate;
 mod health;
@@ -29,6 +30,7 @@ mod refusal;
 mod revocations;
 mod svid;
 mod trust_domain;
+mod web;
 pub mod workload;
 mod writes;
 
@@ -63,6 +65,7 @@ pub fn admin(node: &Node) -> Gate {
         .add_service(Authorized::new(&rule, bundle::service(node, &reads)))
         .add_service(Authorized::new(&rule, trust_domain::service(node, &reads)))
         .add_service(Authorized::new(&rule, federation::service(node, &reads)))
+        .add_service(Authorized::new(&rule, federation_discovery::service(node)))
         .add_service(Authorized::new(&rule, svid::service(node)))
         .add_service(Authorized::new(&rule, audit::service(node)))
         .add_service(Authorized::new(&rule, debug::service(node)))
@@ -71,6 +74,8 @@ pub fn admin(node: &Node) -> Gate {
         .add_service(Authorized::new(&rule, backup::service(node)))
         .add_service(Authorized::new(&rule, cluster::service(node, &reads)))
         .add_service(Authorized::new(&rule, authorities::service(node, &reads)))
-        .add_service(Authorized::new(&rule, revocations::service(node, &reads)));
+        .add_service(Authorized::new(&rule, revocations::service(node, &reads)))
+        .add_service(Authorized::new(&rule, web::certificates(node, &reads)))
+        .add_service(Authorized::new(&rule, web::oidc_provider(node, &reads)));
     Gate::new("admin", services.routes())
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use clap::{Parser, Subcommand};
 
+use super::acme::AcmeCommand;
 use super::audit::AuditCommand;
 use super::authority::AuthorityCommand;
 use super::bundle::BundleCommand;
@@ -17,6 +18,7 @@ use super::keygen::KeygenArgs;
 use super::ledger::LedgerCommand;
 use super::mint::MintCommand;
 use super::node::NodeArgs;
+use super::oidc::OidcCommand;
 use super::policy::PolicyCommand;
 use super::recovery_key::RecoveryKeyCommand;
 use super::revocations::RevocationsCommand;
@@ -72,12 +74,18 @@ enum Command {
     /// What this node has issued
     #[command(subcommand)]
     Ledger(LedgerCommand),
-    /// The trust domain's bundle
+    /// Bundles: the trust domain's own, and those of foreign ones
     #[command(subcommand)]
     Bundle(BundleCommand),
     /// Foreign trust domains: exchange bundles with them, so that workloads can verify each other
     #[command(subcommand)]
     Federation(FederationCommand),
+    /// Certificates of web authorities, which the cluster gets for itself
+    #[command(subcommand)]
+    Acme(AcmeCommand),
+    /// OpenID Connect discovery, by which those who know no SPIFFE verify JWT-SVIDs
+    #[command(subcommand)]
+    Oidc(OidcCommand),
     /// Fetch SVIDs and bundles as a workload does
     #[command(subcommand)]
     Fetch(FetchCommand),
@@ -107,6 +115,8 @@ impl Arguments {
             Command::Ledger(command) => wait(command.run()),
             Command::Bundle(command) => wait(command.run()),
             Command::Federation(command) => wait(command.run()),
+            Command::Acme(command) => wait(command.run()),
+            Command::Oidc(command) => wait(command.run()),
             Command::Fetch(command) => wait(command.run()),
             Command::Mint(command) => wait(command.run()),
         }
@@ -204,6 +214,10 @@ mod tests {
             "quorate audit follow --newest 3 --socket /s",
             "quorate audit verify --dir /d --socket /s -o json",
             "quorate bundle show --socket /s -o json",
+            "quorate bundle show two.example --format pem --socket /s",
+            "quorate bundle list --consistent --socket /s -o json",
+            "quorate bundle set two.example - --socket /s -o json",
+            "quorate bundle delete two.example --mode delete --socket /s -o json",
             "quorate federation list --consistent --socket /s -o json",
             "quorate federation show two.example --socket /s -o json",
             "quorate federation create two.example --profile https_web --url https://x/ --poll-floor 5m --pin-host x --dry-run",
@@ -212,6 +226,15 @@ mod tests {
             "quorate federation refresh two.example --accept-older --socket /s -o json",
             "quorate federation delete two.example --dry-run --socket /s -o json",
             "quorate federation status two.example --socket /s -o json",
+            "quorate acme show --consistent --socket /s -o json",
+            "quorate acme set --directory https://acme.example/dir --contact mailto:a@b.example --domain a.example --challenge \
+             http01 --agree-to-terms --socket /s -o json",
+            "quorate acme order a.example --socket /s -o json",
+            "quorate acme off --socket /s -o json",
+            "quorate oidc show --consistent --socket /s -o json",
+            "quorate oidc set --issuer https://a.example --also https://b.example --domain c.example --jwks-cache-time 5m \
+             --overlap 1d --socket /s -o json",
+            "quorate oidc off --socket /s -o json",
             "quorate fetch x509 --write /tmp/d --socket /s -o json",
             "quorate fetch jwt --audience a --audience b --socket /s -o json",
             "quorate fetch bundles --socket unix:///s -o json",

@@ -76,6 +76,13 @@ pub struct OidcConfig {
     pub limits: ServerLimits,
 }
 
+/// `[acme]`
+#[derive(Clone, Debug)]
+pub struct AcmeConfig {
+    /// Where HTTP-01 challenges are answered; they are not without.
+    pub http_listen: Option<SocketAddr>,
+}
+
 /// `[federation]`
 #[derive(Clone, Debug)]
 pub struct OutboundConfig {
@@ -144,7 +151,7 @@ impl fmt::Display for DomainPin {
 }
 
 /// 64 hexadecimal digits, with or without colons.
-fn fingerprint(digits: &str) -> Option<[u8; 32]> {
+pub(super) fn fingerprint(digits: &str) -> Option<[u8; 32]> {
     let digits: String = digits.chars().filter(|character| *character != ':').collect();
     if digits.len() != 64 || !digits.is_ascii() {
         return None;
@@ -272,6 +279,11 @@ pub(super) fn read_oidc(document: &mut Document<'_>) -> Option<OidcConfig> {
     })
 }
 
+pub(super) fn read_acme(document: &mut Document<'_>) -> Option<AcmeConfig> {
+    let http_listen = document.read("acme.http_listen", values::listen_or_none);
+    Some(AcmeConfig { http_listen: http_listen? })
+}
+
 pub(super) fn read_outbound(document: &mut Document<'_>) -> Option<OutboundConfig> {
     let allow_private = document.read("federation.allow_private", values::networks);
     let web_roots = document.read_optional("federation.web_roots", values::directory);
@@ -336,6 +348,7 @@ fn listeners(config: &Config) -> impl Iterator<Item = (&'static str, SocketAddr)
         ("bundle_endpoint.web_listen", config.bundle_endpoint.web_listen),
         ("federation_api.listen", config.federation_api.listen),
         ("oidc.listen", config.oidc.listen),
+        ("acme.http_listen", config.acme.http_listen),
     ]
     .into_iter()
     .filter_map(|(option, address)| Some((option, address?)))
@@ -433,6 +446,7 @@ pub(super) fn effective(config: &Config, name: &str) -> Option<Value> {
                 _ => certificate(section.certificate.as_ref(), key).or_else(|| limit(section.limits, key)),
             }
         }
+        "acme" => (key == "http_listen").then(|| listen(config.acme.http_listen)),
         "federation" => {
             let section = &config.federation;
             match key {

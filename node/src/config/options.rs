@@ -48,6 +48,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("bundle_endpoint", "The SPIFFE bundle endpoint: our bundle, for any trust domain that wants to trust ours."),
     ("federation_api", "The Federation API: bundles and their changes, for those who prove who they are."),
     ("oidc", "OIDC discovery: the keys of our JWT-SVIDs, for whoever takes OIDC tokens."),
+    ("acme", "Answers for web authorities that check that the cluster has its names (quorate acme)."),
     ("federation", "How this node reaches the endpoints of other trust domains."),
     ("log", "What the process says about itself, on standard error."),
 ];
@@ -386,6 +387,15 @@ pub const OPTIONS: &[ConfigOption] = &[
                seconds' worth may come at once, and what is above is answered 429.",
     },
     ConfigOption {
+        section: "acme",
+        key: "http_listen",
+        takes: "IP address and port, or \"none\"",
+        when_absent: WhenAbsent::Value("\"none\""),
+        help: "Where challenges of the kind HTTP-01 are answered, and nothing else, over plain HTTP; \
+               authorities come to port 80. Challenges of the kind TLS-ALPN-01 are answered by the \
+               HTTPS servers that have acme set.",
+    },
+    ConfigOption {
         section: "federation",
         key: "allow_private",
         takes: "a list of networks",
@@ -428,6 +438,27 @@ pub const OPTIONS: &[ConfigOption] = &[
         help: "What an endpoint of a trust domain has to be before discovery proposes it, known in \
                advance: the host's name, or the SHA-256 of the server's public key in \
                hexadecimal. What is accepted then keeps these pins.",
+    },
+    ConfigOption {
+        section: "federation",
+        key: "relationships",
+        takes: "a list of tables: [[federation.relationships]]",
+        when_absent: WhenAbsent::Absent(
+            "[{ trust_domain = \"two.example\", profile = \"https_spiffe\", \
+             url = \"https://bundle.two.example:8443/\", \
+             endpoint_spiffe_id = \"spiffe://two.example/spire/server\", \
+             bundle = \"/etc/quorate/two.example.json\" }]",
+        ),
+        help: "Relationships with foreign trust domains that this node proposes when it starts; best \
+               as [[federation.relationships]] at the end of the file, one for each. They are in the \
+               cluster from then on, as those of quorate federation create are. Where nodes differ \
+               the first stands, and the others say so. Each has trust_domain, profile \
+               (https_web, https_spiffe, federation_api) and url; https_spiffe has \
+               endpoint_spiffe_id, federation_api may; bundle is a file with the bundle to begin \
+               with. A federation_api may have credential (none, mutual_tls, api_key, oauth), with \
+               secret_file, for oauth token_url, client_id, scope and audience, and watch = false. \
+               All may have pin_hosts, pin_keys, poll_floor_seconds, follow_redirects and \
+               accept_private.",
     },
     ConfigOption {
         section: "log",

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use toml::Value;
 
 use super::options::{ConfigOption, OPTIONS, SECTIONS, WhenAbsent};
-use super::{Config, InitialMembers, LogFormat, federation};
+use super::{Config, ConfiguredRelationship, InitialMembers, LogFormat, federation};
 
 /// Width that help texts are wrapped at in the example.
 const WIDTH: usize = 96;
@@ -125,6 +125,10 @@ fn effective(config: &Config, name: &str) -> Option<Value> {
             LogFormat::Json => "json",
         }),
         "log.level" => text(&config.log.level.as_str().to_ascii_lowercase()),
+        "federation.relationships" if config.relationships.is_empty() => None,
+        "federation.relationships" => {
+            Some(Value::Array(config.relationships.iter().map(ConfiguredRelationship::to_toml).collect()))
+        }
         _ => federation::effective(config, name),
     }
 }

@@ -1,5 +1,6 @@
 //! What a server proves itself with, and how that is replaced while it serves.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub enum CertificateSource {
     /// Two files, read again when they change (FED-20, FED-21: what is in them is the operator's).
     Files(CertificateFiles),
     /// What the cluster has by ACME at the moment.
-    Acme(watch::Receiver<Option<Arc<CertifiedKey>>>),
+    Acme(watch::Receiver<Arc<NamedCertificates>>),
     /// No TLS: a proxy on this host has it.
     Plain,
 }
@@ -48,9 +49,27 @@ impl CertificateSource {
                 let (certificate, watching) = files.watch(listener);
                 (Some(Arc::new(Resolver::Web(certificate))), Some(watching))
             }
-            Self::Acme(certificate) => (Some(Arc::new(Resolver::Web(certificate))), None),
+            Self::Acme(certificates) => (Some(Arc::new(Resolver::Named(certificates))), None),
             Self::Plain => (None, None),
         }
+    }
+}
+
+/// Certificates by the names that they are for.
+#[derive(Debug, Default)]
+pub struct NamedCertificates(BTreeMap<String, Arc<CertifiedKey>>);
+
+impl NamedCertificates {
+    /// One for each name, in lower case.
+    pub fn new(certificates: impl IntoIterator<Item = (String, Arc<CertifiedKey>)>) -> Self {
+        Self(certificates.into_iter().collect())
+    }
+
+    /// The one for a name; for a client that names nobody, or somebody else, the first there is, so that it can say what is
+    /// wrong.
+    fn of(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let named = name.and_then(|name| self.0.get(name));
+        named.or_else(|| self.0.values().next()).cloned()
     }
 }
 
@@ -62,11 +81,14 @@ type Made = (Arc<EndpointIdentity>, Arc<CertifiedKey>);
 pub(super) enum Resolver {
     Spiffe { identity: watch::Receiver<Option<Arc<EndpointIdentity>>>, made: Mutex<Option<Made>> },
     Web(watch::Receiver<Option<Arc<CertifiedKey>>>),
+    Named(watch::Receiver<Arc<NamedCertificates>>),
 }
 
 impl Resolver {
-    fn now(&self) -> Option<Arc<CertifiedKey>> {
+    /// What a client is shown that names this server.
+    fn now(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         match self {
+            Self::Named(certificates) => certificates.borrow().of(name),
             Self::Web(certificate) => certificate.borrow().clone(),
             Self::Spiffe { identity, made } => {
                 let identity = identity.borrow().clone()?;
@@ -85,14 +107,14 @@ impl Resolver {
 }
 
 impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.now()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.now(hello.server_name())
     }
 }
 
 impl Readable for Resolver {
     fn has_certificate(&self) -> bool {
-        self.now().is_some()
+        self.now(None).is_some()
     }
 }
 

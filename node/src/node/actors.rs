@@ -12,7 +12,9 @@ use quorate_raft_store::free_space::FREE_SPACE_FLOOR_BYTES;
 use tokio::time::Instant;
 
 use super::{Inner, Node, StartError, identity};
+use crate::acme::AcmeOverHttps;
 use crate::answers::NodeAnswers;
+use crate::bundle_source::NodeBundleSource;
 use crate::config::Config;
 use crate::founding::listed::ListedError;
 use crate::joining::JoinFailure;
@@ -101,7 +103,7 @@ impl Node {
             // The sender lives as long as the handle that this node holds.
             drop(applied.changed().await);
         }
-        let Inner { consensus, sources, custody, config, .. } = &*self.inner;
+        let Inner { consensus, outbound, sources, custody, config, .. } = &*self.inner;
         identity::check(config, consensus, custody.as_ref())?;
         let system = System::start(Dependencies {
             handle: consensus.clone(),
@@ -112,12 +114,14 @@ impl Node {
             ledger_dir: Some(config.data_dir.join(LEDGER_DIRECTORY)),
             audit: self.inner.audit.clone(),
             answerer: Some(NodeAnswers::new(consensus.clone())),
-            bundle_source: None,
+            bundle_source: Some(NodeBundleSource::new(outbound.clone())),
+            acme_client: Some(Arc::new(AcmeOverHttps::new(outbound.clone()))),
             settings: Settings::default(),
         })
         .await?;
         let system = self.inner.system.get_or_init(|| system);
         self.inner.serving.send_replace(true);
+        tokio::spawn(crate::relationships::propose(self.clone()));
         Ok(system)
     }
 
