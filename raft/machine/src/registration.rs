@@ -162,8 +162,8 @@ fn check_dns_names(names: &[String]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// No foreign bundle is in the state before federation, so every name is one too many; it is said as the registration
-/// API says it of a missing bundle.
+/// The trust domains that an entry federates with; whether bundles of them are known, the state says
+/// ([`no_bundle_of`]).
 fn check_federates_with(domains: &BTreeSet<TrustDomain>, trust_domain: &TrustDomain) -> Result<(), Refusal> {
     if domains.len() > FEDERATES_WITH_PER_ENTRY {
         return Err(Refusal::invalid(format!(
@@ -174,11 +174,14 @@ fn check_federates_with(domains: &BTreeSet<TrustDomain>, trust_domain: &TrustDom
     if domains.contains(trust_domain) {
         return Err(Refusal::invalid(format!("federates_with: {trust_domain} is our own trust domain")));
     }
-    match domains.first() {
-        Some(domain) => Err(Refusal::new(
-            RefusalCode::WrongState,
-            format!("federates_with: no bundle of trust domain {domain} is known here: set its bundle first"),
-        )),
-        None => Ok(()),
-    }
+    Ok(())
+}
+
+/// Refuses to federate with a trust domain of which no bundle is known: it may be a slip of the pen, and its workloads
+/// could not be verified.
+pub(crate) fn no_bundle_of(domain: &TrustDomain) -> Refusal {
+    Refusal::new(
+        RefusalCode::WrongState,
+        format!("federates_with: no bundle of trust domain {domain} is known here: set its bundle first"),
+    )
 }

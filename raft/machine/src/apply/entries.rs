@@ -7,7 +7,7 @@ use quorate_proto_identity::{EntryId, TrustDomain, UnixSeconds};
 use crate::entry::{EntryChange, EntryDraft, PRUNED_ENTRIES_PER_OPERATION};
 use crate::event::Event;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
-use crate::registration::{check_change, check_draft, check_whole};
+use crate::registration::{check_change, check_draft, check_whole, no_bundle_of};
 use crate::revocation::{NewRevocation, RevocationReason, RevocationTarget};
 use crate::state::State;
 
@@ -33,6 +33,7 @@ impl State {
         if self.registry.len() >= ENTRIES_LIMIT {
             return Err(Refusal::new(RefusalCode::LimitReached, format!("there are {ENTRIES_LIMIT} entries already")));
         }
+        self.check_bundles_of(draft.federates_with.iter())?;
         let mut counters = self.counters();
         let entry = draft.clone().into_entry(now, counters.next_creation_number);
         check_whole(&entry)?;
@@ -56,6 +57,8 @@ impl State {
         let before = self.registry.get(id).ok_or_else(|| Refusal::not_found(format!("no entry has the ID {id}")))?;
         let mut after = before.clone();
         change.write_to(&mut after);
+        // One that lost its bundle since, with its relationship, may stay: it gets none until there is one again.
+        self.check_bundles_of(after.federates_with.difference(&before.federates_with))?;
         after.revision_number = after.revision_number.saturating_add(1);
         check_whole(&after)?;
         self.registry.replace(&before, &after);
@@ -66,6 +69,11 @@ impl State {
             after: Some(Arc::new(after)),
         });
         Ok(done)
+    }
+
+    /// Of each trust domain that an entry is to federate with, a bundle has to be known.
+    fn check_bundles_of<'a>(&self, mut domains: impl Iterator<Item = &'a TrustDomain>) -> Result<(), Refusal> {
+        domains.find(|domain| self.foreign_bundle(domain).is_none()).map_or(Ok(()), |domain| Err(no_bundle_of(domain)))
     }
 
     /// Removes an entry, and revokes what was issued for it if that is asked for: both, or neither.
