@@ -3,6 +3,8 @@
 //! Whoever puts an answer together takes the newest version after the issuing certificate that it signs with: a key signs
 //! only once its CRL is in the set (CRL-07), so chain and CRLs of one answer fit each other (INV-16).
 
+pub(crate) mod foreign;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use quorate_raft_consensus::StateReader;
 use quorate_raft_machine::{BundleContent, CrlAudience, CrlSet, Entry, State, crl_set_for};
 
 use crate::{issuer::svid::Svid, refusal::Refusal};
+use foreign::{ForeignBundles, ForeignSet};
 
 /// One version of the bundle.
 #[derive(Debug)]
@@ -33,14 +36,37 @@ pub(crate) struct BundleAnswers {
     pub(crate) token_keys_since: u64,
     /// The roots, DER, one after the other (WAPI-19).
     pub(crate) roots: Bytes,
-    /// The answer of FetchX509Bundles (WAPI-26).
-    pub(crate) x509: X509BundlesResponse,
-    /// The answer of FetchJWTBundles: JWT keys alone, without `use` (WAPI-35, WAPI-36, A-17).
-    pub(crate) jwt: JwtBundlesResponse,
+    /// The answer of FetchX509Bundles (WAPI-26), for callers without foreign bundles.
+    pub(crate) x509: Arc<X509BundlesResponse>,
+    /// The answer of FetchJWTBundles, for the same: JWT keys alone, without `use` (WAPI-35, WAPI-36, A-17).
+    pub(crate) jwt: Arc<JwtBundlesResponse>,
     /// What tokens are verified with.
     pub(crate) verification: Bundle,
     /// Roots under which SVIDs may be given out: those in the bundle that are not tainted.
     good_roots: Vec<AuthorityId>,
+}
+
+/// Whether a stream is given our CRLs while they are handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TakesCrls(bool);
+
+impl TakesCrls {
+    /// For a stream that is given SVIDs of these entries, and these foreign bundles: a consumer that pools what it trusts would
+    /// refuse every foreign chain once it has any CRL, because no foreign domain publishes a complete set to us; unless each of
+    /// its entries says that it keeps a store for each domain (CRL-10). There are no downstream authorities.
+    pub(crate) fn of<'a>(mut entries: impl Iterator<Item = &'a Entry>, foreign: &ForeignSet) -> Self {
+        let audience = CrlAudience {
+            receives_foreign: foreign.has_roots(),
+            all_foreign_publish: false,
+            per_domain: entries.all(|entry| entry.crl_per_domain),
+        };
+        Self(crl_set_for(&audience, false, false).hands_out())
+    }
+
+    /// Whether it is.
+    pub(crate) fn takes(self) -> bool {
+        self.0
+    }
 }
 
 /// The bundle in the state cannot be read. `apply` checked every part of it, so this is a fault of the program.
@@ -70,17 +96,30 @@ impl BundleAnswers {
         self.replaces(&svid.root) || !self.may_issue(&svid.issuing_key)
     }
 
-    /// The CRLs for a stream that is given SVIDs of these entries: all of them, or none (CRL-05, CRL-10). No stream receives
-    /// foreign bundles yet, and there are no downstream authorities.
-    pub(crate) fn crls_for<'a>(&self, mut entries: impl Iterator<Item = &'a Entry>) -> Vec<Bytes> {
-        let audience = CrlAudience { per_domain: entries.all(|entry| entry.crl_per_domain), ..CrlAudience::default() };
-        let crls = self.crls.iter().filter(|_| crl_set_for(&audience, false, false).hands_out());
+    /// The CRLs for a stream: all of them or none, while they are handed out (CRL-05).
+    pub(crate) fn crls_for(&self, takes: TakesCrls) -> Vec<Bytes> {
+        let crls = self.crls.iter().filter(|_| takes.0);
         crls.flat_map(|crls| crls.crls()).cloned().collect()
     }
 
-    /// How many bytes the CRLs of an answer have, at most.
-    pub(crate) fn crl_bytes(&self) -> usize {
-        self.crls.as_ref().map_or(0, |crls| crls.bytes())
+    /// How many bytes the CRLs of an answer have.
+    pub(crate) fn crl_bytes(&self, takes: TakesCrls) -> usize {
+        self.crls.as_ref().filter(|_| takes.0).map_or(0, |crls| crls.bytes())
+    }
+
+    /// The answer of FetchX509Bundles with foreign bundles beside our own.
+    pub(crate) fn x509_with(&self, foreign: &ForeignSet, takes: TakesCrls) -> Arc<X509BundlesResponse> {
+        let mut bundles = foreign.roots.clone();
+        // Last: whatever somebody has under our name, ours is what our name means.
+        bundles.extend(self.x509.bundles.clone());
+        Arc::new(X509BundlesResponse { crl: self.crls_for(takes), bundles })
+    }
+
+    /// The answer of FetchJWTBundles with foreign bundles beside our own.
+    pub(crate) fn jwt_with(&self, foreign: &ForeignSet) -> Arc<JwtBundlesResponse> {
+        let mut bundles = foreign.token_keys.clone();
+        bundles.extend(self.jwt.bundles.clone());
+        Arc::new(JwtBundlesResponse { bundles })
     }
 
     fn new(
@@ -101,23 +140,22 @@ impl BundleAnswers {
         // The key of both maps: the trust domain's SPIFFE ID, without a slash at its end (WAPI-20).
         let id = trust_domain.id().to_string();
         let bundles = BTreeMap::from([(id.clone(), roots.clone())]);
-        let jwt = JwtBundlesResponse { bundles: BTreeMap::from([(id, keys)]) };
+        let jwt = Arc::new(JwtBundlesResponse { bundles: BTreeMap::from([(id, keys)]) });
         let untainted = content.x509_authorities.iter().filter(|root| !root.tainted);
         let good_roots = untainted.map(|root| root.id.clone()).collect();
-        let mut made = Self {
+        let crl = crls.iter().flat_map(|crls| crls.crls()).cloned().collect();
+        Ok(Self {
             sequence: FIRST,
             spiffe_sequence: content.sequence,
             crls,
             roots_since: FIRST,
             token_keys_since: FIRST,
             roots,
-            x509: X509BundlesResponse { crl: Vec::new(), bundles },
+            x509: Arc::new(X509BundlesResponse { crl, bundles }),
             jwt,
             verification: bundle,
             good_roots,
-        };
-        made.x509.crl = made.crls_for(std::iter::empty());
-        Ok(made)
+        })
     }
 
     /// Whether it is of this bundle and these CRLs.
@@ -155,10 +193,12 @@ impl BundleAnswers {
 /// The number of the first version.
 const FIRST: u64 = 1;
 
-/// The newest version that was asked for.
+/// Our own bundle's newest version that was asked for, and those of others.
 #[derive(Debug, Default)]
 pub(crate) struct Bundles {
     newest: RwLock<Option<Arc<BundleAnswers>>>,
+    /// Those of trust domains that entries federate with.
+    pub(crate) foreign: ForeignBundles,
 }
 
 impl Bundles {

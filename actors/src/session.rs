@@ -19,14 +19,17 @@ mod clock;
 pub(crate) mod core;
 pub(crate) mod group;
 pub(crate) mod identities;
+mod interests;
 pub(crate) mod keeper;
 mod slot;
 pub(crate) mod standing;
 mod stream;
 mod turns;
+mod validation;
 mod workload_api;
 
 pub use caller::Caller;
 pub use identities::IDENTITIES_PER_CALLER_LIMIT;
 pub use stream::AnswerStream;
+pub use validation::ValidatedToken;
 pub use workload_api::WorkloadApi;

@@ -155,7 +155,7 @@ impl RevocationArguments {
         }
         let until = until.min(Instant::now() + STREAMS_WAIT_LIMIT);
         loop {
-            let streams = self.authority.streams.x509_streams();
+            let streams = self.authority.streams.crl_streams();
             let mut lacking = self.authority.streams.told(AuthorityKind::X509, None).lacking;
             for key in &off_keys {
                 lacking = lacking.max(self.authority.streams.told(AuthorityKind::X509, Some(key)).depending);

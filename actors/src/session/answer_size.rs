@@ -10,8 +10,13 @@ use quorate_raft_machine::entry::Entry;
 
 /// Bytes of the identities in one answer, at most: 3.5 MiB. gRPC clients refuse messages above 4 MiB (4,194,304 bytes)
 /// unless told otherwise, and then get nothing at all. The half MiB between is for what an answer carries beside the
-/// identities: the bundles of the 128 trust domains that an entry may federate with, 4 KiB each.
+/// identities: the bundles of the 128 trust domains that an entry may federate with, nearly 4 KiB each. What foreign bundles
+/// have beyond that is taken from the identities.
 pub(crate) const IDENTITIES_BYTES_LIMIT: usize = 7 * 512 * 1024;
+
+/// Bytes of foreign bundles that take nothing from the identities: what lies between both limits but for 16 KiB, which are for
+/// framing.
+const FOREIGN_BYTES_FREE: usize = 512 * 1024 - 16 * 1024;
 
 /// Tags and lengths around one identity: five fields and the identity itself, each at most 1 and 5 bytes.
 const FRAMING_BYTES: usize = 36;
@@ -33,12 +38,13 @@ pub(crate) struct Room {
 impl Room {
     /// All of it.
     pub(crate) fn new() -> Self {
-        Self::beside(0)
+        Self::beside(0, 0)
     }
 
-    /// What CRLs of so many bytes leave of it (CRL-05: up to 1 MiB).
-    pub(crate) fn beside(crl_bytes: usize) -> Self {
-        Self { left: IDENTITIES_BYTES_LIMIT.saturating_sub(crl_bytes), untouched: true }
+    /// What CRLs (CRL-05: up to 1 MiB) and foreign bundles (up to 2 MiB) of so many bytes leave of it.
+    pub(crate) fn beside(crl_bytes: usize, foreign_bytes: usize) -> Self {
+        let taken = crl_bytes.saturating_add(foreign_bytes.saturating_sub(FOREIGN_BYTES_FREE));
+        Self { left: IDENTITIES_BYTES_LIMIT.saturating_sub(taken), untouched: true }
     }
 
     /// Whether there is room for an identity of so many bytes. The first one always fits: a caller that is entitled to
@@ -140,6 +146,7 @@ mod tests {
     use quorate_raft_machine::EntryDraft;
 
     use super::*;
+    use crate::bundles::foreign::FOREIGN_BYTES_LIMIT;
 
     const START: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -189,8 +196,21 @@ mod tests {
     #[test]
     fn crl_05_the_longest_set_of_crls_leaves_less_room_and_the_answer_stays_as_long_as_clients_take() {
         let crls = quorate_raft_machine::revocation::CRL_SET_BYTES_LIMIT;
-        let mut room = Room::beside(crls);
+        let mut room = Room::beside(crls, 0);
         assert!(room.take(IDENTITIES_BYTES_LIMIT - crls - FRAMING_BYTES) && !room.has(1));
+    }
+
+    #[test]
+    fn foreign_bundles_take_from_the_identities_only_what_has_no_room_beside_them() {
+        let mut room = Room::beside(0, FOREIGN_BYTES_FREE);
+        assert!(room.has(0) && room.take(IDENTITIES_BYTES_LIMIT - FRAMING_BYTES) && !room.has(0));
+        let crls = quorate_raft_machine::revocation::CRL_SET_BYTES_LIMIT;
+        let mut room = Room::beside(crls, FOREIGN_BYTES_LIMIT);
+        let left = IDENTITIES_BYTES_LIMIT - crls - (FOREIGN_BYTES_LIMIT - FOREIGN_BYTES_FREE);
+        assert!(left >= 1024 * 1024 - 512 * 1024, "the most of both leaves room for some hundred identities");
+        assert!(room.take(left - FRAMING_BYTES) && !room.has(0));
+        // All together is what clients take.
+        assert!(left + crls + FOREIGN_BYTES_LIMIT < 4 * 1024 * 1024);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What sessions and unary calls are answered from: the applied state, the lease, and what is made once for many.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use quorate_proto_identity::{AuthorityId, EntryId, SelectorSet, SpiffeId, UnixMillis};
 use quorate_raft_consensus::{Sources, StateReader};
@@ -8,14 +8,14 @@ use quorate_raft_machine::{AuditIssuance, entry::Entry};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    answer::X509Answer,
+    answer::{CallersBundles, X509Answer},
     answer_size::{Room, SvidSize, by_age},
     identities::Identities,
     turns::Pace,
 };
 use crate::{
     audit::{Auditor, Issuance, Mark},
-    bundles::{BundleAnswers, Bundles},
+    bundles::{Bundles, foreign::ForeignSet},
     issuer::{
         keyring::Keyring,
         lease::{Lease, Leases},
@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) tokens: TokenKeys,
     pub(crate) bundles: Bundles,
     pub(crate) identities_limit: usize,
+    /// Claims of foreign tokens that validators are told beside those that every token has.
+    pub(crate) foreign_claims: BTreeSet<String>,
 }
 
 impl Core {
@@ -98,7 +100,8 @@ impl Core {
         operator: Option<&quorate_raft_machine::Caller>,
     ) -> Result<Token, TokenError> {
         for _ in 0..TOKEN_TRIES {
-            let token = self.tokens.sign(subject, audiences, None, ttl).await?;
+            let issuer = self.state.read(|state| state.jwt_issuer().map(str::to_owned));
+            let token = self.tokens.sign(subject, audiences, issuer.as_deref(), ttl).await?;
             let (is_refused, demand) = self.state.read(|state| {
                 let refusal = state.token_refusal(subject, Some(&hex(token.jti)), token.issued_at);
                 let demand = state.policy().map_or(AuditIssuance::Off, |policy| policy.audit_issuance);
@@ -146,25 +149,37 @@ impl Core {
         self.state.read(|state| state.jwt_authority(token_key).is_some_and(|key| signs_tokens(key.state)))
     }
 
+    /// The bundles that callers with these identities get now, those of `before` again as far as nothing changed.
+    pub(crate) fn callers_bundles(
+        &self,
+        identities: &Identities,
+        before: Option<&Arc<CallersBundles>>,
+    ) -> Result<Arc<CallersBundles>, Refusal> {
+        let foreign_before = before.map(|before| &before.foreign);
+        let foreign = self.bundles.foreign.of(&self.state, &identities.federates_with, foreign_before);
+        let own = self.bundles.current(&self.state)?;
+        Ok(Arc::new(CallersBundles::new(identities, own, foreign)))
+    }
+
     /// The SVIDs of identities, in their order, as many as one answer has room for: the first created stay. Made now
     /// where there is none yet.
     pub(crate) async fn x509_svids(
         &self,
         identities: &Identities,
         lease: &Arc<Lease>,
-        bundles: &BundleAnswers,
+        CallersBundles { own: bundle, foreign, takes_crls, .. }: &CallersBundles,
         pace: Pace,
     ) -> Result<Vec<(Arc<Entry>, Arc<Svid>)>, Refusal> {
         let began = self.sources.now();
         let policy = self.state.read(|state| state.policy().copied());
         let policy = policy.ok_or_else(|| Refusal::unavailable("no authority has been founded on this node yet"))?;
         let replaced = |svid: &Svid| {
-            bundles.replaces_svid(svid)
+            bundle.replaces_svid(svid)
                 || (svid.issuing_key != lease.key_id && self.keyring.is_doomed(&svid.issuing_key))
         };
         let issuer = lease.issuer().key().key_type();
-        let size = SvidSize::new(policy.x509_svid_key_type, issuer, lease.certificate(), &bundles.roots);
-        let mut room = Room::beside(bundles.crl_bytes());
+        let size = SvidSize::new(policy.x509_svid_key_type, issuer, lease.certificate(), &bundle.roots);
+        let mut room = Room::beside(bundle.crl_bytes(*takes_crls), foreign.roots_bytes);
         let mut svids = Vec::with_capacity(identities.entries.len());
         for entry in by_age(&identities.entries) {
             let reckoned = size.of(entry);
@@ -214,6 +229,10 @@ impl Core {
         if !bundles.is_ok_and(|bundles| bundles.sequence == answer.sequence()) {
             return false;
         }
+        let foreign = answer.foreign();
+        if foreign.is_about_any() && !self.state.read(|state| foreign.is_newest(state)) {
+            return false;
+        }
         answer.identities.hold_at(self.state.applied_index(), now.seconds())
             || self
                 .identities(selectors, Some(&answer.identities))
@@ -228,7 +247,13 @@ impl Core {
         answer.is_valid_at(self.sources.now().seconds())
             && answer.withdrawals == self.withdrawals()
             && bundles.is_ok_and(|bundles| answer.stands_in(&bundles))
+            && self.none_withdrawn(&answer.foreign())
             && self.still_stand(&answer.identities, selectors)
+    }
+
+    /// Whether none of these foreign bundles was taken away meanwhile: what is withdrawn does not go out any more (FED-48).
+    pub(crate) fn none_withdrawn(&self, foreign: &ForeignSet) -> bool {
+        !foreign.has_any() || self.state.read(|state| foreign.none_withdrawn(state))
     }
 
     /// Whether what was made for these identities may be given to who has these selectors (design section 2, property

@@ -14,7 +14,7 @@
 //! is held while anything is read or signed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
@@ -22,15 +22,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_proto_identity::{AuthorityId, SelectorSet, UnixMillis, UnixSeconds};
+use quorate_proto_identity::{AuthorityId, SelectorSet, TrustDomain, UnixMillis, UnixSeconds};
 use quorate_raft_machine::AuthorityKind;
 use tokio::time::Instant;
 
 use super::{
-    answer::{Answer, Kind, X509Answer},
+    answer::{Answer, CallersBundles, Kind, X509Answer},
     clock::ShardClock,
     core::Core,
     identities::Identities,
+    interests::Interests,
     slot::Slot,
     turns::Pace,
 };
@@ -67,14 +68,20 @@ pub(crate) struct Group {
     told: AtomicBool,
     inner: Mutex<Inner>,
     shard: Arc<ShardClock>,
+    interests: Arc<Interests>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     slots: BTreeMap<u64, (Kind, Arc<Slot>)>,
     identities: Option<Arc<Identities>>,
+    /// The foreign trust domains that concern it, as its keeper knows.
+    domains: BTreeSet<TrustDomain>,
     x509: Option<Arc<X509Answer>>,
     x509_version: u64,
+    bundles: Option<Arc<CallersBundles>>,
+    x509_bundles_version: u64,
+    jwt_bundles_version: u64,
     computing: bool,
     again: bool,
     closed: Option<Refusal>,
@@ -84,11 +91,24 @@ struct Inner {
 struct Computed {
     identities: Arc<Identities>,
     x509: Option<Arc<X509Answer>>,
-    bundles: Arc<BundleAnswers>,
+    bundles: Arc<CallersBundles>,
+}
+
+/// What was found before.
+#[derive(Default)]
+struct Before {
+    identities: Option<Arc<Identities>>,
+    x509: Option<Arc<X509Answer>>,
+    bundles: Option<Arc<CallersBundles>>,
 }
 
 impl Group {
-    pub(crate) fn new(number: u64, selectors: SelectorSet, shard: Arc<ShardClock>, now: UnixMillis) -> Arc<Self> {
+    pub(crate) fn new(
+        number: u64,
+        selectors: SelectorSet,
+        (shard, interests): (Arc<ShardClock>, Arc<Interests>),
+        now: UnixMillis,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             selectors,
@@ -99,6 +119,7 @@ impl Group {
             told: AtomicBool::new(false),
             inner: Mutex::default(),
             shard,
+            interests,
         })
     }
 
@@ -232,15 +253,74 @@ impl Group {
                 // What is read from here on is new enough for the sessions that have a number by now. One that comes
                 // later may have been opened because of a change that this misses: it asks for a computation itself.
                 let served = self.sessions.load(Ordering::SeqCst);
-                (served, wanted, (inner.identities.clone(), inner.x509.clone()))
+                let before = Before {
+                    identities: inner.identities.clone(),
+                    x509: inner.x509.clone(),
+                    bundles: inner.bundles.clone(),
+                };
+                (served, wanted, before)
             };
-            let computed = compute(core, &self.selectors, x509_wanted, pace, before).await;
+            let computed = self.compute(core, x509_wanted, pace, before).await;
             if self.publish(computed, served, x509_wanted) {
                 break;
             }
         }
         computing.done = true;
         metrics::refreshed(started.elapsed().as_secs_f64());
+    }
+
+    /// Reads, signs, and checks that what was read still stands.
+    async fn compute(
+        &self,
+        core: &Core,
+        x509_wanted: bool,
+        pace: Pace,
+        mut before: Before,
+    ) -> Result<Computed, Refusal> {
+        for _ in 0..TRIES {
+            let lease = core.lease().await?;
+            let identities = core.identities(&self.selectors, before.identities.as_ref())?;
+            // Before their bundles are read: of what changes after that, the keeper lets this group know.
+            self.concern(&identities.federates_with);
+            if identities.entries.is_empty() {
+                return Err(Refusal::no_identity());
+            }
+            let bundles = core.callers_bundles(&identities, before.bundles.as_ref())?;
+            let mut x509 = None;
+            if x509_wanted {
+                // Before the SVIDs are looked at: one whose renewal comes due while others are made is not passed over.
+                let looked_at = core.sources.now();
+                let withdrawals = core.withdrawals();
+                let svids = core.x509_svids(&identities, &lease, &bundles, pace).await?;
+                // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5), and
+                // nothing under a root that was tainted meanwhile (INV-06).
+                let withdrawn = withdrawals != core.withdrawals();
+                let now_good = core.bundles.current(&core.state)?;
+                let tainted = svids.iter().any(|(_, svid)| now_good.replaces_svid(svid));
+                if withdrawn || tainted || !core.still_stand(&identities, &self.selectors) {
+                    before.identities = Some(identities);
+                    before.bundles = Some(bundles);
+                    continue;
+                }
+                let answer = match &before.x509 {
+                    Some(before) if before.is_made_of(&identities, &svids, &bundles, withdrawals) => Arc::clone(before),
+                    Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles, withdrawals)),
+                };
+                answer.look_ahead(looked_at, &bundles);
+                x509 = Some(answer);
+            }
+            return Ok(Computed { identities, x509, bundles });
+        }
+        Err(Refusal::unavailable("registrations change faster than they can be answered"))
+    }
+
+    /// Says which foreign trust domains concern this group from here on.
+    fn concern(&self, domains: &BTreeSet<TrustDomain>) {
+        let mut inner = self.inner.lock();
+        if inner.domains != *domains {
+            self.interests.change(self.number, &inner.domains, domains);
+            inner.domains.clone_from(domains);
+        }
     }
 
     /// Hands what was computed to the sessions with lower numbers than `served`. Says whether that was all: if somebody
@@ -256,6 +336,7 @@ impl Group {
                 }
                 Err(refusal) => {
                     inner.x509 = None;
+                    inner.bundles = None;
                     inner.identities = None;
                     let later = inner.slots.split_off(&served);
                     let taken = std::mem::replace(&mut inner.slots, later);
@@ -284,12 +365,18 @@ impl Group {
     pub(crate) fn lacking(&self, bundle: &BundleAnswers, authorities: AuthorityKind) -> u64 {
         let inner = self.inner.lock();
         let has_roots = inner.x509.as_ref().is_some_and(|answer| answer.has_roots_of(bundle));
-        // Without the roots in the newest answer, it takes one that is newer still.
-        let x509_version = inner.x509_version.saturating_add(u64::from(!has_roots));
+        let own = inner.bundles.as_ref().map(|bundles| &bundles.own);
+        let has_bundle = own.is_some_and(|own| own.roots_since >= bundle.roots_since);
+        let has_token_keys = own.is_some_and(|own| own.token_keys_since >= bundle.token_keys_since);
+        // Without it in the newest answer, it takes one that is newer still.
+        let wanted = |version: u64, has_it: bool| version.saturating_add(u64::from(!has_it));
+        let x509 = wanted(inner.x509_version, has_roots);
+        let x509_bundles = wanted(inner.x509_bundles_version, has_bundle);
+        let jwt_bundles = wanted(inner.jwt_bundles_version, has_token_keys);
         let lacks = |(kind, slot): &&(Kind, Arc<Slot>)| match (authorities, kind) {
-            (AuthorityKind::X509, Kind::X509Svids) => slot.lacks(x509_version),
-            (AuthorityKind::X509, Kind::X509Bundles) => slot.lacks(bundle.roots_since),
-            (AuthorityKind::Jwt, Kind::JwtBundles) => slot.lacks(bundle.token_keys_since),
+            (AuthorityKind::X509, Kind::X509Svids) => slot.lacks(x509),
+            (AuthorityKind::X509, Kind::X509Bundles) => slot.lacks(x509_bundles),
+            (AuthorityKind::Jwt, Kind::JwtBundles) => slot.lacks(jwt_bundles),
             (AuthorityKind::X509, Kind::JwtBundles) | (AuthorityKind::Jwt, Kind::X509Svids | Kind::X509Bundles) => {
                 false
             }
@@ -297,11 +384,14 @@ impl Group {
         count(inner.slots.values().filter(lacks).count())
     }
 
-    /// How many of its open streams carry roots and CRLs.
-    pub(crate) fn x509_streams(&self) -> u64 {
+    /// How many of its open streams carry our CRLs while they are handed out: none of those that get foreign bundles (CRL-10).
+    pub(crate) fn crl_streams(&self) -> u64 {
         let inner = self.inner.lock();
+        let svids = inner.x509.as_ref().is_none_or(|answer| answer.takes_crls.takes());
+        let bundles = inner.bundles.as_ref().is_none_or(|bundles| bundles.takes_crls.takes());
         let carries = |(kind, slot): &&(Kind, Arc<Slot>)| match kind {
-            Kind::X509Svids | Kind::X509Bundles => slot.ended().is_none(),
+            Kind::X509Svids => svids && slot.ended().is_none(),
+            Kind::X509Bundles => bundles && slot.ended().is_none(),
             Kind::JwtBundles => false,
         };
         count(inner.slots.values().filter(carries).count())
@@ -358,7 +448,12 @@ impl Inner {
         if computed.x509.is_some() {
             self.x509 = computed.x509;
         }
-        let (x509, version, bundles) = (&self.x509, self.x509_version, &computed.bundles);
+        self.take_up_bundles(computed.bundles);
+        let (x509, version, bundles) = (&self.x509, self.x509_version, &self.bundles);
+        let (x509_bundles_version, jwt_bundles_version) = (self.x509_bundles_version, self.jwt_bundles_version);
+        let put_bundles = |slot: &Slot, version, answer: fn(Arc<CallersBundles>) -> Answer| {
+            bundles.as_ref().is_some_and(|bundles| slot.put(version, || answer(Arc::clone(bundles))))
+        };
         let mut pushed = 0_usize;
         for (number, (kind, slot)) in &self.slots {
             if *number >= served && slot.is_new() {
@@ -368,8 +463,8 @@ impl Inner {
                 Kind::X509Svids => {
                     x509.as_ref().is_some_and(|answer| slot.put(version, || Answer::X509Svids(Arc::clone(answer))))
                 }
-                Kind::X509Bundles => slot.put(bundles.roots_since, || Answer::X509Bundles(Arc::clone(bundles))),
-                Kind::JwtBundles => slot.put(bundles.token_keys_since, || Answer::JwtBundles(Arc::clone(bundles))),
+                Kind::X509Bundles => put_bundles(slot, x509_bundles_version, Answer::X509Bundles),
+                Kind::JwtBundles => put_bundles(slot, jwt_bundles_version, Answer::JwtBundles),
             };
             pushed = pushed.saturating_add(usize::from(filled));
         }
@@ -378,52 +473,20 @@ impl Inner {
         let renew_at = x509.as_ref().filter(|_| wants_x509).map_or(UnixMillis(i64::MAX), |answer| answer.due());
         renew_at.min(ends_at)
     }
+
+    /// Takes bundles over; those of a kind are a new version only if other ones would go out.
+    fn take_up_bundles(&mut self, now: Arc<CallersBundles>) {
+        let before = self.bundles.as_ref();
+        let same_x509 = before.is_some_and(|before| Arc::ptr_eq(&before.x509, &now.x509) || before.x509 == now.x509);
+        let same_jwt = before.is_some_and(|before| Arc::ptr_eq(&before.jwt, &now.jwt) || before.jwt == now.jwt);
+        self.x509_bundles_version = self.x509_bundles_version.saturating_add(u64::from(!same_x509));
+        self.jwt_bundles_version = self.jwt_bundles_version.saturating_add(u64::from(!same_jwt));
+        self.bundles = Some(now);
+    }
 }
 
 fn count(streams: usize) -> u64 {
     u64::try_from(streams).unwrap_or(u64::MAX)
-}
-
-/// Reads, signs, and checks that what was read still stands.
-async fn compute(
-    core: &Core,
-    selectors: &SelectorSet,
-    x509_wanted: bool,
-    pace: Pace,
-    (mut identities_before, x509_before): (Option<Arc<Identities>>, Option<Arc<X509Answer>>),
-) -> Result<Computed, Refusal> {
-    for _ in 0..TRIES {
-        let lease = core.lease().await?;
-        let identities = core.identities(selectors, identities_before.as_ref())?;
-        if identities.entries.is_empty() {
-            return Err(Refusal::no_identity());
-        }
-        let bundles = core.bundles.current(&core.state)?;
-        let mut x509 = None;
-        if x509_wanted {
-            // Before the SVIDs are looked at: one whose renewal comes due while others are made is not passed over.
-            let looked_at = core.sources.now();
-            let withdrawals = core.withdrawals();
-            let svids = core.x509_svids(&identities, &lease, &bundles, pace).await?;
-            // A signature takes its time; an entry that changed or went meanwhile must not go out (property 5), and
-            // nothing under a root that was tainted meanwhile (INV-06).
-            let withdrawn = withdrawals != core.withdrawals();
-            let now_good = core.bundles.current(&core.state)?;
-            let tainted = svids.iter().any(|(_, svid)| now_good.replaces_svid(svid));
-            if withdrawn || tainted || !core.still_stand(&identities, selectors) {
-                identities_before = Some(identities);
-                continue;
-            }
-            let answer = match &x509_before {
-                Some(before) if before.is_made_of(&identities, &svids, &bundles, withdrawals) => Arc::clone(before),
-                Some(_) | None => Arc::new(X509Answer::new(Arc::clone(&identities), svids, &bundles, withdrawals)),
-            };
-            answer.look_ahead(looked_at, &bundles);
-            x509 = Some(answer);
-        }
-        return Ok(Computed { identities, x509, bundles });
-    }
-    Err(Refusal::unavailable("registrations change faster than they can be answered"))
 }
 
 /// Marks a running computation, and mends the group when it is dropped before its end.
@@ -445,6 +508,12 @@ impl Drop for Computing<'_> {
         let at = self.core.sources.now().plus(wait);
         self.group.due.store(at.0, Ordering::Release);
         self.group.shard.lower(at);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.interests.change(self.number, &self.inner.get_mut().domains, &BTreeSet::new());
     }
 }
 
@@ -515,7 +584,7 @@ mod tests {
     }
 
     fn group() -> Arc<Group> {
-        Group::new(1, SelectorSet::default(), Arc::default(), UnixMillis(0))
+        Group::new(1, SelectorSet::default(), <(Arc<ShardClock>, Arc<Interests>)>::default(), UnixMillis(0))
     }
 
     fn join(group: &Group) -> Arc<Slot> {
@@ -529,17 +598,18 @@ mod tests {
     fn a_stream_lacks_a_bundle_until_it_has_fetched_it_or_has_ended() {
         let group = group();
         let (first, second) = (join(&group), join(&group));
-        let bundle = Arc::new(BundleAnswers::empty(7));
-        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 2);
-        assert_eq!(group.lacking(&bundle, AuthorityKind::Jwt), 0, "these streams are of roots");
+        let bundles = Arc::new(CallersBundles::empty(7));
+        assert_eq!(group.lacking(&bundles.own, AuthorityKind::X509), 2);
+        assert_eq!(group.lacking(&bundles.own, AuthorityKind::Jwt), 0, "these streams are of roots");
+        group.inner.lock().take_up_bundles(Arc::clone(&bundles));
         for slot in [&first, &second] {
-            slot.put(7, || Answer::X509Bundles(Arc::clone(&bundle)));
+            slot.put(1, || Answer::X509Bundles(Arc::clone(&bundles)));
         }
-        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 2, "it waits in both places");
+        assert_eq!(group.lacking(&bundles.own, AuthorityKind::X509), 2, "it waits in both places");
         assert_eq!(end(&first), None);
-        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 1, "one has fetched it");
+        assert_eq!(group.lacking(&bundles.own, AuthorityKind::X509), 1, "one has fetched it");
         second.end(Refusal::no_identity());
-        assert_eq!(group.lacking(&bundle, AuthorityKind::X509), 0);
+        assert_eq!(group.lacking(&bundles.own, AuthorityKind::X509), 0);
         assert_eq!(group.lacking(&BundleAnswers::empty(8), AuthorityKind::X509), 1);
     }
 

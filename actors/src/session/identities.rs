@@ -1,14 +1,14 @@
 //! Which identities a set of selectors is entitled to on this node, in the order in which they are answered.
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeSet, HashMap, hash_map},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use quorate_proto_identity::{SelectorSet, UnixSeconds};
+use quorate_proto_identity::{SelectorSet, TrustDomain, UnixSeconds};
 use quorate_raft_machine::{State, entry::Entry, registry::Entitlement};
 
 use super::answer_size::IDENTITIES_BYTES_LIMIT;
@@ -29,6 +29,8 @@ const TOO_MANY_BYTES: &str =
 pub(crate) struct Identities {
     /// The entries, by ID ascending (A-27, WAPI-55): the first is the default identity.
     pub(crate) entries: Vec<Arc<Entry>>,
+    /// The trust domains that they federate with, all together: a caller trusts on its own behalf, not on an identity's.
+    pub(crate) federates_with: BTreeSet<TrustDomain>,
     /// All entitlements that the entries came from, those left out for their hints and bans too.
     entitlements: Vec<Entitlement>,
     /// The entries to which nothing is issued, because a revocation says so.
@@ -76,8 +78,10 @@ impl Identities {
         if !banned.is_empty() {
             metrics::identities_left_out("banned", banned.len());
         }
+        let entries = in_order(entries);
         Ok(Arc::new(Self {
-            entries: in_order(entries),
+            federates_with: entries.iter().flat_map(|entry| &entry.federates_with).cloned().collect(),
+            entries,
             ends_at: found.entitlements.iter().filter_map(|entitled| entitled.expires_at).min(),
             entitlements: found.entitlements,
             banned,

@@ -146,7 +146,7 @@ mod tests {
 
     fn sequence(answer: &Answer) -> u64 {
         match answer {
-            Answer::X509Bundles(bundles) | Answer::JwtBundles(bundles) => bundles.sequence,
+            Answer::X509Bundles(bundles) | Answer::JwtBundles(bundles) => bundles.own.sequence,
             Answer::X509Svids(_) => 0,
         }
     }

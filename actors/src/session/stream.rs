@@ -117,7 +117,9 @@ impl<T> Stream for AnswerStream<T> {
                     let selectors = membership.selectors();
                     let good = match &answer {
                         Answer::X509Svids(answer) => this.shared.core.may_go_out(answer, selectors),
-                        Answer::X509Bundles(_) | Answer::JwtBundles(_) => true,
+                        Answer::X509Bundles(bundles) | Answer::JwtBundles(bundles) => {
+                            this.shared.core.none_withdrawn(&bundles.foreign)
+                        }
                     };
                     if !good {
                         // The event that spoiled it is on its way to the keeper; the caller was looked at all the same. The

@@ -16,6 +16,7 @@ use super::{
     group::{Group, Membership},
     keeper::Keepers,
     stream::AnswerStream,
+    validation::{MayHave, ValidatedToken},
 };
 use crate::{
     attestation::Attestor,
@@ -80,7 +81,7 @@ impl WorkloadApi {
     /// As [`x509_svids`](Self::x509_svids).
     pub async fn x509_bundles(&self, caller: &Arc<Caller>) -> Result<AnswerStream<X509BundlesResponse>, Refusal> {
         let take = |answer: &Answer| match answer {
-            Answer::X509Bundles(bundles) => Some(bundles.x509.clone()),
+            Answer::X509Bundles(bundles) => Some(bundles.x509.as_ref().clone()),
             Answer::X509Svids(_) | Answer::JwtBundles(_) => None,
         };
         self.stream(caller, Kind::X509Bundles, take).await
@@ -92,7 +93,7 @@ impl WorkloadApi {
     /// As [`x509_svids`](Self::x509_svids).
     pub async fn jwt_bundles(&self, caller: &Arc<Caller>) -> Result<AnswerStream<JwtBundlesResponse>, Refusal> {
         let take = |answer: &Answer| match answer {
-            Answer::JwtBundles(bundles) => Some(bundles.jwt.clone()),
+            Answer::JwtBundles(bundles) => Some(bundles.jwt.as_ref().clone()),
             Answer::X509Svids(_) | Answer::X509Bundles(_) => None,
         };
         self.stream(caller, Kind::JwtBundles, take).await
@@ -114,8 +115,8 @@ impl WorkloadApi {
         self.jwt_svids(caller, audiences, spiffe_id, ttl).await.map_err(|refusal| caller.refused(refusal))
     }
 
-    /// ValidateJWTSVID: verifies a token for an audience, with the bundles that the caller may have. Callers without an
-    /// identity may ask, too.
+    /// ValidateJWTSVID: verifies a token for an audience, with the bundles that the caller may have: our own, and those of the
+    /// trust domains that its entries federate with. Callers without an identity may ask, too.
     ///
     /// # Errors
     /// `InvalidArgument` for an empty argument and for every token that does not verify; `Unavailable` while this
@@ -125,7 +126,7 @@ impl WorkloadApi {
         caller: &Caller,
         audience: &str,
         token: &str,
-    ) -> Result<VerifiedJwtSvid, Refusal> {
+    ) -> Result<ValidatedToken, Refusal> {
         self.validate(caller, audience, token).await.map_err(|refusal| caller.refused(refusal))
     }
 
@@ -202,7 +203,7 @@ impl WorkloadApi {
         Err(Refusal::unavailable("registrations change faster than they can be answered"))
     }
 
-    async fn validate(&self, caller: &Caller, audience: &str, token: &str) -> Result<VerifiedJwtSvid, Refusal> {
+    async fn validate(&self, caller: &Caller, audience: &str, token: &str) -> Result<ValidatedToken, Refusal> {
         if audience.is_empty() {
             return Err(Refusal::invalid("audience must be specified"));
         }
@@ -215,12 +216,15 @@ impl WorkloadApi {
         let core = &self.shared.core;
         let group = self.shared.group(caller).await?;
         let _call = group.call()?;
+        let identities = group.identities(core)?;
         let bundles = core.bundles.current(&core.state)?;
+        let own = &bundles.verification;
         let now = core.sources.now();
         // Attestation may have taken long.
         core.leases.current(now)?;
         let now = now.seconds();
-        let verified = verify_jwt_svid(token, audience, &bundles.verification, now).map_err(|error| {
+        let may_have = MayHave::new(own, &identities.federates_with, &core.state);
+        let verified = verify_jwt_svid(token, audience, &may_have, now).map_err(|error| {
             tracing::debug!(
                 target: "quorate::security",
                 error = &error as &dyn std::error::Error,
@@ -228,8 +232,11 @@ impl WorkloadApi {
             );
             Refusal::invalid(error.to_string())
         })?;
-        match core.state.read(|state| token_rule(state, &verified)) {
-            None => Ok(verified),
+        let told = ValidatedToken::new(&verified, own.trust_domain(), &core.foreign_claims);
+        // What we revoked is ours; another domain's tokens may have a `jti` that one of ours has, too.
+        let is_own = told.spiffe_id().trust_domain() == *own.trust_domain();
+        match core.state.read(|state| token_rule(state, &verified).filter(|_| is_own)) {
+            None => Ok(told),
             Some(number) => {
                 tracing::debug!(
                     target: "quorate::security",

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use quorate_proto_api::workload::X509svidResponse;
 use quorate_proto_identity::{
-    Bundle, Certificate, KeyType, PrivateKey, SerialNumber, SpiffeId,
+    Bundle, Certificate, KeyType, PrivateKey, SerialNumber, SpiffeId, UnixSeconds,
     x509::{CrlSet, Purpose, build_csr, parse_crl, verify_unrevoked_x509_svid},
 };
 use quorate_raft_machine::{
@@ -254,7 +254,9 @@ async fn tokens_are_refused_by_rule_and_by_jti() {
     };
     let (old, single) = (token(first).await.unwrap(), token(second).await.unwrap());
     let verified = validate(second, &single).await.unwrap();
-    let target = RevocationTarget::Jti { jti: verified.jti().unwrap().to_owned(), expires_at: verified.expires_at() };
+    let jti = verified.claims()["jti"].as_str().unwrap().to_owned();
+    let expires_at = UnixSeconds(verified.claims()["exp"].as_i64().unwrap());
+    let target = RevocationTarget::Jti { jti, expires_at };
     let outcome = revoke(first, of(target)).await.unwrap();
     assert!(outcome.revoked.is_empty());
     for node in &cluster.nodes {
