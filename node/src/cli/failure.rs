@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 
 use super::exit::Exit;
 use super::text::printable;
+use crate::given::GivenError;
 
 /// Which of a node's two sockets was asked. The same code means different things on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,15 @@ pub(crate) enum Failure {
     /// Standard output or standard input failed.
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
+}
+
+impl From<GivenError> for Failure {
+    fn from(error: GivenError) -> Self {
+        match error {
+            GivenError::Unreadable { path, cause } => Self::Given { path, cause },
+            wrong @ GivenError::Wrong { .. } => Self::Usage(wrong.to_string()),
+        }
+    }
 }
 
 impl Failure {

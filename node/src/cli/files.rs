@@ -10,8 +10,7 @@ use nix::unistd::geteuid;
 use super::certificates::pem;
 use super::failure::Failure;
 
-/// The name that stands for standard input, where a file to read is asked for.
-pub(super) const STANDARD_INPUT: &str = "-";
+pub(super) use crate::given::STANDARD_INPUT;
 
 /// Mode of the directory: nobody else may enter it.
 const DIRECTORY_MODE: u32 = 0o700;

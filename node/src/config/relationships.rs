@@ -227,9 +227,9 @@ pub(super) fn relationships(value: &DeValue<'_>) -> Checked<Vec<ConfiguredRelati
     let mut relationships = Vec::with_capacity(list.len());
     for (position, entry) in list.iter().enumerate() {
         let table = entry.get_ref().as_table().ok_or("each must be a table: [[federation.relationships]]")?;
-        let name = Fields { table }.required("trust_domain", values::trust_domain).map_err(|reason| {
-            format!("number {}: {reason}", position.saturating_add(1))
-        })?;
+        let name = Fields { table }
+            .required("trust_domain", values::trust_domain)
+            .map_err(|reason| format!("number {}: {reason}", position.saturating_add(1)))?;
         if !seen.insert(name.clone()) {
             return Err(format!("{name} is there twice; a trust domain has one relationship"));
         }
@@ -361,9 +361,8 @@ fn texts(value: &DeValue<'_>) -> Checked<Vec<String>> {
 }
 
 fn keys(value: &DeValue<'_>) -> Checked<Vec<[u8; 32]>> {
-    let key = |text: &String| {
-        fingerprint(text).ok_or_else(|| format!("{text:?}: SHA-256 of a key is 64 hexadecimal digits"))
-    };
+    let key =
+        |text: &String| fingerprint(text).ok_or_else(|| format!("{text:?}: SHA-256 of a key is 64 hexadecimal digits"));
     texts(value)?.iter().map(key).collect()
 }
 
@@ -432,7 +431,10 @@ mod tests {
             (web("").replace("https_web", "https"), "profile: \"https\" is none"),
             (web("").replace("profile = \"https_web\"\n", ""), "profile is missing"),
             (web("").replace("https://", "http://"), "two.example: url: "),
-            (web("").replace("trust_domain = \"two.example\"\nprofile", "profile"), "number 1: trust_domain is missing"),
+            (
+                web("").replace("trust_domain = \"two.example\"\nprofile", "profile"),
+                "number 1: trust_domain is missing",
+            ),
             (web("").replace("https_web", "https_spiffe"), "endpoint_spiffe_id is missing"),
             (web("credential = \"api_key\"").replace("https_web", "federation_api"), "secret_file is missing"),
             (web("poll_floor_seconds = 0"), "poll_floor_seconds: "),

@@ -11,17 +11,17 @@ use quorate_proto_identity::TrustDomain;
 use super::change::told;
 use super::client;
 use super::endpoint::{EndpointArgs, PinArgs, PollArgs};
-use crate::cli::bundle_file;
 use crate::cli::cluster::change::ChangeArgs;
 use crate::cli::failure::Failure;
-use crate::cli::secret_file;
+use crate::cli::output::complain;
+use crate::given;
 
 /// What to begin with, below the options.
 const EXAMPLES: &str = "\
 Which profile it is, the other side says:
-  https_web     the server has a certificate of the Web, such as for an S3 bucket or behind a load balancer
-  https_spiffe  the server has an X509-SVID: its trust domain's bundle is needed to begin, from --bundle
-  api           the Federation API of Quorate: bundles for those who prove who they are, and push
+  https_web       the server has a certificate of the Web, such as for an S3 bucket or behind a load balancer
+  https_spiffe    the server has an X509-SVID: its trust domain's bundle is needed to begin, from --bundle
+  federation_api  the Federation API of Quorate: bundles for those who prove who they are, and push
 
 Secrets are read from a file that only you can read, or from standard input, and never from the command line.
 
@@ -29,10 +29,10 @@ Examples:
   quorate federation create two.example --profile https_web --url https://bundles.two.example/two.example.json
   quorate federation create two.example --profile https_spiffe --url https://two.example:8443/ \
 --endpoint-spiffe-id spiffe://two.example/spire/server --bundle two.example.json
-  quorate federation create two.example --profile api --url https://two.example:8444 \
+  quorate federation create two.example --profile federation_api --url https://two.example:8444 \
 --endpoint-spiffe-id spiffe://two.example/spire/server --credential mutual-tls --bundle two.example.json
-  quorate federation create two.example --profile api --url https://api.two.example --credential api-key --secret-file key
-  quorate federation create two.example --profile api --url https://api.two.example --credential oauth \
+  quorate federation create two.example --profile federation_api --url https://api.two.example --credential api-key --secret-file key
+  quorate federation create two.example --profile federation_api --url https://api.two.example --credential oauth \
 --token-url https://login.two.example/token --client-id one --secret-file -";
 
 /// What `quorate federation create` takes.
@@ -70,10 +70,14 @@ pub(super) async fn run(args: CreateArgs) -> Result<(), Failure> {
         ));
     }
     let bundle = match &args.bundle {
-        Some(path) => Bytes::from(bundle_file::read(path, &args.trust_domain)?.to_json()),
+        Some(path) => {
+            let given = given::bundle::read(path, &args.trust_domain)?;
+            given.notes.iter().for_each(|note| complain(&format!("Note: {note}")));
+            Bytes::from(given.bundle.to_json())
+        }
         None => Bytes::new(),
     };
-    let secret = args.endpoint.secret_file.as_deref().map(secret_file::read).transpose()?;
+    let secret = args.endpoint.secret_file.as_deref().map(given::secret::read).transpose()?;
     let connection = args.change.admin.connect()?;
     let message = CreateRelationshipRequest {
         relationship: Some(Relationship {

@@ -13,7 +13,7 @@ pub(super) fn profile(endpoint: Option<&RelationshipEndpoint>) -> &'static str {
     match endpoint.and_then(|endpoint| endpoint.endpoint.as_ref()) {
         Some(Endpoint::Web(_)) => "https_web",
         Some(Endpoint::Spiffe(_)) => "https_spiffe",
-        Some(Endpoint::Api(_)) => "api",
+        Some(Endpoint::Api(_)) => "federation_api",
         None => "-",
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn described(of: &Relationship) -> String {
     facts.add("Polled at most every", Seconds::new(i64::from(poll.floor_seconds)));
     facts.add("Redirects", if poll.refuse_redirects { "refused" } else { "followed" });
     if let Some(accepted) = poll.accept_private {
-        facts.add("Private addresses", if accepted { "accepted" } else { "refused" });
+        facts.add("Redirects to private addresses", if accepted { "followed" } else { "refused" });
     }
     let origin = if of.configured_by.is_empty() {
         "an operator".to_owned()
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(
             described(&relationship),
             "Trust domain          two.example\n\
-             Profile               api\n\
+             Profile               federation_api\n\
              URL                   https://two.example:8444/\n\
              Server                spiffe://two.example/spire/server\n\
              Credential            an API key, which is kept sealed\n\

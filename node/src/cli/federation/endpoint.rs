@@ -25,6 +25,7 @@ pub(super) enum Profile {
     HttpsSpiffe,
     /// The Federation API, which can push; with --endpoint-spiffe-id its server has an X509-SVID, else a certificate of the
     /// Web
+    #[value(name = "federation_api", alias = "api")]
     Api,
 }
 
@@ -57,7 +58,7 @@ pub(super) struct EndpointArgs {
     #[arg(long, value_name = "ID")]
     pub(super) endpoint_spiffe_id: Option<SpiffeId>,
 
-    /// How we prove who we are; only for the profile api [default: none]
+    /// How we prove who we are; only for the profile federation_api [default: none]
     #[arg(long, value_enum, value_name = "KIND")]
     pub(super) credential: Option<Credential>,
 
@@ -82,7 +83,7 @@ pub(super) struct EndpointArgs {
     #[arg(long, value_name = "AUDIENCE")]
     pub(super) audience: Option<String>,
 
-    /// Do not keep a watch open, by which new bundles are pushed: poll only. Only for the profile api
+    /// Do not keep a watch open, by which new bundles are pushed: poll only. Only for the profile federation_api
     #[arg(long)]
     pub(super) no_watch: bool,
 }
@@ -110,7 +111,8 @@ pub(super) struct PollArgs {
     #[arg(long, value_name = "BOOL")]
     follow_redirects: Option<bool>,
 
-    /// Whether an address that is private or of this host is accepted [default: true, for the URL is yours]
+    /// Whether a redirect may lead to a private address [default: as the node that fetches is configured]. The URL itself may
+    /// name one
     #[arg(long, value_name = "BOOL")]
     accept_private: Option<bool>,
 }
@@ -118,7 +120,8 @@ pub(super) struct PollArgs {
 /// SHA-256 of a SubjectPublicKeyInfo.
 pub(super) type Fingerprint = [u8; 32];
 
-fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+/// Reads a fingerprint: 64 hexadecimal digits, with or without colons.
+pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, String> {
     let digits: String = text.chars().filter(|character| *character != ':').collect();
     let wrong = || "64 hexadecimal digits are wanted, with or without colons".to_owned();
     if digits.len() != 64 || !digits.is_ascii() {
@@ -199,16 +202,16 @@ impl EndpointArgs {
         Ok(RelationshipEndpoint { endpoint: Some(endpoint) })
     }
 
-    fn refuse_api_options(&self) -> Result<(), Failure> {
+    pub(super) fn refuse_api_options(&self) -> Result<(), Failure> {
         let given = [
             (self.credential.is_some(), "--credential"),
             (self.secret_file.is_some(), "--secret-file"),
             (self.no_watch, "--no-watch"),
         ];
-        self.refuse_oauth_options("the profile api")?;
+        self.refuse_oauth_options("the profile federation_api")?;
         match given.iter().find(|(given, _)| *given) {
             Some((_, name)) => Err(Failure::Usage(format!(
-                "{name} is for the profile api: the standard endpoints ask nobody who they are"
+                "{name} is for the profile federation_api: the standard endpoints ask nobody who they are"
             ))),
             None => Ok(()),
         }
@@ -227,7 +230,7 @@ impl EndpointArgs {
         }
     }
 
-    fn credential(&self) -> Result<Kind, Failure> {
+    pub(super) fn credential(&self) -> Result<Kind, Failure> {
         let credential = self.credential.unwrap_or(Credential::None);
         if credential != Credential::OAuth {
             self.refuse_oauth_options("--credential oauth")?;

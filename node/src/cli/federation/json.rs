@@ -196,6 +196,7 @@ struct StatusJson<'a> {
     stale: bool,
     fetched_by: &'a str,
     watching: bool,
+    older_in_row: u32,
 }
 
 impl<'a> From<&'a ShowFederationResponse> for FederationJson<'a> {
@@ -217,6 +218,7 @@ impl<'a> From<&'a RelationshipStatus> for StatusJson<'a> {
             stale: of.stale,
             fetched_by: &of.fetched_by,
             watching: of.watching,
+            older_in_row: of.older_in_row,
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::duration::Seconds;
 
 /// What follows the options.
 const HELP: &str = "\
-Times are told from now. STATE is `fresh` while the bundle is as young as its refresh hint wants it, `stale` when it is not,
-and `none` while nothing was fetched yet. A failed fetch is tried again at the next interval; until then what is held holds.";
+Times are told from now. STATE is `stale` when nothing was fetched for three intervals, `fresh` otherwise, and `none` while
+nothing was fetched yet since this leader leads. A failed fetch is tried again at the next interval; until then what is held holds.";
 
 /// What `quorate federation status` takes.
 #[derive(Debug, Args)]

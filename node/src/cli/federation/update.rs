@@ -11,7 +11,7 @@ use super::client;
 use super::endpoint::{EndpointArgs, PinArgs, PollArgs};
 use crate::cli::cluster::change::ChangeArgs;
 use crate::cli::failure::Failure;
-use crate::cli::secret_file;
+use crate::given;
 
 /// What follows the options.
 const EXAMPLES: &str = "\
@@ -57,7 +57,7 @@ pub(super) async fn run(args: UpdateArgs) -> Result<(), Failure> {
     if endpoint.is_none() && pins.is_none() && args.endpoint.secret_file.is_none() && args.poll.poll(None)?.is_none() {
         return Err(Failure::Usage("nothing is given that could be changed".to_owned()));
     }
-    let secret = args.endpoint.secret_file.as_deref().map(secret_file::read).transpose()?;
+    let secret = args.endpoint.secret_file.as_deref().map(given::secret::read).transpose()?;
     let connection = args.change.admin.connect()?;
     let mut client = client(&connection);
     let message = GetRelationshipRequest { trust_domain: args.trust_domain.to_string() };
