@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   issuers of all members ── request: CSR, first CRL ──> sign with the active root ──> RecordIssuingCertificate
-//!   clock, set from the state ──> what is due? ──> prepare; gate, then activate; taint; gate, then revoke; prune
+//!   clock, set from the state ──> what is due? ──> prepare; publish; gate, then activate; taint; gate, then revoke; prune
 //!   operators, on any node    ──> Authorities  ──> the same steps, one try after the other
 //! ```
 //!
@@ -54,6 +54,7 @@ use crate::{
     mailbox::{Address, Envelope, Outcome},
     own::Own,
     session::keeper::OpenStreams,
+    watchers::Watchers,
 };
 
 /// How many requests may wait: two from each of the most members that a cluster has.
@@ -113,6 +114,8 @@ pub(crate) struct AuthorityArguments {
     pub(crate) streams: OpenStreams,
     /// Where it is recorded who forced a step.
     pub(crate) audit: Auditor,
+    /// The peers that watch our bundle at this node.
+    pub(crate) watchers: Watchers,
     pub(crate) address: Address<AuthorityMessage>,
 }
 

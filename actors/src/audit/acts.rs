@@ -86,6 +86,8 @@ pub(crate) const fn name(operation: &Operation) -> &'static str {
         Operation::SealJwtAuthority { .. } => "jwt_authority.seal",
         Operation::MarkAuthority { kind: AuthorityKind::X509, .. } => "x509_authority.replace",
         Operation::MarkAuthority { kind: AuthorityKind::Jwt, .. } => "jwt_authority.replace",
+        Operation::MarkPublished { kind: AuthorityKind::X509, .. } => "x509_authority.publish",
+        Operation::MarkPublished { kind: AuthorityKind::Jwt, .. } => "jwt_authority.publish",
         Operation::PruneAuthorities => "authority.prune",
         Operation::RecordIssuingCertificate(_) => "issuing_certificate.record",
         Operation::RevokeIssuingCertificate { .. } => "issuing_certificate.revoke",
@@ -180,6 +182,9 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
         Operation::MarkAuthority { kind: _, id, compromised } => {
             record.with("authority", id).with("compromised", compromised)
         }
+        Operation::MarkPublished { kind: _, id, confirmed } => {
+            record.with("authority", id).with("confirmed", confirmed)
+        }
         Operation::RecordIssuingCertificate(new) => record.with("member", new.member),
         Operation::RevokeIssuingCertificate { member, serial } => {
             record.serial = serial.map(|serial| serial.to_string());
@@ -263,7 +268,9 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
             .with("domains", settings.domains.join(" "))
             .with("jwks_cache_time", settings.jwks_cache_time)
             .with("issuer_overlap", settings.issuer_overlap),
-        Operation::SetAcme { settings: None, .. } | Operation::SetOidc { settings: None, .. } => record.with("set", false),
+        Operation::SetAcme { settings: None, .. } | Operation::SetOidc { settings: None, .. } => {
+            record.with("set", false)
+        }
         Operation::BeginWebOrder { domain, url, directory, key: _ } => {
             record.with("domain", domain).with("order", url).with("directory", directory)
         }
@@ -368,6 +375,7 @@ fn came_about(mut record: Record, done: &Done) -> Record {
         | Done::CrlRecorded { .. }
         | Done::IssuingKeyActivated { .. }
         | Done::AuthorityMarked { .. }
+        | Done::AuthorityPublished { .. }
         | Done::SecretDeleted { .. }
         | Done::WebDomainChanged { .. }
         | Done::ApiKeySet { .. }
@@ -514,6 +522,7 @@ fn policy_of(record: Record, policy: &Policy) -> Record {
         crl_settle,
         publication_time,
         audit_issuance,
+        publication,
     } = policy;
     record
         .with("root_lifetime", root_lifetime)
@@ -531,6 +540,7 @@ fn policy_of(record: Record, policy: &Policy) -> Record {
         .with("crl_settle", crl_settle)
         .with("publication_time", publication_time)
         .with("audit_issuance", *audit_issuance as u32)
+        .with("publication", *publication as u32)
 }
 
 fn revocation(mut record: Record, new: &NewRevocation) -> Record {

@@ -64,6 +64,8 @@ pub struct AuthorityChange {
     pub passed_by: Vec<String>,
     /// Names of the members whose workloads are refused because of that.
     pub fails_for: Vec<String>,
+    /// Trust domains whose workloads refuse ours because of that, as far as they are known.
+    pub fails_for_peers: Vec<String>,
 }
 
 /// What came of a try.
@@ -252,6 +254,8 @@ fn moved(
 
 fn changed(found: AuthorityView, log_index: u64, passed_by: &[WaitsFor]) -> AuthorityChange {
     let fails_for: BTreeSet<&str> = passed_by.iter().filter_map(WaitsFor::name).collect();
+    let fails_for_peers: BTreeSet<String> =
+        passed_by.iter().flat_map(WaitsFor::peers).map(ToString::to_string).collect();
     AuthorityChange {
         id: found.id,
         state: found.state,
@@ -259,5 +263,6 @@ fn changed(found: AuthorityView, log_index: u64, passed_by: &[WaitsFor]) -> Auth
         log_index,
         passed_by: passed_by.iter().map(ToString::to_string).collect(),
         fails_for: fails_for.into_iter().map(str::to_owned).collect(),
+        fails_for_peers: fails_for_peers.into_iter().collect(),
     }
 }

@@ -10,21 +10,28 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use quorate_proto_identity::{AuthorityId, MemberNumber, UnixSeconds};
+use quorate_proto_identity::{AuthorityId, MemberNumber, TrustDomain, UnixSeconds};
 use quorate_raft_machine::{
     AuthorityKind, AuthorityState, State,
     authority::gate::{
-        Knowledge, MemberReport, WaitsFor, activation_waits_for, live_until, not_applied, revocation_waits_for,
+        Knowledge, MemberReport, WaitsFor, activation_waits_for, confirmation_waits_for, live_until, not_applied,
+        revocation_waits_for,
     },
 };
 use tokio::{task::JoinSet, time::Instant};
 
 use super::AuthorityArguments;
-use crate::peers::{STREAMS_WAIT_LIMIT, StreamsAsked, StreamsTold, StreamsWait, ask_streams, streams_told};
+use crate::{
+    peers::{STREAMS_WAIT_LIMIT, StreamsAsked, StreamsTold, StreamsWait, ask_streams, streams_told},
+    watchers::{WatchingPeer, ask_watchers},
+};
 
 /// How long one try waits for members that are connected to apply an authority: they do within milliseconds, unless they
 /// are catching up.
 const APPLY_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one try waits for peers to confirm a bundle: over a watch they do within moments.
+const CONFIRMATION_WAIT: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether they have.
 const APPLY_LOOK: Duration = Duration::from_millis(10);
@@ -44,6 +51,8 @@ pub(crate) struct GateShut {
 /// A step with a gate in front of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GatedStep {
+    Publication,
+    Confirmation,
     Activation,
     Revocation,
 }
@@ -51,6 +60,8 @@ pub(crate) enum GatedStep {
 impl std::fmt::Display for GatedStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Publication => "the publication of",
+            Self::Confirmation => "the confirmation by peers of",
             Self::Activation => "the activation of",
             Self::Revocation => "the revocation of",
         })
@@ -196,6 +207,57 @@ async fn until_applied(arguments: &AuthorityArguments, id: &AuthorityId) -> Vec<
         }
         tokio::time::sleep(APPLY_LOOK).await;
     }
+}
+
+/// Waits until every live member has applied an authority, and so serves it to readers elsewhere, for one try.
+pub(super) async fn pass_publication(arguments: &AuthorityArguments, id: &AuthorityId) -> Result<(), GateShut> {
+    let waits_for = until_applied(arguments, id).await;
+    if waits_for.is_empty() {
+        return Ok(());
+    }
+    Err(GateShut { step: GatedStep::Publication, authority: id.clone(), waits_for })
+}
+
+/// Waits until every known peer has confirmed the bundle with an authority in it, for one try.
+pub(super) async fn pass_confirmation(
+    arguments: &AuthorityArguments,
+    kind: AuthorityKind,
+    id: &AuthorityId,
+) -> Result<(), GateShut> {
+    let confirmed = confirming_peers(arguments).await;
+    let waits_for = arguments.handle.state().read(|state| confirmation_waits_for(state, (kind, id), &confirmed));
+    if waits_for.is_empty() {
+        return Ok(());
+    }
+    Err(GateShut { step: GatedStep::Confirmation, authority: id.clone(), waits_for })
+}
+
+/// The trust domains that have confirmed the bundle as it is, at whichever member they watch. A peer's bundles are
+/// replicated, so that what one of its nodes has confirmed is what its cluster has agreed on.
+async fn confirming_peers(arguments: &AuthorityArguments) -> BTreeSet<TrustDomain> {
+    let sequence = arguments.handle.state().read(|state| state.bundle().sequence);
+    let known = Known::now(arguments);
+    let deadline = Instant::now() + CONFIRMATION_WAIT.saturating_mul(2);
+    let mut answers = JoinSet::new();
+    for member in known.connected().into_iter().filter(|member| Some(*member) != known.own) {
+        let handle = arguments.handle.clone();
+        answers.spawn(async move {
+            let answer = ask_watchers(&handle, member, sequence, CONFIRMATION_WAIT, deadline).await;
+            answer.map_err(|error| (member, error))
+        });
+    }
+    let mut watching = arguments.watchers.snapshot();
+    while let Some(answer) = answers.join_next().await {
+        match answer {
+            Ok(Ok(peers)) => watching.extend(peers),
+            Ok(Err((member, error))) => {
+                tracing::debug!(%member, error = &error as &dyn std::error::Error, "a member does not tell of its watches");
+            }
+            Err(lost) => tracing::warn!(error = %lost, "a question after watches was lost"),
+        }
+    }
+    let has = |peer: &WatchingPeer| peer.confirmed.is_some_and(|confirmed| confirmed >= sequence);
+    watching.into_iter().filter(has).filter_map(|peer| peer.trust_domain).collect()
 }
 
 /// Waits for the gate in front of an authority's revocation, for one try.

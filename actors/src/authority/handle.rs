@@ -331,6 +331,7 @@ impl Authorities {
             log_index,
             passed_by: Vec::new(),
             fails_for: Vec::new(),
+            fails_for_peers: Vec::new(),
         })
     }
 }

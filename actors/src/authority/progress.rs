@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use quorate_proto_identity::{AuthorityId, MemberNumber, UnixSeconds};
-use quorate_raft_machine::{AuthorityKind, Due, State, due};
+use quorate_raft_machine::authority::{activate_at, published_at};
+use quorate_raft_machine::{AuthorityKind, AuthorityState, Due, State, due};
 
 use super::{
     AuthorityArguments,
@@ -83,6 +84,10 @@ async fn waits_for(arguments: &AuthorityArguments, kind: AuthorityKind, now: Uni
                 let waits = waits_for_now(arguments, kind, &id);
                 words.push(in_words(&format!("{id} is to sign"), &waits));
             }
+            Due::Publish { kind: of, id } | Due::Confirm { kind: of, id } if of == kind => {
+                let waits = waits_for_now(arguments, kind, &id);
+                words.push(in_words(&format!("{id} is to be known elsewhere before it signs"), &waits));
+            }
             Due::Taint { kind: of, id } if of == kind => words.push(format!("{id} is to be tainted")),
             Due::Revoke { kind: of, id } if of == kind => {
                 let told = ask_members(arguments, kind, Some(&id), StreamsWait::None).await;
@@ -91,13 +96,29 @@ async fn waits_for(arguments: &AuthorityArguments, kind: AuthorityKind, now: Uni
             }
             Due::Prepare { .. }
             | Due::Activate { .. }
+            | Due::Publish { .. }
+            | Due::Confirm { .. }
             | Due::Taint { .. }
             | Due::Revoke { .. }
             | Due::PruneAuthorities
             | Due::PruneExpiredEntries => {}
         }
     }
+    words.extend(readers_have_time(arguments, kind, now));
     words
+}
+
+/// A prepared authority that would sign already, if readers of the bundle elsewhere did not have their time yet.
+fn readers_have_time(arguments: &AuthorityArguments, kind: AuthorityKind, now: UnixSeconds) -> Option<String> {
+    let id = arguments.handle.state().read(|state| {
+        let active = state.active_authority(kind)?;
+        let is_wanted = active.is_to_be_replaced() || now >= activate_at(&active.validity);
+        let prepared = state.authorities(kind).into_iter().find(|other| other.state == AuthorityState::Prepared)?;
+        let waits = published_at(state, &prepared).is_some_and(|until| now < until);
+        let is_told = due(state, now).iter().any(|step| matches!(step, Due::Confirm { kind: of, .. } if *of == kind));
+        (is_wanted && waits && !is_told).then_some(prepared.id)
+    })?;
+    Some(in_words(&format!("{id} is to sign"), &waits_for_now(arguments, kind, &id)))
 }
 
 fn in_words(what: &str, waits_for: &[quorate_raft_machine::authority::gate::WaitsFor]) -> String {

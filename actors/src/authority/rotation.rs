@@ -1,4 +1,4 @@
-//! What is due in the life of authorities, done: prepare, activate, taint, revoke, prune.
+//! What is due in the life of authorities, done: prepare, publish, activate, taint, revoke, prune.
 
 use quorate_proto_identity::AuthorityId;
 use quorate_raft_machine::{AuthorityKind, Caller, Done, Due, Operation, State, due};
@@ -68,6 +68,14 @@ async fn take(arguments: &AuthorityArguments, step: Due, succeeds: Option<Author
     let asker = Caller::node();
     let done = match step {
         Due::Prepare { kind } => steps::prepare(arguments, &asker, kind, succeeds).await?.0,
+        Due::Publish { kind, id } => {
+            gate::pass_publication(arguments, &id).await?;
+            propose(arguments, Operation::MarkPublished { kind, id, confirmed: false }).await?.0
+        }
+        Due::Confirm { kind, id } => {
+            gate::pass_confirmation(arguments, kind, &id).await?;
+            propose(arguments, Operation::MarkPublished { kind, id, confirmed: true }).await?.0
+        }
         Due::Activate { kind, id } => {
             gate::pass(arguments, kind, &id, Streams::Bounded).await?;
             steps::activate(arguments, &asker, kind, &id).await?.0
@@ -92,6 +100,12 @@ pub(super) fn tell(done: &Done) {
             authority_id = %id, kind = kind.word(), state = state.name(),
             "an authority moved on in its life"
         );
+    } else if let Done::AuthorityPublished { kind, id, confirmed } = done {
+        tracing::info!(
+            target: "quorate::security",
+            authority_id = %id, kind = kind.word(), confirmed,
+            "an authority that is prepared is served by every live member, or in force at every known peer"
+        );
     } else if let Done::AuthoritiesPruned { x509, jwt, issuing } = done {
         tracing::info!(
             target: "quorate::security",
@@ -111,6 +125,10 @@ fn name(step: &Due) -> &'static str {
     match step {
         Due::Prepare { kind: AuthorityKind::X509 } => "prepare_x509",
         Due::Prepare { kind: AuthorityKind::Jwt } => "prepare_jwt",
+        Due::Publish { kind: AuthorityKind::X509, .. } => "publish_x509",
+        Due::Publish { kind: AuthorityKind::Jwt, .. } => "publish_jwt",
+        Due::Confirm { kind: AuthorityKind::X509, .. } => "confirm_x509",
+        Due::Confirm { kind: AuthorityKind::Jwt, .. } => "confirm_jwt",
         Due::Activate { kind: AuthorityKind::X509, .. } => "activate_x509",
         Due::Activate { kind: AuthorityKind::Jwt, .. } => "activate_jwt",
         Due::Taint { kind: AuthorityKind::X509, .. } => "taint_x509",

@@ -109,6 +109,7 @@ fn to_outcome(tried: Tried) -> Outcome {
             log_index: change.log_index,
             passed_by: change.passed_by,
             fails_for: change.fails_for,
+            fails_for_peers: change.fails_for_peers,
             not_everywhere: not_everywhere.unwrap_or_default(),
         }),
         Tried::Waits(waits_for) => Outcome::Waits(AuthorityWaits { waits_for }),
@@ -152,6 +153,7 @@ fn from_moved(moved: AuthorityMoved) -> Tried {
         log_index: moved.log_index,
         passed_by: moved.passed_by,
         fails_for: moved.fails_for,
+        fails_for_peers: moved.fails_for_peers,
     };
     Tried::Moved(change, Some(moved.not_everywhere).filter(|reason| !reason.is_empty()))
 }
@@ -195,6 +197,7 @@ mod tests {
             log_index: 7,
             passed_by: vec!["x".into()],
             fails_for: vec!["node-2".into()],
+            fails_for_peers: vec!["peer.example".into()],
         };
         for not_everywhere in [None, Some("why".to_owned())] {
             let read = from_outcome(to_outcome(Tried::Moved(change.clone(), not_everywhere.clone())));

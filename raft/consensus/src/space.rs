@@ -102,6 +102,7 @@ const fn may_use_the_reserve(operation: &Operation) -> bool {
         | Operation::PruneRevocations
         | Operation::MarkAuthority { .. }
         | Operation::AnchorAudit { .. }
+        | Operation::MarkPublished { .. }
         | Operation::DeleteRelationship { .. }
         | Operation::SetForeignBundle(_)
         | Operation::DeleteForeignBundle { .. }

@@ -151,6 +151,7 @@ impl State {
             Operation::MarkAuthority { kind, id, compromised } => {
                 self.mark_authority(*kind, id, *compromised, now, events)
             }
+            Operation::MarkPublished { kind, id, confirmed } => self.mark_published(*kind, id, *confirmed, now, events),
             Operation::AnchorAudit { member, records, index, hash } => self.anchor_audit(AuditAnchor {
                 member: *member,
                 records: *records,

@@ -18,6 +18,7 @@
 pub mod gate;
 mod issuing;
 mod jwt;
+mod publication;
 mod schedule;
 mod sealed;
 mod timeline;
@@ -29,7 +30,8 @@ pub use issuing::{
     ISSUING_CERTIFICATES_PER_MEMBER, IssuingCertificate, IssuingKey, IssuingKeyState,
 };
 pub use jwt::JwtAuthority;
-pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, gone_at, next_due_at, prepare_at, published_at, root_gone_at};
+pub use publication::{published_at, published_at_from, readers_time};
+pub use schedule::{Due, EXPIRY_GRACE, activate_at, due, gone_at, next_due_at, prepare_at, root_gone_at};
 pub(crate) use sealed::check_parts;
 pub use sealed::{Recipient, SEALED_BYTES_LIMIT, SEALED_RECIPIENTS_LIMIT, SEALED_TOTAL_LIMIT, Sealed, SealedFor};
 pub use timeline::{Milestone, TimelineStep, timeline};
@@ -174,6 +176,11 @@ pub struct AuthorityTimes {
     pub suspected_at: Option<UnixSeconds>,
     /// When an operator asked for another in its place, without any suspicion.
     pub replace_at: Option<UnixSeconds>,
+    /// When the leader found that every live member had applied it: since then each of their bundle endpoints serves it,
+    /// and readers of the bundle have their time (FED-03).
+    pub published_at: Option<UnixSeconds>,
+    /// When every trust domain that we have a relationship with had confirmed that it has it in force.
+    pub confirmed_at: Option<UnixSeconds>,
 }
 
 impl AuthorityTimes {

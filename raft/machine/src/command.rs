@@ -316,6 +316,16 @@ pub enum Operation {
         /// Whether somebody may have its key, so that it is tainted and revoked too.
         compromised: bool,
     },
+    /// Says that every live member has applied an authority that is prepared, and so serves it to readers of the bundle
+    /// elsewhere; or that every known peer has it in force.
+    MarkPublished {
+        /// Root or token key.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+        /// Whether it is in force at every known peer.
+        confirmed: bool,
+    },
     /// Tells the head of a member's audit log to everybody.
     AnchorAudit {
         /// Whose log.
@@ -500,6 +510,7 @@ impl Operation {
             | Self::SetRecoveryKey { .. }
             | Self::SetPlan(_)
             | Self::RaiseEpoch
+            | Self::MarkPublished { .. }
             | Self::CreateRelationship(_)
             | Self::UpdateRelationship { .. }
             | Self::PutSecret { .. }

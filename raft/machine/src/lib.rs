@@ -77,7 +77,7 @@ pub use invitation::{Admission, Invitation, NewInvitation, SecretHash};
 pub use members::{Incarnation, Member, MemberDraft, MemberRole, MemberServices, MemberStatus};
 pub use outcome::{Done, OperationResult, Outcome, Refusal, RefusalCode};
 pub use plan::{MemberHealth, MembershipPlan, PlanView, Step, next_steps};
-pub use policy::{AuditIssuance, CrlMode, NetworkProfile, Policy, PolicyError};
+pub use policy::{AuditIssuance, CrlMode, NetworkProfile, Policy, PolicyError, Publication};
 pub use recovery::RecoveryKey;
 pub use registry::{Entitled, Entitlement, EntryFilter, MatchMode, NodeScope, node_id};
 pub use revocation::{

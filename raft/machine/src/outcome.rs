@@ -220,6 +220,15 @@ pub enum Done {
         /// Which.
         id: AuthorityId,
     },
+    /// The authority is marked as published or confirmed, from now on or already.
+    AuthorityPublished {
+        /// Root or token key.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+        /// Whether it was said of every known peer.
+        confirmed: bool,
+    },
     /// The head of the audit log is known to everybody.
     AuditAnchored {
         /// Whose.

@@ -31,6 +31,9 @@ pub const LEAF_PER_ISSUING: u32 = 2;
 /// A token lives at most this part of its key's life, as issuing certificates do of their root's.
 pub const TOKEN_PER_KEY: u32 = 6;
 
+/// How many refresh hints readers of the bundle have to learn of a new authority before it signs (FED-03).
+pub const REFRESH_HINTS_TO_PUBLISH: u32 = 3;
+
 /// Three refresh hints fit into a third of an authority's life, the time between `prepare` and `activate`.
 pub const REFRESH_HINTS_PER_AUTHORITY: u32 = 9;
 
@@ -79,6 +82,8 @@ pub struct Policy {
     pub publication_time: u32,
     /// Whether each SVID that is issued is a record of the audit log.
     pub audit_issuance: AuditIssuance,
+    /// What tells that other trust domains know an authority that is prepared (FED-03).
+    pub publication: Publication,
 }
 
 impl Default for Policy {
@@ -100,6 +105,7 @@ impl Default for Policy {
             crl_settle: 10,
             publication_time: 0,
             audit_issuance: AuditIssuance::Off,
+            publication: Publication::Hints,
         }
     }
 }
@@ -139,6 +145,27 @@ impl CrlMode {
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
         [Self::Off, Self::WhenRevoked, Self::Always].into_iter().find(|mode| *mode as u32 == number)
+    }
+}
+
+/// What tells that readers of our bundle elsewhere know an authority that is prepared, while a bundle endpoint or the
+/// Federation API is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(u32)]
+pub enum Publication {
+    /// Three refresh hints, from when the last live member served it: who reads at an anonymous endpoint is not known.
+    #[default]
+    Hints = 0,
+    /// As well, but at once when each trust domain that we have a relationship with has confirmed, over a watch, that it
+    /// has it in force. Who reads our bundle without that is not waited for.
+    ConfirmedByPeers = 1,
+}
+
+impl Publication {
+    /// The choice that a stored number stands for.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::Hints, Self::ConfirmedByPeers].into_iter().find(|choice| *choice as u32 == number)
     }
 }
 

@@ -46,6 +46,10 @@ pub(super) struct AuthorityJson<'a> {
     replace_at: Option<Wide<i64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suspected_at: Option<Wide<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    published_at: Option<Wide<i64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_at: Option<Wide<i64>>,
 }
 
 impl<'a> From<&'a Authority> for AuthorityJson<'a> {
@@ -62,6 +66,8 @@ impl<'a> From<&'a Authority> for AuthorityJson<'a> {
             revoked_at: authority.revoked_at.map(Wide),
             replace_at: authority.replace_at.map(Wide),
             suspected_at: authority.suspected_at.map(Wide),
+            published_at: authority.published_at.map(Wide),
+            confirmed_at: authority.confirmed_at.map(Wide),
         }
     }
 }

@@ -91,7 +91,11 @@ fn note(authority: &Authority) -> String {
     match (authority.suspected_at, authority.replace_at) {
         (Some(at), _) => format!("somebody may have its key, since {}", UnixSeconds(at)),
         (None, Some(at)) if authority.retired_at.is_none() => format!("to be replaced, since {}", UnixSeconds(at)),
-        (None, _) => String::new(),
+        (None, _) => match (authority.state(), authority.confirmed_at, authority.published_at) {
+            (AuthorityState::Prepared, Some(at), _) => format!("in force at every peer, since {}", UnixSeconds(at)),
+            (AuthorityState::Prepared, None, Some(at)) => format!("served by every member, since {}", UnixSeconds(at)),
+            _ => String::new(),
+        },
     }
 }
 

@@ -161,7 +161,11 @@ fn stroke(event: TimelineEvent, before: char) -> char {
         TimelineEvent::Retired => '│',
         TimelineEvent::Tainted => '┊',
         TimelineEvent::Revoked | TimelineEvent::Ended | TimelineEvent::Pruned => ' ',
-        TimelineEvent::Replaced | TimelineEvent::Suspected | TimelineEvent::Unspecified => before,
+        TimelineEvent::Published
+        | TimelineEvent::Confirmed
+        | TimelineEvent::Replaced
+        | TimelineEvent::Suspected
+        | TimelineEvent::Unspecified => before,
     }
 }
 
@@ -169,6 +173,8 @@ fn word(event: TimelineEvent) -> &'static str {
     match event {
         TimelineEvent::Unspecified => "unknown",
         TimelineEvent::Prepared => "prepared",
+        TimelineEvent::Published => "published",
+        TimelineEvent::Confirmed => "confirmed by peers",
         TimelineEvent::Activated => "activated",
         TimelineEvent::Retired => "retired",
         TimelineEvent::Replaced => "replaced",
@@ -185,6 +191,8 @@ fn sentence(step: &TimelineStep) -> &'static str {
         (TimelineEvent::Unspecified, _) => "something that this program is too old to know",
         (TimelineEvent::Prepared, true) => "prepared",
         (TimelineEvent::Prepared, false) => "is made and prepared",
+        (TimelineEvent::Published, _) => "served by every live member: readers elsewhere have their time",
+        (TimelineEvent::Confirmed, _) => "in force at every known peer",
         (TimelineEvent::Activated, true) => "activated",
         (TimelineEvent::Activated, false) => "is activated",
         (TimelineEvent::Retired, _) => "old: signs no more",

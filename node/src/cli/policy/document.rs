@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use quorate_proto_api::cluster::{AuditIssuance, CrlMode, KeyType as WireKeyType, NetworkProfile, Policy};
+use quorate_proto_api::cluster::{AuditIssuance, CrlMode, KeyType as WireKeyType, NetworkProfile, Policy, Publication};
 use quorate_proto_identity::KeyType;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,7 @@ pub(crate) struct PolicyFile {
     crl_settle: Option<Span>,
     publication_time: Option<Span>,
     audit_issuance: Option<Audited>,
+    publication: Option<Published>,
 }
 
 impl PolicyFile {
@@ -136,6 +137,13 @@ impl PolicyFile {
             }
             .into();
         }
+        if let Some(published) = self.publication {
+            policy.publication = match published {
+                Published::Hints => Publication::Hints,
+                Published::ConfirmedByPeers => Publication::ConfirmedByPeers,
+            }
+            .into();
+        }
         policy
     }
 }
@@ -216,6 +224,14 @@ enum Audited {
     Required,
 }
 
+/// What tells that other trust domains know a new authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Published {
+    Hints,
+    ConfirmedByPeers,
+}
+
 /// `quorate.cluster.v1.Policy`
 #[derive(Debug, Serialize)]
 pub(super) struct PolicyJson {
@@ -235,6 +251,7 @@ pub(super) struct PolicyJson {
     crl_settle: Wide<i64>,
     publication_time: Wide<i64>,
     audit_issuance: &'static str,
+    publication: &'static str,
 }
 
 impl From<&Policy> for PolicyJson {
@@ -256,6 +273,7 @@ impl From<&Policy> for PolicyJson {
             crl_settle: Wide(policy.crl_settle()),
             publication_time: Wide(policy.publication_time),
             audit_issuance: policy.audit_issuance().as_str_name(),
+            publication: policy.publication().as_str_name(),
         }
     }
 }
@@ -279,6 +297,11 @@ pub(super) fn printed(policy: &Policy) -> String {
         AuditIssuance::Recorded => "recorded",
         AuditIssuance::Required => "required",
     };
+    let publication = match policy.publication() {
+        Publication::Unspecified => "",
+        Publication::Hints => "hints",
+        Publication::ConfirmedByPeers => "confirmed-by-peers",
+    };
     let lifetime = |seconds| Seconds::new(seconds).to_string();
     let key = |key| from_wire(key).map_or("", KeyType::as_str).to_owned();
     let lines = [
@@ -297,6 +320,7 @@ pub(super) fn printed(policy: &Policy) -> String {
         ("crl_settle", lifetime(policy.crl_settle())),
         ("publication_time", lifetime(policy.publication_time)),
         ("audit_issuance", audit_issuance.to_owned()),
+        ("publication", publication.to_owned()),
     ];
     lines.iter().fold(format!("# revision {}\n", policy.revision), |mut text, (name, value)| {
         // Writing to a String cannot fail.
@@ -348,6 +372,7 @@ mod tests {
             crl_settle: Some(0),
             publication_time: 60,
             audit_issuance: AuditIssuance::Recorded.into(),
+            publication: Publication::ConfirmedByPeers.into(),
         }
     }
 

@@ -238,7 +238,11 @@ mod tests {
 
     #[test]
     fn a_forced_step_names_whose_workloads_will_fail() {
-        let gate = Gate { waits_for: vec!["node-3 is cut off".into()], fails_for: vec!["node-3".into()], fails_for_peers: vec![] };
+        let gate = Gate {
+            waits_for: vec!["node-3 is cut off".into()],
+            fails_for: vec!["node-3".into()],
+            fails_for_peers: vec![],
+        };
         assert_eq!(gate.warnings(false), ["It waits: node-3 is cut off."]);
         assert_eq!(gate.warnings(true).last().unwrap(), "The workloads of node-3 will fail.");
         let gate = Gate { fails_for_peers: vec!["a.example".into(), "b.example".into()], ..gate };

@@ -819,6 +819,9 @@ pub struct AuthorityMoved {
     /// Why not every connected member is known to have applied it; empty when each has.
     #[prost(string, tag = "7")]
     pub not_everywhere: ::prost::alloc::string::String,
+    /// Trust domains whose workloads refuse ours because of that, as far as they are known.
+    #[prost(string, repeated, tag = "8")]
+    pub fails_for_peers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A gate is shut.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

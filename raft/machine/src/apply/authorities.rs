@@ -7,7 +7,7 @@ use crate::authority::{AUTHORITIES_LIMIT, AuthorityKind, AuthorityState, Authori
 use crate::command::{NewIssuingCertificate, NewJwtAuthority, NewX509Authority};
 use crate::event::Event;
 use crate::outcome::{Done, OperationResult, Refusal, RefusalCode};
-use crate::policy::Policy;
+use crate::policy::{Policy, Publication};
 use crate::state::State;
 
 impl State {
@@ -253,6 +253,54 @@ impl State {
             }
         }
         Ok(Done::AuthorityMarked { kind, id: id.clone() })
+    }
+
+    /// Notes that every live member serves an authority that is prepared, or that every known peer has it in force. The
+    /// first time counts, so that a leader that says it again takes no time from readers and gives them none.
+    pub(super) fn mark_published(
+        &mut self,
+        kind: AuthorityKind,
+        id: &AuthorityId,
+        confirmed: bool,
+        now: UnixSeconds,
+        events: &mut Vec<Event>,
+    ) -> OperationResult {
+        if confirmed && self.checked_policy()?.publication != Publication::ConfirmedByPeers {
+            return Err(Refusal::wrong_state(
+                "the policy has readers of the bundle keep their time, whatever peers confirm (publication)",
+            ));
+        }
+        let mark = |state: AuthorityState, times: &mut AuthorityTimes| {
+            if state != AuthorityState::Prepared {
+                return Err(Refusal::wrong_state(format!(
+                    "{} {id} is {}, and not prepared",
+                    kind.name(),
+                    state.name()
+                )));
+            }
+            if confirmed && times.published_at.is_none() {
+                return Err(Refusal::wrong_state(format!("{} {id} is not published yet", kind.name())));
+            }
+            let at = if confirmed { &mut times.confirmed_at } else { &mut times.published_at };
+            Ok(at.is_none() && at.replace(now).is_none())
+        };
+        match kind {
+            AuthorityKind::X509 => {
+                let mut root = self.x509_authority(id).ok_or_else(|| unknown(kind, id))?.clone();
+                if mark(root.state, &mut root.times)? {
+                    self.x509.put(id.clone(), root);
+                    events.push(Event::X509AuthorityChanged { id: id.clone() });
+                }
+            }
+            AuthorityKind::Jwt => {
+                let mut key = self.jwt_authority(id).ok_or_else(|| unknown(kind, id))?.clone();
+                if mark(key.state, &mut key.times)? {
+                    self.jwt.put(id.clone(), key);
+                    events.push(Event::JwtAuthorityChanged { id: id.clone() });
+                }
+            }
+        }
+        Ok(Done::AuthorityPublished { kind, id: id.clone(), confirmed })
     }
 
     pub(super) fn checked_policy(&self) -> Result<Policy, Refusal> {

@@ -8,7 +8,7 @@ use quorate_proto_identity::{AuthorityId, MemberNumber, SerialNumber, UnixSecond
 use super::authorities::unknown;
 use super::members;
 use super::removal::remembered;
-use crate::authority::{AuthorityKind, AuthorityState, JwtAuthority, Recipient, Sealed, X509Authority};
+use crate::authority::{AuthorityKind, AuthorityState, AuthorityTimes, JwtAuthority, Recipient, Sealed, X509Authority};
 use crate::event::Event;
 use crate::federation::{Secret, SecretName};
 use crate::members::{Member, MemberRole, MemberStatus};
@@ -122,6 +122,7 @@ impl State {
             }
             root.sealed = Some(sealed.clone());
             root.times.replace_at = replace_at(root.state, now).or(root.times.replace_at);
+            forget_marks(&mut root.times);
             restored.push(root);
         }
         let opened: BTreeSet<&AuthorityId> = restore.roots.iter().map(|root| &root.id).collect();
@@ -148,6 +149,7 @@ impl State {
             }
             key.sealed = Some(sealed.clone());
             key.times.replace_at = replace_at(key.state, now).or(key.times.replace_at);
+            forget_marks(&mut key.times);
             restored.push(key);
         }
         let opened: BTreeSet<&AuthorityId> = restore.token_keys.iter().map(|key| &key.id).collect();
@@ -232,6 +234,12 @@ const fn replace_at(state: AuthorityState, now: UnixSeconds) -> Option<UnixSecon
         AuthorityState::Prepared | AuthorityState::Active => Some(now),
         AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => None,
     }
+}
+
+/// What the members of the lost cluster had published says nothing of what the restored one serves.
+const fn forget_marks(times: &mut AuthorityTimes) {
+    times.published_at = None;
+    times.confirmed_at = None;
 }
 
 /// A key that nobody can open.

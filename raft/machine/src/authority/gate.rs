@@ -13,10 +13,10 @@
 //! Streams count on members that are connected. One that is cut off and had applied the authority before pushed it to its
 //! streams then; and it cannot be asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use quorate_proto_identity::{AuthorityId, MemberNumber, UnixSeconds};
+use quorate_proto_identity::{AuthorityId, MemberNumber, TrustDomain, UnixSeconds};
 
 use super::{AuthorityKind, AuthorityState, AuthorityView, published_at};
 use crate::state::State;
@@ -88,8 +88,11 @@ pub enum WaitsFor {
     },
     /// Readers of the bundle, who come by in their own time.
     Publication {
-        /// Until when.
-        until: UnixSeconds,
+        /// Until when; none when the time has not begun, because not every live member is known to serve it.
+        until: Option<UnixSeconds>,
+        /// Those among them that are known: trust domains that we have a relationship with, and that have not confirmed
+        /// it.
+        peers: Vec<TrustDomain>,
     },
     /// A connected member that signs under an authority which is to be revoked.
     Signs {
@@ -121,6 +124,15 @@ impl WaitsFor {
             Self::Publication { .. } => None,
         }
     }
+
+    /// The trust domains whose workloads would refuse ours if nothing were waited for, as far as they are known.
+    #[must_use]
+    pub fn peers(&self) -> &[TrustDomain] {
+        match self {
+            Self::Publication { peers, .. } => peers,
+            Self::Member { .. } | Self::Streams { .. } | Self::Signs { .. } | Self::Depends { .. } => &[],
+        }
+    }
 }
 
 impl fmt::Display for WaitsFor {
@@ -137,7 +149,14 @@ impl fmt::Display for WaitsFor {
             Self::Streams { member, name, streams } => {
                 write!(formatter, "{streams} streams of {name} (member {member}) have not fetched it yet")
             }
-            Self::Publication { until } => write!(formatter, "readers of the bundle have time until {until}"),
+            Self::Publication { until, peers } => {
+                match until {
+                    Some(until) => write!(formatter, "readers of the bundle have time until {until}")?,
+                    None => formatter
+                        .write_str("readers of the bundle have no time yet: not every live member serves it")?,
+                }
+                write_peers(formatter, peers)
+            }
             Self::Signs { member, name } => {
                 write!(formatter, "{name} (member {member}) has no issuing certificate under another root yet")
             }
@@ -148,6 +167,18 @@ impl fmt::Display for WaitsFor {
                 write!(formatter, "{name} (member {member}) does not say what its streams have")
             }
         }
+    }
+}
+
+/// Most peers that are named in words.
+const NAMED_PEERS: usize = 10;
+
+fn write_peers(formatter: &mut fmt::Formatter<'_>, peers: &[TrustDomain]) -> fmt::Result {
+    let named: Vec<&str> = peers.iter().take(NAMED_PEERS).map(TrustDomain::as_str).collect();
+    match (named.is_empty(), peers.len().saturating_sub(named.len())) {
+        (true, _) => Ok(()),
+        (false, 0) => write!(formatter, " ({} among them)", named.join(", ")),
+        (false, more) => write!(formatter, " ({} and {more} more peers among them)", named.join(", ")),
     }
 }
 
@@ -201,12 +232,38 @@ pub fn activation_waits_for(
     let has_ended = |authority: &AuthorityView| knowledge.now > authority.validity.not_after();
     if let Some(authority) = state.authority(kind, id)
         && let until = published_at(state, &authority)
-        && knowledge.now < until
+        && until.is_none_or(|until| knowledge.now < until)
         && !state.active_authority(kind).is_none_or(|active| has_ended(&active))
     {
-        waits_for.push(WaitsFor::Publication { until });
+        waits_for.push(WaitsFor::Publication { until, peers: peers(state) });
     }
     waits_for
+}
+
+/// The trust domains that are known to read our bundle: those that we have a relationship with, if anything is served to
+/// them.
+fn peers(state: &State) -> Vec<TrustDomain> {
+    if !state.serves_bundle_endpoint() {
+        return Vec::new();
+    }
+    state.relationships().map(|relationship| relationship.trust_domain.clone()).collect()
+}
+
+/// What a confirmation of an authority by all known peers waits for: those of which `confirmed` does not say that they have
+/// the bundle in force. Nothing is waited for by nothing else.
+#[must_use]
+pub fn confirmation_waits_for(
+    state: &State,
+    (kind, id): (AuthorityKind, &AuthorityId),
+    confirmed: &BTreeSet<TrustDomain>,
+) -> Vec<WaitsFor> {
+    let mut peers = peers(state);
+    peers.retain(|peer| !confirmed.contains(peer));
+    if peers.is_empty() {
+        return Vec::new();
+    }
+    let until = state.authority(kind, id).and_then(|authority| published_at(state, &authority));
+    vec![WaitsFor::Publication { until, peers }]
 }
 
 /// All that a revocation waits for: connected members that sign under the authority, and streams of connected members that

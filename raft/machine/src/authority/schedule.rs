@@ -6,8 +6,8 @@
 //!                    (backdated)                      half of it left, a sixth of it left,
 //!                                                     at most 30 days  at most 7 days
 //!
-//!   to be replaced            marked ──> prepare ──publication time──> activate
-//!   suspect                                                                └──> taint ──> revoke     (every suspect)
+//!   to be replaced            marked ──> prepare ──> publish ──publication time──> activate
+//!   suspect                                                                            └──> taint ──> revoke (each suspect)
 //! ```
 //!
 //! Life counts from the making. The backdating comes on top of it, for verifiers whose clocks are behind; counted in, it
@@ -24,6 +24,7 @@
 use quorate_proto_identity::{AuthorityId, UnixSeconds, Validity};
 
 use super::gate::CLOCK_MARGIN;
+use super::publication::{can_be_confirmed, lacks_mark, published_at};
 use super::{AuthorityKind, AuthorityState, AuthorityView, BACKDATE};
 use crate::state::State;
 
@@ -48,6 +49,22 @@ pub enum Due {
     Prepare {
         /// What it signs.
         kind: AuthorityKind,
+    },
+    /// This prepared authority is to be marked as published, once every live member has applied it: from then on the
+    /// readers of the bundle elsewhere have their time.
+    Publish {
+        /// What it signs.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
+    },
+    /// This prepared authority is to be marked as confirmed, once every known peer has it in force: the activation waits
+    /// for nothing else.
+    Confirm {
+        /// What it signs.
+        kind: AuthorityKind,
+        /// Which.
+        id: AuthorityId,
     },
     /// This prepared authority is to be activated, once the gate is open.
     Activate {
@@ -107,17 +124,6 @@ pub fn gone_at(validity: &Validity) -> UnixSeconds {
     validity.not_after().plus(EXPIRY_GRACE).plus(1)
 }
 
-/// When readers of the bundle have had the time to learn of an authority that is prepared (policy, `publication_time`).
-#[must_use]
-pub fn published_at(state: &State, authority: &AuthorityView) -> UnixSeconds {
-    authority.times.prepared_at.plus(publication_time(state))
-}
-
-/// The policy's publication time, in seconds.
-fn publication_time(state: &State) -> i64 {
-    state.policy().map_or(0, |policy| i64::from(policy.publication_time))
-}
-
 /// What is due at `now`, in the order in which it is to be done. Nothing is due before the authority is founded.
 #[must_use]
 pub fn due(state: &State, now: UnixSeconds) -> Vec<Due> {
@@ -148,7 +154,10 @@ pub fn next_due_at(state: &State, now: UnixSeconds) -> Option<UnixSeconds> {
         match authority.state {
             AuthorityState::Active => [prepare_at(&authority.validity), activate_at(&authority.validity)],
             // A prepared one that has itself expired no longer counts, and another one is made.
-            AuthorityState::Prepared => [authority.validity.not_after().plus(1), published_at(state, &authority)],
+            AuthorityState::Prepared => {
+                let end = authority.validity.not_after().plus(1);
+                [end, published_at(state, &authority).unwrap_or(end)]
+            }
             AuthorityState::Old | AuthorityState::Tainted | AuthorityState::Revoked => [gone, gone],
         }
     });
@@ -185,7 +194,7 @@ impl Cycle {
         cycle
     }
 
-    /// Prepare or activate. A prepared one that is suspect is activated all the same, and then replaced: it is in the
+    /// Prepare, publish, confirm or activate. A prepared one that is suspect is activated all the same, and then replaced: it is in the
     /// bundle already, and nothing leaves that without taint and revocation.
     fn next_step(&self, state: &State, now: UnixSeconds) -> Option<Due> {
         let Self { kind, active, prepared, .. } = self;
@@ -195,13 +204,21 @@ impl Cycle {
             let validity = &active.validity;
             (reached(prepare_at(validity)), reached(activate_at(validity)), now > validity.not_after())
         });
-        match prepared {
-            // Once nothing signs any more, nobody is spared by waiting for readers of the bundle.
-            Some(next) if activate_due && (has_ended || now >= published_at(state, next)) => {
-                Some(Due::Activate { kind: *kind, id: next.id.clone() })
-            }
-            None if prepare_due => Some(Due::Prepare { kind: *kind }),
-            Some(_) | None => None,
+        let Some(next) = prepared else {
+            return prepare_due.then_some(Due::Prepare { kind: *kind });
+        };
+        let (kind, id) = (*kind, next.id.clone());
+        let is_published = published_at(state, next).is_some_and(|published| now >= published);
+        // Once nothing signs any more, nobody is spared by waiting for readers of the bundle.
+        if activate_due && (has_ended || is_published) {
+            Some(Due::Activate { kind, id })
+        } else if lacks_mark(state, next) {
+            // As soon as it is prepared: readers have their time while the former one goes on.
+            Some(Due::Publish { kind, id })
+        } else if activate_due && can_be_confirmed(state, next) {
+            Some(Due::Confirm { kind, id })
+        } else {
+            None
         }
     }
 

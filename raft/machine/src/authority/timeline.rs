@@ -2,7 +2,7 @@
 
 use quorate_proto_identity::{AuthorityId, UnixSeconds};
 
-use super::{AuthorityKind, AuthorityState, AuthorityView, activate_at, prepare_at, published_at};
+use super::{AuthorityKind, AuthorityState, AuthorityView, activate_at, prepare_at, published_at_from};
 use crate::state::State;
 
 /// A step in the life of an authority.
@@ -10,6 +10,10 @@ use crate::state::State;
 pub enum Milestone {
     /// It entered the bundle, or its successor is to.
     Prepared,
+    /// Every live member serves it to readers elsewhere.
+    Published,
+    /// Every known peer has it in force.
+    Confirmed,
     /// It began to sign, or its successor is to.
     Activated,
     /// It signs no more.
@@ -34,6 +38,8 @@ impl Milestone {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Prepared => "prepared",
+            Self::Published => "published",
+            Self::Confirmed => "confirmed by peers",
             Self::Activated => "activated",
             Self::Retired => "old",
             Self::Replaced => "to be replaced",
@@ -78,7 +84,8 @@ pub fn timeline(state: &State, now: UnixSeconds) -> Vec<TimelineStep> {
             if prepared.is_none() {
                 steps.push(coming(in_time(prepare_at(&active.validity)), None, Milestone::Prepared));
             }
-            let published = prepared.map_or(now, |prepared| published_at(state, prepared));
+            // While no mark is there, as if it came now.
+            let published = prepared.map_or(now, |prepared| published_at_from(state, prepared, now));
             let at = in_time(activate_at(&active.validity)).max(published);
             steps.push(coming(at, prepared.map(|prepared| prepared.id.clone()), Milestone::Activated));
         }
@@ -96,6 +103,8 @@ fn past(authority: &AuthorityView, now: UnixSeconds) -> impl Iterator<Item = Tim
     let ends = is_kept.then_some([(end, Milestone::Ended, now > end), (authority.gone_at(), Milestone::Pruned, false)]);
     let taken = [
         (Some(times.prepared_at), Milestone::Prepared),
+        (times.published_at, Milestone::Published),
+        (times.confirmed_at, Milestone::Confirmed),
         (times.activated_at, Milestone::Activated),
         (times.retired_at, Milestone::Retired),
         (times.replace_at, Milestone::Replaced),

@@ -63,6 +63,10 @@ struct StoredTimes {
     suspected_at: Option<i64>,
     #[prost(int64, optional, tag = "7")]
     replace_at: Option<i64>,
+    #[prost(int64, optional, tag = "8")]
+    published_at: Option<i64>,
+    #[prost(int64, optional, tag = "9")]
+    confirmed_at: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -187,8 +191,17 @@ pub(crate) fn to_validity(stored: Option<StoredValidity>) -> Result<Validity, St
 }
 
 fn from_times(times: &AuthorityTimes) -> StoredTimes {
-    let AuthorityTimes { prepared_at, activated_at, retired_at, tainted_at, revoked_at, suspected_at, replace_at } =
-        *times;
+    let AuthorityTimes {
+        prepared_at,
+        activated_at,
+        retired_at,
+        tainted_at,
+        revoked_at,
+        suspected_at,
+        replace_at,
+        published_at,
+        confirmed_at,
+    } = *times;
     let seconds = |at: Option<UnixSeconds>| at.map(|at| at.0);
     StoredTimes {
         prepared_at: prepared_at.0,
@@ -198,6 +211,8 @@ fn from_times(times: &AuthorityTimes) -> StoredTimes {
         revoked_at: seconds(revoked_at),
         suspected_at: seconds(suspected_at),
         replace_at: seconds(replace_at),
+        published_at: seconds(published_at),
+        confirmed_at: seconds(confirmed_at),
     }
 }
 
@@ -211,6 +226,8 @@ fn to_times(stored: Option<StoredTimes>) -> Result<AuthorityTimes, StoredError> 
         revoked_at: stored.revoked_at.map(UnixSeconds),
         suspected_at: stored.suspected_at.map(UnixSeconds),
         replace_at: stored.replace_at.map(UnixSeconds),
+        published_at: stored.published_at.map(UnixSeconds),
+        confirmed_at: stored.confirmed_at.map(UnixSeconds),
     })
 }
 

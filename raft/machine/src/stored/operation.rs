@@ -47,7 +47,7 @@ use crate::members::ADDRESSES_PER_MEMBER;
 pub(super) struct StoredOperation {
     #[prost(
         oneof = "Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 80, 81, 82, 83, 84, 90, 91, 92, 93, 94, 95, 96"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 80, 81, 82, 83, 84, 90, 91, 92, 93, 94, 95, 96"
     )]
     kind: Option<Kind>,
 }
@@ -157,6 +157,8 @@ enum Kind {
     DeleteSecret(String),
     #[prost(message, tag = "51")]
     SealSecret(StoredSealSecret),
+    #[prost(message, tag = "52")]
+    MarkPublished(StoredPublished),
     #[prost(message, tag = "80")]
     CreateApiKey(Box<StoredNewApiKey>),
     #[prost(message, tag = "81")]
@@ -181,6 +183,16 @@ enum Kind {
     FailWebOrder(StoredFailWebOrder),
     #[prost(message, tag = "96")]
     SetOidc(StoredSetOidc),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredPublished {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(bool, tag = "3")]
+    confirmed: bool,
 }
 
 /// For operations that need no further word.
@@ -376,6 +388,9 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         }
         Operation::PutSecret { name, sealed } => Kind::PutSecret(from_put_secret(name, sealed)),
         Operation::DeleteSecret { name } => Kind::DeleteSecret(name.as_str().to_owned()),
+        Operation::MarkPublished { kind, id, confirmed } => {
+            Kind::MarkPublished(StoredPublished { kind: *kind as u32, id: text(id), confirmed: *confirmed })
+        }
         Operation::SealSecret { name, parts } => Kind::SealSecret(from_seal_secret(name, parts)),
         Operation::SetAcme { settings, expected_revision } => {
             Kind::SetAcme(from_set_acme(settings.as_deref(), *expected_revision))
@@ -497,6 +512,11 @@ pub(super) fn to_operation(stored: StoredOperation) -> Result<Operation, StoredE
         Kind::DeleteForeignBundle(stored) => to_delete_foreign(&stored)?,
         Kind::PutSecret(stored) => to_put_secret(stored)?,
         Kind::DeleteSecret(name) => Operation::DeleteSecret { name: secret_name(&name)? },
+        Kind::MarkPublished(StoredPublished { kind, id, confirmed }) => Operation::MarkPublished {
+            kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
+            id: authority_id(&id)?,
+            confirmed,
+        },
         Kind::SealSecret(stored) => to_seal_secret(stored)?,
         Kind::SetAcme(stored) => to_set_acme(stored)?,
         Kind::RequestWebCertificate(domain) => Operation::RequestWebCertificate { domain },

@@ -32,7 +32,7 @@ struct StoredResult {
     #[prost(
         oneof = "Kind",
         tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
-                27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 80, 81, 82, 90, 91, 92"
+                27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 80, 81, 82, 90, 91, 92"
     )]
     kind: Option<Kind>,
 }
@@ -124,6 +124,8 @@ enum Kind {
     SecretDeleted(String),
     #[prost(message, tag = "42")]
     SecretSealed(StoredSecretResult),
+    #[prost(message, tag = "43")]
+    AuthorityPublished(StoredPublished),
     #[prost(uint64, tag = "90")]
     AcmeSet(u64),
     #[prost(string, tag = "91")]
@@ -155,6 +157,16 @@ struct StoredApiKeyDone {
     id: String,
     #[prost(int64, tag = "2")]
     expires_at: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredPublished {
+    #[prost(uint32, tag = "1")]
+    kind: u32,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(bool, tag = "3")]
+    confirmed: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -392,6 +404,11 @@ fn from_done(done: &Done) -> Kind {
         Done::AuthorityMarked { kind, id } => {
             Kind::AuthorityMarked(StoredMarked { kind: *kind as u32, id: id.as_str().to_owned() })
         }
+        Done::AuthorityPublished { kind, id, confirmed } => Kind::AuthorityPublished(StoredPublished {
+            kind: *kind as u32,
+            id: id.as_str().to_owned(),
+            confirmed: *confirmed,
+        }),
         Done::AuditAnchored { member, index } => {
             Kind::AuditAnchored(StoredRevoked { member: member.get(), count: *index })
         }
@@ -506,6 +523,11 @@ fn to_result(stored: StoredResult, messages: &mut Iter<'_, String>) -> Result<Op
         Kind::AuthorityMarked(StoredMarked { kind, id }) => Done::AuthorityMarked {
             kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
             id: authority_id(&id)?,
+        },
+        Kind::AuthorityPublished(StoredPublished { kind, id, confirmed }) => Done::AuthorityPublished {
+            kind: known(AuthorityKind::from_number(kind), "kind of an authority")?,
+            id: authority_id(&id)?,
+            confirmed,
         },
         Kind::AuditAnchored(StoredRevoked { member, count }) => {
             Done::AuditAnchored { member: member_number(member)?, index: count }

@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::{StoredError, key_type, kind, known, present, to_bytes};
 use crate::objects::Object;
-use crate::policy::{AuditIssuance, CrlMode, NetworkProfile, Policy};
+use crate::policy::{AuditIssuance, CrlMode, NetworkProfile, Policy, Publication};
 use crate::state::PolicyRecord;
 
 #[derive(Clone, PartialEq, Message)]
@@ -40,6 +40,8 @@ pub(crate) struct StoredPolicy {
     publication_time: u32,
     #[prost(uint32, tag = "15")]
     audit_issuance: u32,
+    #[prost(uint32, tag = "16")]
+    publication: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -67,6 +69,7 @@ pub(crate) fn from_policy(policy: &Policy) -> StoredPolicy {
         crl_settle,
         publication_time,
         audit_issuance,
+        publication,
     } = *policy;
     StoredPolicy {
         root_lifetime,
@@ -84,6 +87,7 @@ pub(crate) fn from_policy(policy: &Policy) -> StoredPolicy {
         crl_settle,
         publication_time,
         audit_issuance: audit_issuance as u32,
+        publication: publication as u32,
     }
 }
 
@@ -104,6 +108,7 @@ pub(crate) fn to_policy(stored: &StoredPolicy) -> Result<Policy, StoredError> {
         crl_settle: stored.crl_settle,
         publication_time: stored.publication_time,
         audit_issuance: known(AuditIssuance::from_number(stored.audit_issuance), "audit of issuance")?,
+        publication: known(Publication::from_number(stored.publication), "way of publication")?,
     })
 }
 

@@ -185,6 +185,7 @@ fn every_field_of_the_policy_is_stored() {
             |r| r.policy.publication_time = 1,
             |r| r.policy.audit_issuance = AuditIssuance::Recorded,
             |r| r.policy.audit_issuance = AuditIssuance::Required,
+            |r| r.policy.publication = crate::policy::Publication::ConfirmedByPeers,
         ],
     );
 }
@@ -239,6 +240,10 @@ fn every_field_of_a_member_is_stored() {
             |m| m.record.status = MemberStatus::Leaving,
             |m| m.record.status = MemberStatus::LeavingCompromised,
             |m| m.record.role_pinned = true,
+            |m| m.record.serves.bundle_endpoint = None,
+            |m| m.record.serves.federation_api = Some("x".to_owned()),
+            |m| m.record.serves.oidc = None,
+            |m| m.record.serves = crate::members::MemberServices::default(),
             |m| m.record.incarnation = Some([0; 16]),
             |m| m.record.incarnation = Some([1; 16]),
             |m| m.invitation = Some([0; 32]),
@@ -325,6 +330,8 @@ fn every_field_of_an_authority_is_stored() {
             |r| r.times.tainted_at = Some(UnixSeconds(0)),
             |r| r.times.revoked_at = Some(UnixSeconds(0)),
             |r| r.times.suspected_at = Some(UnixSeconds(0)),
+            |r| r.times.published_at = Some(UnixSeconds(0)),
+            |r| r.times.confirmed_at = Some(UnixSeconds(0)),
             |r| r.sealed = None,
             |r| r.sealed = Some(Sealed { suite: 2, ..sealed() }),
             |r| r.sealed = Some(Sealed { parts: vec![], ..sealed() }),

@@ -370,6 +370,8 @@ fn what_is_due(world: &mut World) -> Vec<Operation> {
                 Operation::PrepareJwtAuthority(Box::new(jwt_key(&name, world.now, 120)))
             }
             Due::Activate { kind: AuthorityKind::Jwt, id } => Operation::ActivateJwtAuthority { id },
+            Due::Publish { kind, id } => Operation::MarkPublished { kind, id, confirmed: false },
+            Due::Confirm { kind, id } => Operation::MarkPublished { kind, id, confirmed: true },
             Due::Taint { kind: AuthorityKind::X509, id } => Operation::TaintX509Authority { id },
             Due::Taint { kind: AuthorityKind::Jwt, id } => Operation::TaintJwtAuthority { id },
             Due::Revoke { kind: AuthorityKind::X509, id } => Operation::RevokeX509Authority { id },

@@ -47,6 +47,8 @@ enum Step {
     Renew(u8),
     /// A workload fetches an SVID and a token at a member.
     Fetch(u8),
+    /// Somebody elsewhere comes by at a member's bundle endpoint.
+    Read(u8),
     /// All members that are connected catch up, and have certificates.
     Settle,
 }
@@ -73,12 +75,13 @@ fn step() -> impl Strategy<Value = Step> {
         3 => member().prop_map(Step::Push),
         3 => member().prop_map(Step::Renew),
         8 => member().prop_map(Step::Fetch),
+        4 => member().prop_map(Step::Read),
         5 => Just(Step::Settle),
     ]
 }
 
-fn drive(bug: Option<Bug>, steps: &[Step]) -> Result<Model, Violation> {
-    let mut model = Model::new(bug);
+fn drive(bug: Option<Bug>, serves: bool, steps: &[Step]) -> Result<Model, Violation> {
+    let mut model = Model::new(bug, serves);
     for step in steps {
         match step {
             Step::Pass(seconds) => model.pass(i64::from(*seconds)),
@@ -100,6 +103,7 @@ fn drive(bug: Option<Bug>, steps: &[Step]) -> Result<Model, Violation> {
             Step::Push(member) => model.push(*member),
             Step::Renew(member) => model.renew(*member),
             Step::Fetch(member) => model.fetch(*member)?,
+            Step::Read(member) => model.read(*member),
             Step::Settle => model.settle(),
         }
         model.check()?;
@@ -110,12 +114,14 @@ fn drive(bug: Option<Bug>, steps: &[Step]) -> Result<Model, Violation> {
 proptest! {
     #![proptest_config(Config { cases: 48, ..Config::default() })]
 
-    /// INV-05, INV-06, INV-09, property 3: through everything that may happen, in any order.
+    /// INV-05, INV-06, INV-09, property 3, and where bundle endpoints are served FED-03: through everything that may happen,
+    /// in any order.
     #[test]
     fn inv_05_inv_06_inv_09_no_history_of_authorities_breaks_an_invariant(
+        serves in any::<bool>(),
         steps in proptest::collection::vec(step(), 1..100),
     ) {
-        let result = drive(None, &steps);
+        let result = drive(None, serves, &steps);
         prop_assert!(result.is_ok(), "{}", result.map(|_| ()).unwrap_err());
     }
 }
@@ -124,10 +130,11 @@ proptest! {
 fn found(bug: Bug) -> String {
     let config = Config { cases: 600, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let outcome = runner.run(&proptest::collection::vec(step(), 1..100), |steps| match drive(Some(bug), &steps) {
-        Ok(_) => Ok(()),
-        Err(violation) => Err(TestCaseError::fail(violation.to_string())),
-    });
+    let outcome =
+        runner.run(&proptest::collection::vec(step(), 1..100), |steps| match drive(Some(bug), false, &steps) {
+            Ok(_) => Ok(()),
+            Err(violation) => Err(TestCaseError::fail(violation.to_string())),
+        });
     let Err(TestError::Fail(reason, _)) = outcome else { unreachable!("{bug:?} was not found: {outcome:?}") };
     reason.to_string()
 }
@@ -136,6 +143,28 @@ fn found(bug: Bug) -> String {
 fn inv_05_an_activation_without_the_gate_is_found() {
     let reason = found(Bug::NoGate);
     assert!(reason.contains("INV-05"), "{reason}");
+}
+
+/// A root is to be replaced; one member lags, and is read from, after the leader had its successor prepared. Then time
+/// passes, all catch up, and what is due is done.
+fn a_lagging_member_is_read_from() -> Vec<Step> {
+    let mut steps = vec![Step::Replace(true, false)];
+    // Prepare, and mark as published.
+    steps.extend([Step::Decide(0), Step::Carry(0), Step::Decide(0), Step::Carry(0)]);
+    steps.extend([Step::Pass(9), Step::Read(2), Step::Settle]);
+    for _ in 0..3 {
+        steps.extend([Step::Decide(0), Step::Carry(0), Step::Pass(7), Step::Settle]);
+    }
+    steps.extend([Step::Decide(0), Step::Carry(0), Step::Renew(0), Step::Fetch(0)]);
+    steps
+}
+
+/// Accepts: FED-03, FED-04. Refuses: FED-03, FED-04
+#[test]
+fn a_mark_before_every_member_serves_the_authority_is_found() {
+    drive(None, true, &a_lagging_member_is_read_from()).map(drop).unwrap();
+    let found = drive(Some(Bug::EarlyMark), true, &a_lagging_member_is_read_from()).map(drop).unwrap_err();
+    assert!(found.to_string().contains("FED-03"), "{found}");
 }
 
 #[test]
@@ -165,7 +194,7 @@ fn inv_06_signing_on_under_a_root_that_signs_no_more_is_found() {
 /// What the model does is worth checking only if authorities live their whole lives in it.
 #[test]
 fn a_modelled_cluster_that_is_left_alone_rotates_and_a_suspect_is_replaced_tainted_and_revoked() {
-    let mut model = Model::new(None);
+    let mut model = Model::new(None, false);
     let root = model.active(model::kind(true));
     for _ in 0..24 {
         model.pass(10);
@@ -179,5 +208,28 @@ fn a_modelled_cluster_that_is_left_alone_rotates_and_a_suspect_is_replaced_taint
         model.run_for_a_while().unwrap();
         assert!(model.is_revoked(kind, &suspect), "the life cycle went on by itself");
         assert_ne!(model.active(kind), suspect);
+    }
+}
+
+/// Accepts: FED-02, FED-03, FED-04, FED-05
+#[test]
+fn a_modelled_cluster_with_bundle_endpoints_rotates_and_replaces_a_suspect_once_readers_had_their_time() {
+    let mut model = Model::new(None, true);
+    let root = model.active(model::kind(true));
+    for _ in 0..24 {
+        model.pass(10);
+        model.run_for_a_while().unwrap();
+    }
+    assert_ne!(model.active(model::kind(true)), root);
+    for kind in [model::kind(true), model::kind(false)] {
+        let suspect = model.active(kind);
+        model.replace(kind, true);
+        model.run_for_a_while().unwrap();
+        assert_eq!(model.active(kind), suspect, "nobody signs before readers had three hints");
+        for _ in 0..4 {
+            model.pass(10);
+            model.run_for_a_while().unwrap();
+        }
+        assert!(model.is_revoked(kind, &suspect));
     }
 }

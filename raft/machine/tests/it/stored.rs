@@ -73,6 +73,7 @@ fn policy() -> Policy {
         crl_settle: 7,
         publication_time: 45,
         audit_issuance: AuditIssuance::Required,
+        publication: quorate_raft_machine::Publication::Hints,
     }
 }
 

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use quorate_proto_identity::{AuthorityId, MemberNumber, PrivateKey, SerialNumber, UnixMillis, UnixSeconds};
 use quorate_raft_machine::authority::gate::{
-    Knowledge, MemberReport, activation_waits_for, live_until, revocation_waits_for,
+    Knowledge, MemberReport, activation_waits_for, live_until, not_applied, revocation_waits_for,
 };
 use quorate_raft_machine::{
-    AuthorityKind, AuthorityState, Command, Due, IssuingCertificate, MemberDraft, NewIssuingCertificate,
-    NewJwtAuthority, NewX509Authority, Operation, OperationResult, State, due,
+    AuthorityKind, AuthorityState, AuthorityView, COMMAND_VERSION, Command, Due, IssuingCertificate, MemberDraft,
+    MemberServices, NewIssuingCertificate, NewJwtAuthority, NewX509Authority, Operation, OperationResult, State, due,
 };
 
 use crate::world::{World, jwt_key, key, member, number};
@@ -24,6 +24,10 @@ const LEAF_LIFE: i64 = 10;
 /// How long an issuing certificate lives, in seconds.
 const ISSUING_LIFE: i64 = 20;
 
+/// How long a reader may have been away and still know what signs: three refresh hints of the policy, less what two clocks
+/// of leaders may be apart, each way.
+const READERS_TIME: i64 = 3 * 10 - 2 * 2 - 1;
+
 /// Root or token key.
 pub(super) fn kind(x509: bool) -> AuthorityKind {
     if x509 { AuthorityKind::X509 } else { AuthorityKind::Jwt }
@@ -34,6 +38,8 @@ pub(super) fn kind(x509: bool) -> AuthorityKind {
 pub(super) enum Bug {
     /// The leader activates without asking the gate.
     NoGate,
+    /// The leader marks an authority as published before every live member has applied it.
+    EarlyMark,
     /// The leader removes authorities before their time, by a clock that is far ahead.
     EarlyPruning,
     /// A leader that was replaced carries out what it had decided.
@@ -79,6 +85,15 @@ struct Held {
     ends: i64,
 }
 
+/// Somebody elsewhere who comes by at a bundle endpoint now and then.
+#[derive(Default)]
+struct Reader {
+    /// When it last came by, in true time; none before the first time.
+    read_at: Option<i64>,
+    /// The authorities that it found.
+    known: BTreeSet<AuthorityId>,
+}
+
 /// What a leader has decided and not carried out yet.
 struct Decision {
     /// Who decided it, and in which term.
@@ -110,6 +125,10 @@ pub(super) struct Model {
     prepared_at: BTreeMap<AuthorityId, usize>,
     /// Every authority that was ever tainted.
     tainted: BTreeSet<AuthorityId>,
+    /// A reader of the bundle, where bundle endpoints are served.
+    reader: Option<Reader>,
+    /// Authorities that began to sign when none signed any more: nobody waits for readers then.
+    unread: BTreeSet<AuthorityId>,
     serials: BTreeSet<(AuthorityId, SerialNumber)>,
     authorities: BTreeSet<AuthorityId>,
     moves: usize,
@@ -117,12 +136,19 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// A founded cluster whose members all sign.
-    pub(super) fn new(bug: Option<Bug>) -> Self {
+    /// A founded cluster whose members all sign, and all serve a bundle endpoint or none does.
+    pub(super) fn new(bug: Option<Bug>, serves: bool) -> Self {
         let mut world = World::founded();
         for number in 2..=u64::from(MEMBERS) {
             let member = MemberDraft { ..member(&format!("node-{number}")) };
             world.one(Operation::SetMember { number: None, member: Box::new(member) }).unwrap();
+        }
+        if serves {
+            for of in 1..=u64::from(MEMBERS) {
+                let serves = MemberServices { bundle_endpoint: Some("https://a/".to_owned()), ..Default::default() };
+                let (addresses, version, build) = (vec![], COMMAND_VERSION, String::new());
+                world.one(Operation::AnnounceMember { number: number(of), addresses, version, build, serves }).unwrap();
+            }
         }
         let node = |at: u8| Node {
             number: number(u64::from(at) + 1),
@@ -146,6 +172,8 @@ impl Model {
             held: Vec::new(),
             prepared_at: BTreeMap::new(),
             tainted: BTreeSet::new(),
+            reader: serves.then(Reader::default),
+            unread: BTreeSet::new(),
             serials: BTreeSet::new(),
             authorities: BTreeSet::new(),
             moves: 0,
@@ -275,6 +303,34 @@ impl Model {
         }
     }
 
+    /// A reader comes by at a member's bundle endpoint, which is served by members that may sign. One that was fenced
+    /// while it was cut off does not know; that is the operator's risk, who is told of it.
+    pub(super) fn read(&mut self, at: u8) {
+        let at = usize::from(at);
+        let live = live_until(&self.world.state, UnixSeconds(self.world.now));
+        let serves = self.lease(at).is_some() && live.contains_key(&self.nodes[at].number);
+        let Some(reader) = self.reader.as_mut().filter(|_| serves) else { return };
+        let bundle = self.nodes[at].state.bundle();
+        let roots = bundle.x509_authorities.iter().map(|root| root.id.clone());
+        let keys = bundle.jwt_authorities.iter().map(|key| key.id.clone());
+        *reader = Reader { read_at: Some(self.world.now), known: roots.chain(keys).collect() };
+    }
+
+    /// FED-03, FED-04: whoever came by within three refresh hints knows what a document stands under that it is shown.
+    fn is_known_elsewhere(&self, held: &Held) -> Result<(), Violation> {
+        let Some(Reader { read_at: Some(read_at), known }) = &self.reader else { return Ok(()) };
+        let is_late = self.world.now - read_at > READERS_TIME;
+        if is_late || known.contains(&held.authority) || self.unread.contains(&held.authority) {
+            return Ok(());
+        }
+        Err(Violation(format!(
+            "FED-03: a {} document under {} is not known to a reader who came by {} s ago",
+            held.kind.word(),
+            held.authority,
+            self.world.now - read_at
+        )))
+    }
+
     /// Has an issuing certificate made for a member, if it can be asked for.
     pub(super) fn renew(&mut self, at: u8) {
         let at = usize::from(at);
@@ -355,6 +411,7 @@ impl Model {
             let at = usize::try_from(held.member.get()).unwrap() - 1;
             self.nodes[at].sent_under = Some((held.authority.clone(), held.ends));
         }
+        self.is_known_elsewhere(&held)?;
         self.held.push(held);
         self.held_verify()
     }
@@ -403,6 +460,8 @@ impl Model {
     fn take(&mut self, step: Due) -> bool {
         let operation = match step {
             Due::Prepare { kind } => return self.prepared(kind),
+            Due::Publish { kind, id } => return self.published(kind, id),
+            Due::Confirm { kind, id } => Operation::MarkPublished { kind, id, confirmed: true },
             Due::Activate { kind, id } => return self.activated(kind, &id),
             Due::Taint { kind: AuthorityKind::X509, id } => Operation::TaintX509Authority { id },
             Due::Taint { kind: AuthorityKind::Jwt, id } => Operation::TaintJwtAuthority { id },
@@ -443,7 +502,23 @@ impl Model {
         prepared
     }
 
+    /// Marks an authority as published, if every live member has applied it.
+    fn published(&mut self, kind: AuthorityKind, id: AuthorityId) -> bool {
+        let Some(index) = self.prepared_at.get(&id).copied() else { return false };
+        let reports = self.reports();
+        let state = &self.nodes[self.leader].state;
+        let waits = not_applied(state, u64::try_from(index).unwrap(), &self.knowledge(&reports));
+        if self.bug != Some(Bug::EarlyMark) && !waits.is_empty() {
+            return false;
+        }
+        self.propose(Operation::MarkPublished { kind, id, confirmed: false }).is_ok()
+    }
+
     fn activated(&mut self, kind: AuthorityKind, id: &AuthorityId) -> bool {
+        let has_ended = |active: &AuthorityView| self.leader_now() > active.validity.not_after();
+        if self.world.state.active_authority(kind).is_none_or(|active| has_ended(&active)) {
+            self.unread.insert(id.clone());
+        }
         if self.bug != Some(Bug::NoGate) && !self.activation_is_open(kind, id) {
             return false;
         }
@@ -621,6 +696,7 @@ impl Model {
             self.decide(0);
             self.carry(0)?;
             for at in 0..MEMBERS {
+                self.read(at);
                 self.fetch(at)?;
             }
             self.check()?;
