@@ -50,6 +50,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::config::OutboundConfig;
+
 pub use self::address::{AddressFault, AddressRules, Reach, UrlTrust};
 pub(crate) use self::check::hexadecimal;
 pub use self::check::{Pins, ServerCheck, key_fingerprint};
@@ -89,6 +91,13 @@ pub struct OutboundSettings {
     pub dns_servers: Vec<SocketAddr>,
 }
 
+impl From<&OutboundConfig> for OutboundSettings {
+    fn from(config: &OutboundConfig) -> Self {
+        let OutboundConfig { allow_private, web_roots, dns_servers, .. } = config.clone();
+        Self { allow_private, web_roots, dns_servers }
+    }
+}
+
 /// The client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundStartError {
@@ -101,9 +110,6 @@ pub enum OutboundStartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The system's resolver configuration cannot be read.
-    #[error("names cannot be looked up on this host: check /etc/resolv.conf, or set federation.dns_servers")]
-    Resolver(#[from] hickory_resolver::net::NetError),
 }
 
 /// The guarded client. Cheap to clone; all clones are the same.
@@ -258,7 +264,7 @@ impl Outbound {
     /// # Errors
     /// When the settings cannot be used. That the system has no certificate authorities is no error until one is needed.
     pub fn new(settings: &OutboundSettings, sources: &Sources) -> Result<Self, OutboundStartError> {
-        let network = Arc::new(SystemNetwork::new(&settings.dns_servers)?);
+        let network = Arc::new(SystemNetwork::new(&settings.dns_servers));
         Self::over(network, settings, sources)
     }
 

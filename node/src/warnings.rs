@@ -49,6 +49,9 @@ pub(crate) fn of(node: &Node) -> Vec<String> {
              authority's own upkeep are taken"
         ));
     }
+    if let Some(system) = node.system() {
+        warnings.extend(system.federation().warnings());
+    }
     warnings
 }
 

@@ -8,12 +8,14 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::dnssec::TrustAnchors;
 use tokio::net::TcpStream;
 
 /// How long one question to one name server may take. A few must fit into the 10 s of a retrieval.
@@ -48,16 +50,20 @@ pub enum NameError {
 /// The network of the machine, with names by `/etc/hosts` and DNS.
 #[derive(Clone)]
 pub struct SystemNetwork {
-    resolver: TokioResolver,
+    /// None where the system says of no name server: then only addresses can be dialled.
+    resolver: Option<TokioResolver>,
 }
 
 impl SystemNetwork {
-    /// By these name servers, or by the system's (`/etc/resolv.conf`) when none is given.
-    ///
-    /// # Errors
-    /// When the system's configuration cannot be read.
-    pub fn new(servers: &[SocketAddr]) -> Result<Self, NetError> {
-        Ok(Self { resolver: resolver(servers, false)? })
+    /// By these name servers, or by the system's (`/etc/resolv.conf`) when none is given. A host without any still has
+    /// addresses to dial, so that is no error before a name is looked up.
+    #[must_use]
+    pub fn new(servers: &[SocketAddr]) -> Self {
+        let resolver = resolver(servers, None);
+        if let Err(error) = &resolver {
+            tracing::warn!(%error, "names of foreign endpoints cannot be looked up: check /etc/resolv.conf, or set federation.dns_servers");
+        }
+        Self { resolver: resolver.ok() }
     }
 }
 
@@ -71,6 +77,7 @@ impl Network for SystemNetwork {
     fn resolve(&self, host: String) -> NetworkFuture<Result<Vec<IpAddr>, NameError>> {
         let resolver = self.resolver.clone();
         Box::pin(async move {
+            let resolver = resolver.ok_or_else(|| NameError::Words("this host has no name server".into()))?;
             // The last dot says that the name is whole: no search list makes another host of it.
             let name = if host.ends_with('.') { host } else { format!("{host}.") };
             Ok(resolver.lookup_ip(name).await?.iter().collect())
@@ -82,12 +89,12 @@ impl Network for SystemNetwork {
     }
 }
 
-/// A resolver over these name servers, or over the system's when none is given; with `validate` it answers only what
+/// A resolver over these name servers, or over the system's when none is given; with trust anchors it answers only what
 /// DNSSEC proves, or proves to be unsigned.
 ///
 /// # Errors
 /// When the system's configuration cannot be read.
-pub fn resolver(servers: &[SocketAddr], validate: bool) -> Result<TokioResolver, NetError> {
+pub fn resolver(servers: &[SocketAddr], anchors: Option<Arc<TrustAnchors>>) -> Result<TokioResolver, NetError> {
     let mut builder = if servers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {
@@ -104,6 +111,8 @@ pub fn resolver(servers: &[SocketAddr], validate: bool) -> Result<TokioResolver,
     let options = builder.options_mut();
     options.timeout = QUESTION_LIMIT;
     options.attempts = QUESTION_ATTEMPTS;
-    options.validate = validate;
+    if let Some(anchors) = anchors {
+        builder = builder.with_trust_anchor(anchors);
+    }
     builder.build()
 }
