@@ -3,7 +3,10 @@
 mod attestation;
 mod audit;
 mod cluster;
+mod endpoint;
 mod entitlement;
+mod federation;
+pub(crate) mod foreign;
 mod issuance;
 mod membership;
 mod network;

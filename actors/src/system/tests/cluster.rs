@@ -34,7 +34,11 @@ pub(super) struct Cluster {
 impl Cluster {
     /// So many nodes that may sign, all voters as far as the plan wants so many.
     pub(super) async fn of(count: usize, policy: Policy) -> Self {
-        let network = Network::default();
+        Self::on(Network::default(), count, policy).await
+    }
+
+    /// The same, on this network.
+    pub(super) async fn on(network: Network, count: usize, policy: Policy) -> Self {
         let first = World::on(&network, "node-1", settings()).await;
         first.found(policy).await;
         first.until_ready().await;

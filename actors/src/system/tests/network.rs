@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use quorate_raft_consensus::transport::{Connection, Destination, Incoming, PeerKey, Transport, TransportFuture};
 use tokio::{io::copy_bidirectional, io::duplex, sync::mpsc, task::AbortHandle};
 
+use crate::BundleSource;
+
 /// Bytes that a connection holds in each direction.
 const PIPE_BYTES: usize = 256 * 1024;
 
@@ -19,6 +21,7 @@ struct Inner {
     listeners: BTreeMap<String, Listener>,
     cut: BTreeMap<String, bool>,
     pipes: Vec<(String, String, AbortHandle)>,
+    outside: BTreeMap<String, Arc<dyn BundleSource>>,
 }
 
 struct Listener {
@@ -43,6 +46,16 @@ impl Network {
             }
             !broken && !pipe.is_finished()
         });
+    }
+
+    /// What a node that starts from here on reaches outside of the cluster.
+    pub(super) fn set_outside(&self, name: &str, source: Arc<dyn BundleSource>) {
+        self.0.lock().outside.insert(name.to_owned(), source);
+    }
+
+    /// What a node reaches outside of the cluster.
+    pub(super) fn outside(&self, name: &str) -> Option<Arc<dyn BundleSource>> {
+        self.0.lock().outside.get(name).cloned()
     }
 
     /// Connects it again.
