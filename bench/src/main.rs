@@ -17,6 +17,7 @@ mod audience;
 mod bare;
 mod callers;
 mod clients;
+mod endpoints;
 mod floors;
 mod load;
 mod newcomers;
@@ -63,7 +64,7 @@ struct Arguments {
     /// Streams, for the scenario of that name.
     #[arg(long, default_value_t = 10_000, global = true)]
     streams: usize,
-    /// Which part of the full numbers, for the scenarios `rotate` and `revoke`.
+    /// Which part of the full numbers, for the scenarios `rotate`, `revoke` and `federation`.
     #[arg(long, default_value_t = 1.0, global = true)]
     scale: f64,
     /// How the report is written.
@@ -104,6 +105,9 @@ enum Scenario {
     Rotate,
     /// Memory of idle streams.
     Streams,
+    /// Two clusters: from a new root of one to the streams of the other, by push and by polling; and what 1,000 federated
+    /// trust domains cost a leader.
+    Federation,
     /// A backup of many entries: made beside a reader, verified, restored.
     Backup,
     /// A process that connects for another user; some scenarios start many.
@@ -162,6 +166,7 @@ async fn run(arguments: Arguments) -> Result<Option<Report>, Trouble> {
         Scenario::Revoke => scenario::revoke::run(&options).await.map(Some),
         Scenario::Rotate => scenario::rotate::run(&options).await.map(Some),
         Scenario::Streams => scenario::streams::run(&options).await.map(Some),
+        Scenario::Federation => scenario::federation::run(&options).await.map(Some),
         Scenario::Backup => scenario::backup::run(&options).await.map(Some),
         Scenario::Caller => callers::serve().map(|()| None),
         Scenario::Bare { socket, sizes } => bare::serve(socket, sizes).await.map(|()| None),

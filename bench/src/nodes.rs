@@ -2,12 +2,15 @@
 //! for it would start again what died, in its own time.
 
 use crate::clients::Clients;
+use crate::process::Process;
 use crate::product::{Product, sibling};
 use crate::scrape::{self, Snapshots};
 use crate::trouble::Trouble;
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -27,23 +30,54 @@ pub(crate) struct OwnNodes {
     program: PathBuf,
     product: Product,
     children: Vec<Option<Child>>,
-    _directory: TempDir,
+    _directory: Arc<TempDir>,
 }
 
 impl OwnNodes {
     /// Founds a cluster of so many nodes and starts them; a node leads when this is done.
     pub(crate) async fn found(nodes: usize) -> Result<Self, Trouble> {
-        let program = sibling("quorate")?;
         let (product, directory) = Product::start(nodes).await?.taken_over().await?;
-        let children = (0..nodes).map(|_| None).collect();
-        let mut own = Self { program, product, children, _directory: directory };
-        for node in 0..nodes {
-            own.start(node)?;
-        }
-        for node in 0..nodes {
-            own.serves(node).await?;
-        }
+        let mut own = Self::of(product, Arc::new(directory))?;
+        own.start_all().await?;
         Ok(own)
+    }
+
+    /// Nodes that were taken over, none of which runs.
+    pub(crate) fn of(product: Product, directory: Arc<TempDir>) -> Result<Self, Trouble> {
+        let program = sibling("quorate")?;
+        let children = (0..product.nodes()).map(|_| None).collect();
+        Ok(Self { program, product, children, _directory: directory })
+    }
+
+    /// Starts all nodes, and waits until each serves.
+    pub(crate) async fn start_all(&mut self) -> Result<(), Trouble> {
+        for node in 0..self.count() {
+            self.start(node)?;
+        }
+        for node in 0..self.count() {
+            self.serves(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the configuration of a node that does not run.
+    pub(crate) fn configure(&self, node: usize, text: &str) -> Result<(), Trouble> {
+        let path = self.configuration_of(node);
+        let file = OpenOptions::new().append(true).open(&path);
+        let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(Trouble::system(path.display().to_string()))
+    }
+
+    /// The process of a node that runs.
+    pub(crate) fn process_of(&self, node: usize) -> Result<Process, Trouble> {
+        let pid = self.children.get(node).and_then(Option::as_ref).and_then(Child::id);
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok());
+        Process::of(pid.ok_or_else(|| Trouble::Unexpected(format!("node-{} does not run", node + 1)))?)
+    }
+
+    /// The administrators' socket of a node.
+    pub(crate) fn admin_socket_of(&self, node: usize) -> PathBuf {
+        self.product.admin_socket_of(node)
     }
 
     /// How many there are.

@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The trust domain of the demo.
 pub(crate) const TRUST_DOMAIN: &str = "example.org";
 
+/// The trust domains of the demo of federation.
+pub(crate) const FEDERATED: [&str; 2] = ["one.example", "two.example"];
+
 /// Nodes that answer, one or several that are a cluster.
 pub(crate) struct Product {
     directories: Vec<PathBuf>,
@@ -45,6 +48,48 @@ struct Started {
 }
 
 impl Started {
+    /// Starts `quorate demo` in a directory of its own, and waits until it is ready.
+    async fn demo(nodes: usize, arguments: &[&str]) -> Result<Self, Trouble> {
+        let program = sibling("quorate")?;
+        let directory = tempfile::Builder::new()
+            .prefix("quorate-bench-")
+            // Callers of other users pass through it to the sockets.
+            .permissions(Permissions::from_mode(0o711))
+            .tempdir()
+            .map_err(Trouble::system("temporary directory"))?;
+        let mut demo = Command::new(&program)
+            .arg("demo")
+            .arg("--dir")
+            .arg(directory.path())
+            .args(["--nodes", &nodes.to_string()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // When a measurement fails; its nodes end with it.
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(Trouble::system(program.display().to_string()))?;
+        let output = demo.stdout.take().ok_or_else(|| Trouble::NotReady("it has no output".to_owned()))?;
+        let mut lines = BufReader::new(output).lines();
+        let mut seen = String::new();
+        let ready = timeout(START_LIMIT, async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.trim() == "ready" {
+                    return true;
+                }
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+            false
+        });
+        if ready.await != Ok(true) {
+            return Err(Trouble::NotReady(seen));
+        }
+        // What it says later is read and forgotten, or a full pipe would stop it.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { demo, directory })
+    }
+
     /// Ends it, as Ctrl-C does; tells the directory.
     async fn end(mut self) -> Result<TempDir, Trouble> {
         if let Some(pid) = self.demo.id().and_then(|pid| i32::try_from(pid).ok()) {
@@ -82,44 +127,19 @@ impl Product {
 
     /// Starts nodes of its own, in a directory that goes with them.
     pub(crate) async fn start(nodes: usize) -> Result<Self, Trouble> {
-        let program = sibling("quorate")?;
-        let directory = tempfile::Builder::new()
-            .prefix("quorate-bench-")
-            // Callers of other users pass through it to the sockets.
-            .permissions(Permissions::from_mode(0o711))
-            .tempdir()
-            .map_err(Trouble::system("temporary directory"))?;
-        let mut demo = Command::new(&program)
-            .arg("demo")
-            .arg("--dir")
-            .arg(directory.path())
-            .args(["--nodes", &nodes.to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            // When a measurement fails; its nodes end with it.
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(Trouble::system(program.display().to_string()))?;
-        let output = demo.stdout.take().ok_or_else(|| Trouble::NotReady("it has no output".to_owned()))?;
-        let mut lines = BufReader::new(output).lines();
-        let mut seen = String::new();
-        let ready = timeout(START_LIMIT, async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                if line.trim() == "ready" {
-                    return true;
-                }
-                seen.push_str(&line);
-                seen.push('\n');
-            }
-            false
-        });
-        if ready.await != Ok(true) {
-            return Err(Trouble::NotReady(seen));
-        }
-        // What it says later is read and forgotten, or a full pipe would stop it.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let found = Self::running(directory.path())?;
-        Ok(Self { started: Some(Started { demo, directory }), ..found })
+        let started = Started::demo(nodes, &[]).await?;
+        let found = Self::running(started.directory.path())?;
+        Ok(Self { started: Some(started), ..found })
+    }
+
+    /// Two clusters that trust each other, of so many nodes each, without those that keep them up: their processes have
+    /// ended, their directory goes with what is answered beside them.
+    pub(crate) async fn federated(nodes: usize) -> Result<([Self; 2], TempDir), Trouble> {
+        let started = Started::demo(nodes, &["--federation"]).await?;
+        let of = |domain: &str| Self::running(&started.directory.path().join(domain));
+        let [one, two] = FEDERATED;
+        let pair = [of(one)?, of(two)?];
+        Ok((pair, started.end().await?))
     }
 
     /// The same nodes without those that keep them up: their processes have ended, their directory goes with what is
@@ -170,6 +190,11 @@ impl Product {
     /// A node's Workload API socket, counted from 0; round again behind the last.
     pub(crate) fn workload_socket_of(&self, node: usize) -> PathBuf {
         self.directory_of(node).join("workload.sock")
+    }
+
+    /// The administrators' socket of a node, counted from 0; round again behind the last.
+    pub(crate) fn admin_socket_of(&self, node: usize) -> PathBuf {
+        self.directory_of(node).join("admin.sock")
     }
 
     /// Clients for both sockets of the first node.

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod calls;
 pub(crate) mod entries;
+pub(crate) mod federation;
 pub(crate) mod first;
 pub(crate) mod issue;
 pub(crate) mod propagate;
