@@ -1,8 +1,10 @@
 //! `quorate federation`: relationships with foreign trust domains.
 
+mod accept;
 mod change;
 mod create;
 mod describe;
+mod discover;
 mod endpoint;
 mod json;
 mod refresh;
@@ -51,6 +53,10 @@ Examples:
 pub(super) enum FederationCommand {
     /// Make a relationship: fetch the bundle of a foreign trust domain from now on
     Create(Box<create::CreateArgs>),
+    /// Look for the endpoints of a foreign trust domain, and show what to compare
+    Discover(discover::DiscoverArgs),
+    /// Make a relationship of what was found and compared
+    Accept(Box<accept::AcceptArgs>),
     /// Change a relationship; what is not given stays as it is
     Update(Box<update::UpdateArgs>),
     /// List the relationships
@@ -70,6 +76,8 @@ impl FederationCommand {
     pub(super) async fn run(self) -> Result<(), Failure> {
         match self {
             Self::Create(args) => create::run(*args).await,
+            Self::Discover(args) => discover::run(args).await,
+            Self::Accept(args) => accept::run(*args).await,
             Self::Update(args) => update::run(*args).await,
             Self::List(args) => show::list(args).await,
             Self::Show(args) => show::show(args).await,

@@ -125,7 +125,7 @@ fn to_wire(domain: &TrustDomain, proposal: &Proposal) -> FederationProposal {
         within_domain: *standing == Standing::Within,
         dnssec: found.vouched,
         confirm_host: *standing == Standing::Elsewhere,
-        needs_bundle: proposal.needs_bundle(),
+        needs_bundle: proposal.needs_bundle(domain),
         address: seen.address.map(|address| address.to_string()).unwrap_or_default(),
         certificates: seen.certificates.iter().map(certificate).collect(),
         web_trust: seen.web_trust.clone().unwrap_or_default(),
