@@ -19,6 +19,7 @@ mod render;
 mod suggest;
 mod values;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -93,6 +94,8 @@ pub struct WorkloadApiConfig {
     pub max_connections: usize,
     /// Most streams and calls in flight of one user.
     pub max_calls_per_user: usize,
+    /// Claims of foreign tokens that are told beside those that every token has.
+    pub foreign_jwt_claims: BTreeSet<String>,
 }
 
 /// `[admin]`
@@ -336,10 +339,12 @@ fn read_workload_api(document: &mut Document<'_>) -> Option<WorkloadApiConfig> {
     let socket = document.read("workload_api.socket", values::socket);
     let connections = document.read("workload_api.max_connections", |value| values::count(value, 16, 1_000_000));
     let calls = document.read("workload_api.max_calls_per_user", |value| values::count(value, 16, 10_000_000));
+    let foreign_claims = document.read("workload_api.foreign_jwt_claims", values::claims);
     Some(WorkloadApiConfig {
         socket: socket?,
         max_connections: usize::try_from(connections?).ok()?,
         max_calls_per_user: usize::try_from(calls?).ok()?,
+        foreign_jwt_claims: foreign_claims?,
     })
 }
 

@@ -109,6 +109,15 @@ pub const OPTIONS: &[ConfigOption] = &[
                ones are answered Unavailable.",
     },
     ConfigOption {
+        section: "workload_api",
+        key: "foreign_jwt_claims",
+        takes: "a list of claims' names, such as [\"iss\"]",
+        when_absent: WhenAbsent::Value("[]"),
+        help: "Claims of a foreign trust domain's tokens that ValidateJWTSVID tells, beside \
+               sub, exp and aud. What else such a token says is that domain's own matter. Of \
+               our own tokens it tells all.",
+    },
+    ConfigOption {
         section: "admin",
         key: "socket",
         takes: "an absolute path of at most 107 bytes",

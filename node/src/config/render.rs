@@ -106,6 +106,9 @@ fn effective(config: &Config, name: &str) -> Option<Value> {
         "workload_api.socket" => path(&config.workload_api.socket),
         "workload_api.max_connections" => count(config.workload_api.max_connections),
         "workload_api.max_calls_per_user" => count(config.workload_api.max_calls_per_user),
+        "workload_api.foreign_jwt_claims" => {
+            Some(Value::Array(config.workload_api.foreign_jwt_claims.iter().cloned().map(Value::String).collect()))
+        }
         "admin.socket" => path(&config.admin.socket),
         "admin.group" => config.admin.group.as_ref().and_then(|group| text(group)),
         "peer.listen" => text(&config.peer.listen),

@@ -1,5 +1,6 @@
 //! The rules for single values: from what the file says to a checked type.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -233,6 +234,15 @@ pub(super) fn hosts(value: &DeValue<'_>) -> Checked<Vec<String>> {
             }
         })
         .collect()
+}
+
+/// Names of claims in a token.
+pub(super) fn claims(value: &DeValue<'_>) -> Checked<BTreeSet<String>> {
+    let list = value.as_array().ok_or_else(|| format!("must be a list, for example [\"iss\"], not {}", kind_of(value)))?;
+    if list.len() > MOST_HOSTS {
+        return Err(format!("has {} names; at most {MOST_HOSTS} are taken", list.len()));
+    }
+    list.iter().map(|item| text(item.get_ref()).map(str::to_owned)).collect()
 }
 
 pub(super) fn count(value: &DeValue<'_>, least: u64, most: u64) -> Checked<u64> {

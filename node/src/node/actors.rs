@@ -116,7 +116,10 @@ impl Node {
             answerer: Some(NodeAnswers::new(consensus.clone())),
             bundle_source: Some(NodeBundleSource::new(outbound.clone())),
             acme_client: Some(Arc::new(AcmeOverHttps::new(outbound.clone()))),
-            settings: Settings::default(),
+            settings: Settings {
+                foreign_claims: config.workload_api.foreign_jwt_claims.clone(),
+                ..Settings::default()
+            },
         })
         .await?;
         let system = self.inner.system.get_or_init(|| system);
