@@ -11,6 +11,9 @@
 //!     └── stays up: a node that dies is started again; Ctrl-C, SIGTERM or SIGHUP stops all, in order
 //! ```
 //!
+//! With `--federation` there are two such clusters, each an authority of its own trust domain under `DIR/<trust domain>/`; each
+//! is given the other's bundle and fetches it from then on, and workloads of both call each other over mutual TLS.
+//!
 //! It is a fixture too: scripts, documents and other people's tests start it, so the layout of the directory and the
 //! line `ready` are promises, and where nobody looks (standard output is no terminal) it does nothing by itself after
 //! that line but to start again what died. Before somebody's eyes it fetches and writes on, and shows on one line what
@@ -18,7 +21,9 @@
 
 mod activity;
 mod assembly;
+mod call;
 mod child;
+mod federation;
 mod keeper;
 mod layout;
 mod outlook;
@@ -35,9 +40,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use activity::Activity;
 use assembly::Assembly;
+pub use call::CallError;
 pub use child::ChildError;
 pub use layout::LayoutError;
-use layout::{Base, NodeFiles, Ports};
+use layout::{Base, NodeFiles, Ports, Site};
 use screen::Screen;
 pub use tour::TourError;
 pub use verify::VerifyError;
@@ -56,6 +62,11 @@ pub struct DemoArgs {
     /// time. Without it they are in a temporary directory that goes when the demonstration ends.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+
+    /// Two clusters of as many nodes, of the trust domains one.example and two.example, that federate; their files are under
+    /// DIR/TRUST-DOMAIN/NODE/
+    #[arg(long)]
+    pub federation: bool,
 
     /// How many nodes. Three go on without any one of them
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=NODES_LIMIT))]
@@ -115,30 +126,47 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
 async fn demonstrate(args: &DemoArgs) -> Result<(), DemoError> {
     let mut stop = Stop::new()?;
     let base = Base::new(args.dir.as_deref())?;
-    let nodes = (1..=args.nodes).map(|number| NodeFiles::new(base.path(), number)).collect::<Result<Vec<_>, _>>()?;
+    let sites: &[Site] = if args.federation { &Site::FEDERATED } else { &[Site::ALONE] };
+    let clusters = sites
+        .iter()
+        .map(|site| (1..=args.nodes).map(|number| NodeFiles::new(base.path(), *site, number)).collect())
+        .collect::<Result<Vec<Vec<NodeFiles>>, _>>()?;
     // Held until the process ends, however it does.
-    let _turns = nodes.iter().map(NodeFiles::lock).collect::<Result<Vec<_>, _>>()?;
+    let _turns = clusters.iter().flatten().map(NodeFiles::lock).collect::<Result<Vec<_>, _>>()?;
     let mut ports = Ports::default();
-    for files in &nodes {
+    for files in clusters.iter().flatten() {
         files.prepare(&mut ports)?;
     }
     drop(ports);
     let terminal = io::stdout().is_terminal();
     let screen = Screen::new(terminal);
-    let mut assembly = Assembly::new(nodes, screen.clone());
+    screen.say(&tour::introduction(sites, args.nodes, &base));
+    let mut assemblies: Vec<Assembly> =
+        clusters.into_iter().map(|nodes| Assembly::new(nodes, screen.clone())).collect();
+    let live = terminal || args.live;
     let result = tokio::select! {
         biased;
         () = stop.wait() => Ok(()),
-        result = serve(&mut assembly, &base, &screen, terminal || args.live) => result,
+        result = serve(&mut assemblies, &base, &screen, live) => result,
     };
     // Asked after an error too: nothing that was started here outlives the demonstration.
-    assembly.stop().await;
+    assemblies.iter().for_each(Assembly::begin_stop);
+    for assembly in &mut assemblies {
+        assembly.stop().await;
+    }
     result
 }
 
 /// Brings the nodes up, shows them, and keeps them up. Ends only by an error.
-async fn serve(assembly: &mut Assembly, base: &Base, screen: &Screen, live: bool) -> Result<(), DemoError> {
-    screen.say(&tour::introduction(assembly.files(), base));
+async fn serve(assemblies: &mut [Assembly], base: &Base, screen: &Screen, live: bool) -> Result<(), DemoError> {
+    match assemblies {
+        [alone] => serve_one(alone, base, screen, live).await,
+        [one, two] => serve_two(one, two, base, screen, live).await,
+        _ => Ok(()),
+    }
+}
+
+async fn serve_one(assembly: &mut Assembly, base: &Base, screen: &Screen, live: bool) -> Result<(), DemoError> {
     assembly.bring_up(base.path()).await?;
     let nodes = assembly.files().to_vec();
     let story = assembly.meanwhile(tour::take(&nodes)).await??;
@@ -147,6 +175,30 @@ async fn serve(assembly: &mut Assembly, base: &Base, screen: &Screen, live: bool
     screen.say("ready\n");
     let activity = live.then(|| Activity::start(assembly, screen.clone()));
     let end = assembly.keep().await;
+    drop(activity);
+    Err(end)
+}
+
+async fn serve_two(
+    one: &mut Assembly,
+    two: &mut Assembly,
+    base: &Base,
+    screen: &Screen,
+    live: bool,
+) -> Result<(), DemoError> {
+    one.bring_up(base.path()).await?;
+    one.meanwhile(two.bring_up(base.path())).await??;
+    let (first, second) = (one.files().to_vec(), two.files().to_vec());
+    let story = one.meanwhile(two.meanwhile(federation::take(&first, &second))).await???;
+    screen.say(&story);
+    screen.say(&tour::next_federation_commands(one, two, base).await);
+    screen.say("ready\n");
+    let activity = live.then(|| Activity::start_federated(one, two, screen.clone()));
+    let end = tokio::select! {
+        biased;
+        end = one.keep() => end,
+        end = two.keep() => end,
+    };
     drop(activity);
     Err(end)
 }

@@ -1,5 +1,5 @@
 //! What goes on while somebody looks: tokens are fetched at every node, a write is made now and then at whichever node
-//! takes it, and one line shows what comes of it.
+//! takes it, and one line shows what comes of it. Where two trust domains federate, workloads of both call each other instead.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::assembly::Assembly;
+use super::federation;
 use super::layout::NodeFiles;
 use super::outlook::{Issued, Outlook};
 use super::screen::Screen;
@@ -18,6 +19,9 @@ use super::tour;
 
 /// How often a token is fetched at each node.
 const FETCH_PACE: Duration = Duration::from_millis(250);
+
+/// How often workloads of two trust domains call each other.
+const CALL_PACE: Duration = Duration::from_millis(250);
 
 /// How often something is written.
 const WRITE_PACE: Duration = Duration::from_millis(500);
@@ -57,6 +61,62 @@ impl Activity {
         tasks.spawn(look_on(files, tally, screen));
         Self { _tasks: tasks }
     }
+}
+
+impl Activity {
+    /// Begins, where two trust domains federate.
+    pub(super) fn start_federated(one: &Assembly, two: &Assembly, screen: Screen) -> Self {
+        let tally = Arc::new(Tally::default());
+        let mut tasks = JoinSet::new();
+        for (one, two) in one.keepers().iter().zip(two.keepers()) {
+            let sides = [one, two].map(|keeper| (keeper.files.clone(), keeper.process.clone()));
+            tasks.spawn(call_on(sides, Arc::clone(&tally)));
+        }
+        tasks.spawn(look_on_both([one.files().to_vec(), two.files().to_vec()], tally, screen));
+        Self { _tasks: tasks }
+    }
+}
+
+/// Has the workloads of two nodes call each other, both ways, for as long as both are up.
+async fn call_on([one, two]: [(NodeFiles, watch::Receiver<Option<u32>>); 2], tally: Arc<Tally>) {
+    let ((one, mut first), (two, mut second)) = (one, two);
+    loop {
+        let Ok(before) = first.wait_for(Option::is_some).await.map(|process| *process) else { return };
+        let Ok(too) = second.wait_for(Option::is_some).await.map(|process| *process) else { return };
+        if federation::speak(&one, &two).await.is_ok() {
+            tally.fetched.fetch_add(2, Ordering::Relaxed);
+        } else {
+            sleep(DEATH_NOTICE).await;
+            if *first.borrow() == before && *second.borrow() == too {
+                tally.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        sleep(CALL_PACE).await;
+    }
+}
+
+/// Shows the line of two trust domains.
+async fn look_on_both(sites: [Vec<NodeFiles>; 2], tally: Arc<Tally>, screen: Screen) {
+    loop {
+        let mut leaders = Vec::new();
+        for files in &sites {
+            let domain = files.first().map_or("", |files| files.site.trust_domain);
+            leaders.push((domain, Outlook::of(files).await));
+        }
+        screen.status(&line_of_both(&leaders, &tally));
+        sleep(LOOK_PACE).await;
+    }
+}
+
+/// The line, short enough for a terminal of 100 columns.
+fn line_of_both(leaders: &[(&str, Outlook)], tally: &Tally) -> String {
+    let leads = |(domain, outlook): &(&str, Outlook)| match &outlook.leader {
+        Some(leader) => format!("{domain}: {leader} leads"),
+        None => format!("{domain}: nobody leads"),
+    };
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let leaders: Vec<String> = leaders.iter().map(leads).collect();
+    format!("{} | {} calls across, {} failed", leaders.join(", "), read(&tally.fetched), read(&tally.failed))
 }
 
 /// Fetches tokens at a node for as long as it is up.
@@ -126,6 +186,15 @@ fn line(outlook: &Outlook, issued: u64, tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_of_two_says_who_leads_in_each_and_how_they_speak() {
+        let tally = Tally::default();
+        tally.fetched.store(1_240, Ordering::Relaxed);
+        let leads = Outlook { leader: Some("node-2".into()), ..Outlook::default() };
+        let text = line_of_both(&[("one.example", leads), ("two.example", Outlook::default())], &tally);
+        assert_eq!(text, "one.example: node-2 leads, two.example: nobody leads | 1240 calls across, 0 failed");
+    }
 
     #[test]
     fn the_line_says_who_leads_and_what_comes_of_it() {

@@ -82,7 +82,7 @@ impl Assembly {
             }
             self.meanwhile(tour::wait_until_serving(files)).await??;
             files.forget_invitation();
-            self.screen.say(&tour::fact("member", &format!("{} in {}", files.name, files.region)));
+            self.screen.say(&tour::fact("member", &format!("{} in {}", files.title(), files.region)));
         }
         self.wait_for_voters(&first).await
     }
@@ -140,12 +140,17 @@ impl Assembly {
         }
     }
 
-    /// Stops all nodes, in order, and says how they ended.
-    pub(super) async fn stop(&mut self) {
-        self.screen.end();
+    /// Tells all nodes to stop.
+    pub(super) fn begin_stop(&self) {
         for keeper in &self.keepers {
             keeper.begin_stop();
         }
+    }
+
+    /// Stops all nodes, in order, and says how they ended.
+    pub(super) async fn stop(&mut self) {
+        self.screen.end();
+        self.begin_stop();
         for keeper in self.keepers.drain(..) {
             let ended = keeper.stopped().await;
             self.screen.say(&format!("stopped: {ended}\n"));
@@ -160,8 +165,10 @@ fn tell(event: Event, files: &[NodeFiles], screen: &Screen) -> Result<(), DemoEr
         Event::Ended { name, how } => {
             screen.say(&format!("{name} {how}; starting it again\n"));
             if files.len() > 1 {
-                let others = files.iter().filter(|files| files.name != name).cloned().collect();
-                tokio::spawn(tell_who_leads(others, name, screen.clone()));
+                let (died, others): (Vec<NodeFiles>, Vec<NodeFiles>) =
+                    files.iter().cloned().partition(|files| files.title() == name);
+                let died = died.into_iter().map(|files| files.name).collect();
+                tokio::spawn(tell_who_leads(others, died, screen.clone()));
             }
         }
         Event::Back { name, process, applied_index, after } => screen.say(&format!(

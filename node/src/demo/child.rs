@@ -73,7 +73,7 @@ impl NodeProcess {
             .open(&path)
             .and_then(|log| Ok((log.try_clone()?, log)))
             .map_err(|cause| ChildError::Log { path, cause })?;
-        let start = |cause| ChildError::Start { name: files.name.clone(), cause };
+        let start = |cause| ChildError::Start { name: files.title(), cause };
         let mut command = Command::new(std::env::current_exe().map_err(start)?);
         command.arg("node").arg("--config").arg(files.configuration()).arg("--pid-file").arg(files.process_id());
         // There until it was used: a node that was killed while it joined goes on with the same one.
@@ -109,7 +109,7 @@ impl NodeProcess {
     /// The error that tells of an end nobody asked for, with what the node last said.
     pub(super) fn ended_error(&self, status: ExitStatus) -> ChildError {
         ChildError::Ended {
-            name: self.files.name.clone(),
+            name: self.files.title(),
             how: describe(status),
             log: self.files.log(),
             tail: tail(&self.files),

@@ -73,9 +73,9 @@ impl Keeper {
     /// Waits for its end, and says how it was.
     pub(super) async fn stopped(self) -> String {
         match self.task.await {
-            Ok(Some(status)) => format!("{} {}", self.files.name, describe(status)),
-            Ok(None) => format!("{} was not running", self.files.name),
-            Err(_) => format!("{} was left", self.files.name),
+            Ok(Some(status)) => format!("{} {}", self.files.title(), describe(status)),
+            Ok(None) => format!("{} was not running", self.files.title()),
+            Err(_) => format!("{} was left", self.files.title()),
         }
     }
 }
@@ -113,7 +113,7 @@ async fn keep(
                 return Some(status);
             }
             Ok(status) => {
-                let (name, how) = (files.name.clone(), describe(status));
+                let (name, how) = (files.title(), describe(status));
                 drop(events.send(Event::Ended { name, how }).await);
             }
             Err(error) => {
@@ -148,7 +148,7 @@ async fn live(
             status = node.ended() => return Ok(status?),
             applied_index = tour::caught_up(&files) => {
                 let back =
-                    Event::Back { name: files.name, process: node.id(), applied_index, after: since.elapsed() };
+                    Event::Back { name: files.title(), process: node.id(), applied_index, after: since.elapsed() };
                 drop(events.send(back).await);
             }
         }
@@ -171,7 +171,7 @@ async fn answering(node: &mut NodeProcess) -> Result<Option<ExitStatus>, DemoErr
             },
         }
         if Instant::now() >= deadline {
-            return Err(DemoError::Silent { name: files.name.clone(), log: files.log() });
+            return Err(DemoError::Silent { name: files.title(), log: files.log() });
         }
         sleep(START_PACE).await;
     }

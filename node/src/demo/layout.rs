@@ -1,5 +1,6 @@
-//! Where the files of a demonstration are: `DIR/<node>/` with the sockets, the configuration, the log and the process
-//! ID of each node, and the invitation until it was used. Scripts and tests build on these names.
+//! Where the files of a demonstration are: `DIR/<node>/`, of two federated trust domains `DIR/<trust domain>/<node>/`, with
+//! the sockets, the configuration, the log and the process ID of each node, and the invitation until it was used. Scripts and
+//! tests build on these names.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -10,8 +11,34 @@ use std::path::{Path, PathBuf};
 /// Where the nodes of a demonstration say that they are, one after the other, and then from the beginning.
 const REGIONS: [&str; 3] = ["frankfurt", "virginia", "singapore"];
 
-/// The trust domain of every demonstration: a name that is reserved for examples.
-pub(super) const TRUST_DOMAIN: &str = "example.org";
+/// The trust domain of a demonstration of one cluster: a name that is reserved for examples.
+const TRUST_DOMAIN: &str = "example.org";
+
+/// The trust domains of two clusters that federate: reserved as well (RFC 2606).
+const FEDERATED: [&str; 2] = ["one.example", "two.example"];
+
+/// What a demonstration builds: one cluster, or one of two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    /// Its trust domain.
+    pub(super) trust_domain: &'static str,
+    /// Whether there is another one: its nodes then have names and directories of their trust domain, and bundle endpoints.
+    pub(super) federated: bool,
+}
+
+impl Site {
+    /// A cluster on its own.
+    pub(super) const ALONE: Self = Self { trust_domain: TRUST_DOMAIN, federated: false };
+
+    /// Two that federate.
+    pub(super) const FEDERATED: [Self; 2] =
+        [Self { trust_domain: FEDERATED[0], federated: true }, Self { trust_domain: FEDERATED[1], federated: true }];
+
+    /// The trust domain that this one federates with.
+    pub(super) fn other(self) -> Option<&'static str> {
+        FEDERATED.into_iter().find(|other| self.federated && *other != self.trust_domain)
+    }
+}
 
 /// Longest path of a unix socket that Linux takes, without the final zero byte (`sockaddr_un`).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -72,23 +99,31 @@ pub enum LayoutError {
 pub(super) struct NodeFiles {
     /// The node's name, also that of its directory.
     pub(super) name: String,
+    /// The cluster that it is of.
+    pub(super) site: Site,
     /// The region that it is said to be in.
     pub(super) region: &'static str,
     directory: PathBuf,
 }
 
 impl NodeFiles {
-    /// Names the files of node `number`, counted from 1.
-    pub(super) fn new(base: &Path, number: u8) -> Result<Self, LayoutError> {
+    /// Names the files of node `number` of a cluster, counted from 1.
+    pub(super) fn new(base: &Path, site: Site, number: u8) -> Result<Self, LayoutError> {
         let name = format!("node-{number}");
         let region = REGIONS.iter().cycle().nth(usize::from(number.saturating_sub(1))).copied().unwrap_or_default();
-        let files = Self { directory: base.join(&name), name, region };
+        let directory = if site.federated { base.join(site.trust_domain).join(&name) } else { base.join(&name) };
+        let files = Self { directory, name, site, region };
         let path = files.workload_socket();
         let length = path.as_os_str().len();
         if length > SOCKET_PATH_LIMIT {
             return Err(LayoutError::PathTooLong { path, length });
         }
         Ok(files)
+    }
+
+    /// What the node is called on the screen: its name, and that of its trust domain where there are two.
+    pub(super) fn title(&self) -> String {
+        if self.site.federated { format!("{}/{}", self.site.trust_domain, self.name) } else { self.name.clone() }
     }
 
     pub(super) fn workload_socket(&self) -> PathBuf {
@@ -136,6 +171,12 @@ impl NodeFiles {
         crate::config::Config::load(&self.configuration()).ok()?.operations.listen
     }
 
+    /// Where the node serves its trust domain's bundle by `https_spiffe`, by its configuration.
+    pub(super) fn bundle_endpoint(&self) -> Option<String> {
+        let endpoint = crate::config::Config::load(&self.configuration()).ok()?.bundle_endpoint;
+        Some(format!("https://{}{}", endpoint.spiffe_listen?, endpoint.path))
+    }
+
     /// Makes the directory, and the configuration if there is none yet: a second demonstration in the same directory
     /// goes on with the authority that the first one founded.
     pub(super) fn prepare(&self, ports: &mut Ports) -> Result<(), LayoutError> {
@@ -148,7 +189,10 @@ impl NodeFiles {
         if path.exists() {
             return Ok(());
         }
-        let text = self.configuration_text(ports.take()?, ports.take()?);
+        let mut text = self.configuration_text(ports.take()?, ports.take()?);
+        if self.site.federated {
+            text.push_str(&format!("\n[bundle_endpoint]\nspiffe_listen = \"{}\"\n", ports.take()?));
+        }
         fs::write(&path, text).map_err(|cause| LayoutError::File { deed: "write", path, cause })
     }
 
@@ -175,7 +219,7 @@ impl NodeFiles {
         let quoted = |path: PathBuf| toml::Value::String(path.display().to_string()).to_string();
         format!(
             "# Written by `quorate demo`.\n\
-             trust_domain = \"{TRUST_DOMAIN}\"\n\
+             trust_domain = \"{trust_domain}\"\n\
              name = \"{name}\"\n\
              data_dir = {data}\n\
              \n\
@@ -190,6 +234,7 @@ impl NodeFiles {
              \n\
              [operations]\n\
              listen = \"{operations}\"\n",
+            trust_domain = self.site.trust_domain,
             name = self.name,
             data = quoted(self.directory.join("data")),
             workload = quoted(self.workload_socket()),
@@ -292,7 +337,7 @@ mod tests {
     #[test]
     fn the_configuration_that_a_demonstration_writes_passes_the_check() {
         let base = tempfile::tempdir().unwrap();
-        let files = NodeFiles::new(base.path(), 1).unwrap();
+        let files = NodeFiles::new(base.path(), Site::ALONE, 1).unwrap();
 
         files.prepare(&mut Ports::default()).unwrap();
 
@@ -302,10 +347,28 @@ mod tests {
     }
 
     #[test]
+    fn nodes_of_two_trust_domains_lie_under_their_names_and_serve_their_bundles() {
+        let base = tempfile::tempdir().unwrap();
+        let mut ports = Ports::default();
+        let mut endpoints = std::collections::BTreeSet::new();
+        for site in Site::FEDERATED {
+            let files = NodeFiles::new(base.path(), site, 2).unwrap();
+            files.prepare(&mut ports).unwrap();
+            let config = crate::config::Config::load(&files.configuration()).unwrap();
+            assert_eq!(config.trust_domain.as_str(), site.trust_domain);
+            assert_eq!(files.title(), format!("{}/node-2", site.trust_domain));
+            assert!(base.path().join(site.trust_domain).join("node-2/node.toml").exists());
+            endpoints.insert(files.bundle_endpoint().unwrap());
+        }
+        assert_eq!(endpoints.len(), 2);
+    }
+
+    #[test]
     fn an_invitation_is_for_its_owner_and_nodes_stand_in_three_regions() {
         use std::os::unix::fs::PermissionsExt as _;
         let base = tempfile::tempdir().unwrap();
-        let files: Vec<NodeFiles> = (1..=4).map(|number| NodeFiles::new(base.path(), number).unwrap()).collect();
+        let files: Vec<NodeFiles> =
+            (1..=4).map(|number| NodeFiles::new(base.path(), Site::ALONE, number).unwrap()).collect();
         let regions: std::collections::BTreeSet<&str> = files.iter().map(|files| files.region).collect();
         assert_eq!((regions.len(), files[3].region), (3, files[0].region));
 
@@ -320,7 +383,7 @@ mod tests {
     #[test]
     fn a_second_demonstration_keeps_the_configuration_of_the_first() {
         let base = tempfile::tempdir().unwrap();
-        let files = NodeFiles::new(base.path(), 1).unwrap();
+        let files = NodeFiles::new(base.path(), Site::ALONE, 1).unwrap();
         files.prepare(&mut Ports::default()).unwrap();
         let first = fs::read_to_string(files.configuration()).unwrap();
 
@@ -340,7 +403,7 @@ mod tests {
     #[test]
     fn one_demonstration_at_a_time_has_the_directory() {
         let base = tempfile::tempdir().unwrap();
-        let files = NodeFiles::new(base.path(), 1).unwrap();
+        let files = NodeFiles::new(base.path(), Site::ALONE, 1).unwrap();
         let turn = files.lock().unwrap();
 
         let error = files.lock().unwrap_err();
@@ -353,7 +416,7 @@ mod tests {
     #[test]
     fn a_log_that_is_no_file_is_refused() {
         let base = tempfile::tempdir().unwrap();
-        let files = NodeFiles::new(base.path(), 1).unwrap();
+        let files = NodeFiles::new(base.path(), Site::ALONE, 1).unwrap();
         fs::create_dir_all(base.path().join(&files.name)).unwrap();
         std::os::unix::fs::symlink("/dev/null", files.log()).unwrap();
 
@@ -368,7 +431,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let long = base.path().join("d".repeat(120));
 
-        let error = NodeFiles::new(&long, 1).unwrap_err();
+        let error = NodeFiles::new(&long, Site::ALONE, 1).unwrap_err();
 
         assert!(error.to_string().contains("may have 107"), "{error}");
         assert!(!long.exists());

@@ -26,7 +26,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use super::assembly::Assembly;
-use super::layout::{Base, NodeFiles, TRUST_DOMAIN};
+use super::call::CallError;
+use super::layout::{Base, NodeFiles, Site};
 use super::outlook::Outlook;
 use super::verify::{VerifyError, verified_jwt, verified_x509};
 
@@ -73,6 +74,9 @@ pub enum TourError {
     /// What the node issued does not verify.
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    /// Workloads of two trust domains could not speak with each other.
+    #[error(transparent)]
+    Spoken(#[from] CallError),
 }
 
 /// Whether the node answers on its admin socket.
@@ -81,12 +85,19 @@ pub(super) async fn answers(files: &NodeFiles) -> bool {
 }
 
 /// What is printed before anything is done.
-pub(super) fn introduction(nodes: &[NodeFiles], base: &Base) -> String {
-    let count = if nodes.len() == 1 { "one node".to_owned() } else { format!("{} nodes", nodes.len()) };
-    format!(
-        "Quorate: a SPIFFE authority for the trust domain {TRUST_DOMAIN}, of {count}\n\n{}",
-        fact("files", &base.path().display().to_string()),
-    )
+pub(super) fn introduction(sites: &[Site], nodes: u8, base: &Base) -> String {
+    let count = if nodes == 1 { "one node".to_owned() } else { format!("{nodes} nodes") };
+    let what = match sites {
+        [one, two] => format!(
+            "two SPIFFE authorities that federate, for the trust domains {} and {}, of {count} each",
+            one.trust_domain, two.trust_domain
+        ),
+        _ => format!(
+            "a SPIFFE authority for the trust domain {}, of {count}",
+            sites.first().map_or("", |site| site.trust_domain)
+        ),
+    };
+    format!("Quorate: {what}\n\n{}", fact("files", &base.path().display().to_string()))
 }
 
 /// One aligned line of a story.
@@ -99,13 +110,13 @@ pub(super) fn fact(name: &str, value: &str) -> String {
 /// Founds the authority; answers what to print.
 pub(super) async fn found(files: &NodeFiles) -> Result<String, TourError> {
     let request = InitRequest { region: files.region.to_owned(), ..InitRequest::default() };
-    let founded = cluster(files).init(limited(request)).await.map_err(call("found the authority"))?.into_inner();
-    Ok(format!("cluster {} founded by {} in {}", founded.cluster_id, files.name, files.region))
+    let founded = cluster(files).init(limited(request)).await.map_err(called("found the authority"))?.into_inner();
+    Ok(format!("cluster {} founded by {} in {}", founded.cluster_id, files.title(), files.region))
 }
 
 /// The names of the members, as the first node knows them; none before the founding.
 pub(super) async fn members(files: &NodeFiles) -> Result<Vec<String>, TourError> {
-    let status = status(files).await.map_err(call("ask the node how it stands"))?;
+    let status = status(files).await.map_err(called("ask the node how it stands"))?;
     Ok(status.members.into_iter().map(|member| member.name).collect())
 }
 
@@ -113,17 +124,15 @@ pub(super) async fn members(files: &NodeFiles) -> Result<Vec<String>, TourError>
 pub(super) async fn invite(files: &NodeFiles, guest: &NodeFiles) -> Result<String, TourError> {
     let request =
         InviteRequest { name: guest.name.clone(), region: guest.region.to_owned(), ..InviteRequest::default() };
-    let made = cluster(files).invite(limited(request)).await.map_err(call("invite a node"))?.into_inner();
+    let made = cluster(files).invite(limited(request)).await.map_err(called("invite a node"))?.into_inner();
     Ok(made.invitation)
 }
 
 /// Registers the calling user at the first node, fetches and verifies at all; answers what to print.
 pub(super) async fn take(nodes: &[NodeFiles]) -> Result<String, TourError> {
     let Some(first) = nodes.first() else { return Ok(String::new()) };
-    let mut story = String::new();
-    let user = calling_user()?;
-    line(&mut story, "you", &format!("{} by selector unix:uid:{}", user.as_str(), Uid::current()));
-    let registered = register(first, &user).await?;
+    let user = calling_user(first)?;
+    let (mut story, registered) = enrol(first, &user).await?;
 
     let x509 = fetch_x509(first).await?;
     let seen = verified_x509(&x509, &user)?;
@@ -159,15 +168,16 @@ pub(super) async fn take(nodes: &[NodeFiles]) -> Result<String, TourError> {
     Ok(story)
 }
 
+/// Registers the calling user; answers what to print, and where in the log that stands.
+pub(super) async fn enrol(files: &NodeFiles, user: &SpiffeId) -> Result<(String, u64), TourError> {
+    let registered = register(files, user).await?;
+    Ok((fact("you", &format!("{} by selector unix:uid:{}", user.as_str(), Uid::current())), registered))
+}
+
 /// Commands to try next, ready to be pasted.
 pub(super) async fn next_commands(assembly: &Assembly, base: &Base) -> String {
     let Some(files) = assembly.files().first() else { return String::new() };
-    let program = std::env::current_exe().map_or_else(|_| "quorate".to_owned(), |path| path.display().to_string());
-    let keep = if base.is_temporary() {
-        "The files go when this ends; `demo --dir DIR` keeps them.".to_owned()
-    } else {
-        format!("The files stay in {}.", base.path().display())
-    };
+    let (program, keep) = (program(), keep(base));
     let leader = Outlook::of(assembly.files()).await.leader.unwrap_or_else(|| files.name.clone());
     let process = assembly.keepers().iter().find(|keeper| keeper.files.name == leader);
     let process = process.and_then(|keeper| *keeper.process.borrow()).unwrap_or_default();
@@ -181,15 +191,56 @@ pub(super) async fn next_commands(assembly: &Assembly, base: &Base) -> String {
          \x20 export QUORATE_ADMIN_SOCKET={admin}\n\
          \x20 {program} fetch x509\n\
          \x20 {program} fetch jwt --audience {AUDIENCE}\n\
-         \x20 {program} entry create --spiffe-id spiffe://{TRUST_DOMAIN}/web --selector unix:uid:{uid}\n\
+         \x20 {program} entry create --spiffe-id spiffe://{trust_domain}/web --selector unix:uid:{uid}\n\
          \x20 {program} entry show\n\
          \x20 {program} cluster status\n\
          \x20 kill -9 {process}        # {victim}\n\n\
          {keep} Ctrl-C stops it.\n\n",
+        trust_domain = files.site.trust_domain,
         workload = files.workload_socket().display(),
         admin = files.admin_socket().display(),
         uid = Uid::current(),
     )
+}
+
+/// The same after two trust domains were federated.
+pub(super) async fn next_federation_commands(one: &Assembly, two: &Assembly, base: &Base) -> String {
+    let (Some(first), Some(second)) = (one.files().first(), two.files().first()) else { return String::new() };
+    let leader = Outlook::of(one.files()).await.leader.unwrap_or_else(|| first.name.clone());
+    let process = one.keepers().iter().find(|keeper| keeper.files.name == leader);
+    let process = process.and_then(|keeper| *keeper.process.borrow()).unwrap_or_default();
+    format!(
+        "\nTry, in another terminal:\n\n\
+         \x20 export SPIFFE_ENDPOINT_SOCKET=unix://{workload}\n\
+         \x20 export QUORATE_ADMIN_SOCKET={admin}\n\
+         \x20 {program} fetch x509\n\
+         \x20 {program} federation status\n\
+         \x20 {program} authority replace --compromised x509 --socket {second_admin}   # and fetch again\n\
+         \x20 {program} federation delete {other}   # and fetch again: its workloads are refused from here on\n\
+         \x20 kill -9 {process}        # {leader} of {domain}, which leads there: the others go on\n\n\
+         {keep} Ctrl-C stops it.\n\n",
+        program = program(),
+        keep = keep(base),
+        workload = first.workload_socket().display(),
+        admin = first.admin_socket().display(),
+        second_admin = second.admin_socket().display(),
+        domain = first.site.trust_domain,
+        other = second.site.trust_domain,
+    )
+}
+
+/// The program that is running.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "quorate".to_owned(), |path| path.display().to_string())
+}
+
+/// What becomes of the files.
+fn keep(base: &Base) -> String {
+    if base.is_temporary() {
+        "The files go when this ends; `demo --dir DIR` keeps them.".to_owned()
+    } else {
+        format!("The files stay in {}.", base.path().display())
+    }
 }
 
 /// Waits until the node says that it may sign.
@@ -202,7 +253,7 @@ pub(super) async fn wait_until_serving(files: &NodeFiles) -> Result<(), TourErro
             Err(status) => status.message().to_owned(),
         };
         if Instant::now() >= deadline {
-            return Err(TourError::NotServing { name: files.name.clone(), reasons });
+            return Err(TourError::NotServing { name: files.title(), reasons });
         }
         sleep(SERVE_PACE).await;
     }
@@ -225,10 +276,10 @@ pub(super) async fn caught_up(files: &NodeFiles) -> u64 {
 }
 
 /// Waits until a node has applied what was written at another.
-async fn applied(files: &NodeFiles, index: u64) -> Result<(), TourError> {
+pub(super) async fn applied(files: &NodeFiles, index: u64) -> Result<(), TourError> {
     let timeout_millis = u64::try_from(CALL_LIMIT.as_millis()).unwrap_or(u64::MAX);
     let request = limited(WaitRequest { index, timeout_millis });
-    cluster(files).wait(request).await.map(drop).map_err(call("wait for the entry at the other nodes"))
+    cluster(files).wait(request).await.map(drop).map_err(called("wait for the entry at the other nodes"))
 }
 
 /// Fetches a token, as a workload would.
@@ -244,7 +295,7 @@ pub(super) async fn write(files: &NodeFiles, number: u64) -> Result<(), TourErro
     let input_mask = Some(types::EntryMask { hint: true, ..types::EntryMask::default() });
     let request = BatchUpdateEntryRequest { entries: vec![entry], input_mask, output_mask: None };
     let mut client = EntryClient::new(channel(&Address::Unix(files.admin_socket())));
-    let answer = client.batch_update_entry(limited(request)).await.map_err(call(DEED))?.into_inner();
+    let answer = client.batch_update_entry(limited(request)).await.map_err(called(DEED))?.into_inner();
     let status = answer.results.into_iter().next().and_then(|result| result.status).unwrap_or_default();
     let code = Code::from(status.code);
     if code == Code::Ok {
@@ -264,10 +315,10 @@ pub(super) async fn status(files: &NodeFiles) -> Result<StatusResponse, Status> 
 
 /// The SPIFFE ID that the demonstration gives the calling user. An account's name may hold what a path segment may
 /// not (ATK-02); the number always fits.
-fn calling_user() -> Result<SpiffeId, TourError> {
+pub(super) fn calling_user(files: &NodeFiles) -> Result<SpiffeId, TourError> {
     let deed = "name the calling user";
     let answer = |what: String| TourError::Answer { deed, what };
-    let trust_domain = TrustDomain::new(TRUST_DOMAIN).map_err(|error| answer(error.to_string()))?;
+    let trust_domain = TrustDomain::new(files.site.trust_domain).map_err(|error| answer(error.to_string()))?;
     let by_name = User::from_uid(Uid::current())
         .ok()
         .flatten()
@@ -282,19 +333,20 @@ fn calling_user() -> Result<SpiffeId, TourError> {
 /// Registers the calling user, and answers where in the log that stands; 0 if it was before.
 async fn register(files: &NodeFiles, user: &SpiffeId) -> Result<u64, TourError> {
     const DEED: &str = "register the calling user";
-    let id = |path: &str| types::Spiffeid { trust_domain: TRUST_DOMAIN.into(), path: path.into() };
+    let id = |path: &str| types::Spiffeid { trust_domain: files.site.trust_domain.into(), path: path.into() };
     let entry = types::Entry {
         id: ENTRY.to_owned(),
         spiffe_id: Some(id(user.path())),
         parent_id: Some(id("/spire/nodes")),
         selectors: vec![types::Selector { r#type: "unix".into(), value: format!("uid:{}", Uid::current()) }],
+        federates_with: files.site.other().map(str::to_owned).into_iter().collect(),
         ..types::Entry::default()
     };
     let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
     let answer = EntryClient::new(channel(&Address::Unix(files.admin_socket())))
         .batch_create_entry(limited(request))
         .await
-        .map_err(call(DEED))?;
+        .map_err(called(DEED))?;
     let log_index = answer.metadata().get(LOG_INDEX_HEADER).and_then(|index| index.to_str().ok()?.parse().ok());
     let answer = answer.into_inner();
     let status = answer.results.into_iter().next().and_then(|result| result.status).unwrap_or_default();
@@ -305,11 +357,11 @@ async fn register(files: &NodeFiles, user: &SpiffeId) -> Result<u64, TourError> 
     Err(TourError::Answer { deed: DEED, what: format!("{code}: {}", status.message) })
 }
 
-async fn fetch_x509(files: &NodeFiles) -> Result<X509svidResponse, TourError> {
+pub(super) async fn fetch_x509(files: &NodeFiles) -> Result<X509svidResponse, TourError> {
     const DEED: &str = "fetch an X509-SVID";
     let mut stream =
-        workload(files).fetch_x509svid(as_workload(X509svidRequest {})).await.map_err(call(DEED))?.into_inner();
-    let message = stream.message().await.map_err(call(DEED))?;
+        workload(files).fetch_x509svid(as_workload(X509svidRequest {})).await.map_err(called(DEED))?.into_inner();
+    let message = stream.message().await.map_err(called(DEED))?;
     message.ok_or_else(|| TourError::Answer { deed: DEED, what: "the stream ended without a message".into() })
 }
 
@@ -317,11 +369,11 @@ async fn fetch_jwt(files: &NodeFiles, user: &SpiffeId) -> Result<(JwtsvidRespons
     const DEED: &str = "fetch a JWT-SVID";
     let mut client = workload(files);
     let request = JwtsvidRequest { audience: vec![AUDIENCE.into()], spiffe_id: user.as_str().into() };
-    let token = client.fetch_jwtsvid(as_workload(request)).await.map_err(call(DEED))?.into_inner();
+    let token = client.fetch_jwtsvid(as_workload(request)).await.map_err(called(DEED))?.into_inner();
     let mut stream =
-        client.fetch_jwt_bundles(as_workload(JwtBundlesRequest {})).await.map_err(call(DEED))?.into_inner();
-    let bundles = stream.message().await.map_err(call(DEED))?.unwrap_or_default();
-    let own = format!("spiffe://{TRUST_DOMAIN}");
+        client.fetch_jwt_bundles(as_workload(JwtBundlesRequest {})).await.map_err(called(DEED))?.into_inner();
+    let bundles = stream.message().await.map_err(called(DEED))?.unwrap_or_default();
+    let own = format!("spiffe://{}", files.site.trust_domain);
     let keys = bundles
         .bundles
         .get(&own)
@@ -340,14 +392,20 @@ fn as_workload<T>(message: T) -> Request<T> {
     request
 }
 
-fn limited<T>(message: T) -> Request<T> {
+pub(super) fn limited<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(CALL_LIMIT);
     request
 }
 
-fn call(deed: &'static str) -> impl FnOnce(Status) -> TourError {
+/// A call that was refused or lost.
+pub(super) fn called(deed: &'static str) -> impl FnOnce(Status) -> TourError {
     move |status| TourError::Call { deed, status }
+}
+
+/// An answer as none should be.
+pub(super) fn answer(deed: &'static str, what: impl Into<String>) -> TourError {
+    TourError::Answer { deed, what: what.into() }
 }
 
 /// One aligned line of the story.

@@ -6,11 +6,8 @@ use quorate_proto_api::workload::{JwtsvidResponse, X509svidResponse};
 use quorate_proto_identity::jwt_svid::JwtError;
 use quorate_proto_identity::x509::{Purpose, SvidError};
 use quorate_proto_identity::{
-    Bundle, Certificate, PrivateKey, SerialNumber, SpiffeId, TrustDomain, UnixSeconds, verify_jwt_svid,
-    verify_x509_svid,
+    Bundle, Certificate, PrivateKey, SerialNumber, SpiffeId, UnixSeconds, verify_jwt_svid, verify_x509_svid,
 };
-
-use super::layout::TRUST_DOMAIN;
 
 /// What the node issued is not what a client can accept.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +62,7 @@ pub(super) fn verified_x509(answer: &X509svidResponse, user: &SpiffeId) -> Resul
         .find(|svid| svid.spiffe_id == user.as_str())
         .ok_or_else(|| VerifyError::Missing { what: "X509-SVID", wanted: user.to_string() })?;
     let chain = Certificate::parse_concatenated(&svid.x509_svid).map_err(malformed("certificate chain"))?;
-    let mut bundle = Bundle::new(trust_domain()?);
+    let mut bundle = Bundle::new(user.trust_domain());
     for root in Certificate::parse_concatenated(&svid.bundle).map_err(malformed("bundle"))? {
         bundle.add_x509_authority(root);
     }
@@ -99,14 +96,10 @@ pub(super) fn verified_jwt(
         .iter()
         .find(|svid| svid.spiffe_id == user.as_str())
         .ok_or_else(|| VerifyError::Missing { what: "JWT-SVID", wanted: user.to_string() })?;
-    let bundle = Bundle::parse_jwt_key_set(&trust_domain()?, key_set).map_err(malformed("JWT bundle"))?.bundle;
+    let bundle = Bundle::parse_jwt_key_set(&user.trust_domain(), key_set).map_err(malformed("JWT bundle"))?.bundle;
     let verified = verify_jwt_svid(&svid.svid, audience, &bundle, now())?;
     let keys: Vec<&str> = bundle.jwt_authorities().iter().map(|key| key.key_id.as_str()).collect();
     Ok(SeenJwt { spiffe_id: verified.spiffe_id().clone(), valid: until(verified.expires_at()), key: keys.join(", ") })
-}
-
-fn trust_domain() -> Result<TrustDomain, VerifyError> {
-    TrustDomain::new(TRUST_DOMAIN).map_err(malformed("trust domain"))
 }
 
 fn malformed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> VerifyError {
