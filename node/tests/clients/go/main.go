@@ -6,6 +6,7 @@
 //	serve ID PEER                     mutual TLS: answers PEER, once, after refusing whoever else comes
 //	dial ADDRESS PEER                 mutual TLS: says hello to PEER
 //	refused ADDRESS PEER              as dial, and the server must not answer
+//	converse ID MILLISECONDS          mutual TLS without end, see converse.go
 //
 // The Workload API is found by SPIFFE_ENDPOINT_SOCKET. What went wrong is printed; the exit code says whether.
 package main
@@ -45,7 +46,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: fetch|renew|jwt|serve|dial|refused ...")
+		return errors.New("usage: fetch|renew|jwt|serve|dial|refused|converse ...")
 	}
 	limit := patience
 	if args[0] == "renew" && len(args) == 4 {
@@ -54,6 +55,9 @@ func run(args []string) error {
 			return err
 		}
 		limit += time.Duration(seconds) * time.Second
+	}
+	if args[0] == "converse" && len(args) == 3 {
+		return converse(args[1], args[2])
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()

@@ -6,13 +6,21 @@
     serve ID PEER                mutual TLS: answers PEER, once, after refusing whoever else comes
     dial ADDRESS PEER            mutual TLS: says hello to PEER
     refused ADDRESS PEER         as dial, and the server must not answer
+    converse ID MILLISECONDS     mutual TLS without end: says `listening ADDRESS`; reads lines `ID ADDRESS`, one a peer, then
+                                 `begin`, from standard input; answers all of them, and dials the next one every so many
+                                 milliseconds, until standard input is closed. Of each time that it dialled it says
+                                 `ok MILLISECONDS` or `failed BEGUN MILLISECONDS ID WHY`
 
 The Workload API is found by SPIFFE_ENDPOINT_SOCKET. What went wrong is printed; the exit code says whether.
 """
 
 import datetime
+import itertools
 import signal
+import socket
+import struct
 import sys
+import threading
 import time
 import warnings
 
@@ -20,8 +28,9 @@ from cryptography.x509 import verification
 from OpenSSL import SSL
 from spiffe import JwtSvid, SpiffeId, WorkloadApiClient, X509Source
 from spiffetls import ListenOptions, ServerTlsMode, dial, listen
+from spiffetls.context import create_ssl_context
 from spiffetls.errors import TLSConnectionError
-from spiffetls.tlsconfig.authorize import authorize_id
+from spiffetls.tlsconfig.authorize import authorize_id, authorize_one_of
 
 # No step may take longer; a renewal adds the time that it was asked to watch.
 PATIENCE_SECONDS = 30
@@ -29,6 +38,8 @@ PATIENCE_SECONDS = 30
 GLANCE_SECONDS = 0.02
 # The longest line that a peer may say.
 LINE_LIMIT = 1024
+# No handshake may take longer, on cores as busy as they get in a test.
+HANDSHAKE_SECONDS = 10
 
 
 class Wrong(Exception):
@@ -178,6 +189,105 @@ def be_refused(address, peer):
         raise Wrong(f"{peer} answered a stranger: {line!r}")
 
 
+class Moment:
+    """What a source holds at one moment, as the TLS helpers take it.
+
+    Given the source itself, they change a context when an update comes, certificate and key one after the other, while
+    handshakes use it; and none of their contexts is ever forgotten by the source.
+    """
+
+    def __init__(self, source):
+        context = source.get_x509_context()
+        self.svid = context.default_svid
+        self.bundles = context.x509_bundle_set.bundles
+
+    def subscribe_for_updates(self, callback):
+        """There will be none."""
+
+
+def converse(own, milliseconds):
+    """Answers and dials peers until standard input is closed."""
+    with X509Source(timeout_in_seconds=PATIENCE_SECONDS) as source:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        host, port = listener.getsockname()
+        print(f"listening {host}:{port}", flush=True)
+        peers = []
+        for line in iter(sys.stdin.readline, "begin\n"):
+            peer, address = line.split()
+            peers.append((SpiffeId(peer), address))
+        # From here on it lives as long as whoever started it.
+        signal.alarm(0)
+        over = threading.Event()
+        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        known = {peer for peer, _ in peers}
+        threading.Thread(target=answer_all, args=(listener, source, own, known), daemon=True).start()
+        due = time.monotonic()
+        for peer, address in itertools.cycle(peers):
+            due = max(due + milliseconds / 1000, time.monotonic())
+            if over.wait(due - time.monotonic()):
+                break
+            dial_once(source, peer, address)
+
+
+def answer_all(listener, source, own, known):
+    """Answers whoever comes and is one of those that are known."""
+    while True:
+        accepted, _ = listener.accept()
+        threading.Thread(target=answer_one, args=(accepted, source, own, known), daemon=True).start()
+
+
+def answer_one(accepted, source, own, known):
+    """The one that dialled tells how it went."""
+    try:
+        bound(accepted)
+        verify_mode = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context = create_ssl_context(SSL.TLS_SERVER_METHOD, Moment(source), authorize_one_of(known), verify_mode)
+        connection = SSL.Connection(context, accepted)
+        connection.set_accept_state()
+        connection.do_handshake()
+        read_line(connection)
+        connection.sendall(f"hello from {own}\n".encode())
+        connection.shutdown()
+    except (SSL.Error, OSError):
+        pass
+    finally:
+        accepted.close()
+
+
+def dial_once(source, peer, address):
+    """One handshake, and a line each way."""
+    begun = time.time()
+    why = None
+    try:
+        context = create_ssl_context(SSL.TLS_CLIENT_METHOD, Moment(source), authorize_id(peer), SSL.VERIFY_PEER)
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port)), timeout=HANDSHAKE_SECONDS) as plain:
+            bound(plain)
+            connection = SSL.Connection(context, plain)
+            connection.set_connect_state()
+            connection.do_handshake()
+            connection.sendall(b"hello\n")
+            line = read_line(connection)
+        if line != f"hello from {peer}\n":
+            why = f"it said {line!r}"
+    except Exception as failure:  # pylint: disable=broad-exception-caught
+        why = f"{type(failure).__name__}: {failure}"
+    took = int((time.time() - begun) * 1000)
+    if why is None:
+        print(f"ok {took}", flush=True)
+    else:
+        why = " ".join(why.split())
+        print(f"failed {int(begun * 1000)} {took} {peer} {why}", flush=True)
+
+
+def bound(connection):
+    """Bounds every wait of a connection, and leaves it blocking: OpenSSL would tell of a time limit of Python's by an error."""
+    connection.setblocking(True)
+    limit = struct.pack("ll", HANDSHAKE_SECONDS, 0)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
 def main(arguments):
     """Does one command."""
     # The TLS helpers read the source in a way that the library has since deprecated.
@@ -198,8 +308,10 @@ def main(arguments):
             say_hello(address, peer)
         case ["refused", address, peer]:
             be_refused(address, peer)
+        case ["converse", own, milliseconds]:
+            converse(own, int(milliseconds))
         case _:
-            raise Wrong("usage: fetch|renew|jwt|serve|dial|refused ...")
+            raise Wrong("usage: fetch|renew|jwt|serve|dial|refused|converse ...")
 
 
 if __name__ == "__main__":
