@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(again.relationships, config.relationships);
     }
 
-    /// Refuses: FED-16, FED-18, FED-27, FED-31, FED-32, FED-43, FED-50.
+    /// Refuses: FED-16, FED-18, FED-19, FED-27, FED-31, FED-32, FED-43, FED-50.
     #[test]
     fn what_is_missing_or_does_not_fit_is_told_by_its_trust_domain_sf_03_sf_04() {
         let web = |more: &str| {

@@ -143,6 +143,9 @@ async fn a_stale_socket_is_no_obstacle() {
     assert_eq!(mode, 0o777);
 }
 
+/// The authority's keys are of one trust domain, and sign for no other.
+///
+/// Accepts: BND-03. Refuses: BND-03.
 #[tokio::test]
 async fn another_name_or_trust_domain_than_the_directory_holds_is_refused() {
     let mut node = TestNode::ready().await;

@@ -234,7 +234,8 @@ async fn sf_17_each_id_verifies_under_its_own_bundle_alone() {
     }
 }
 
-/// Accepts: FED-46, FED-48, BND-06, BND-07 (SB-08, SF-11, WAPI-08, WAPI-13)
+/// Accepts: FED-46, FED-48, BND-06, BND-07 (SB-08, SF-11, WAPI-08, WAPI-13). Refuses: FED-46, BND-07 by a stream that would
+/// keep what was replaced or is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn sb_08_sf_11_a_foreign_bundle_that_comes_changes_or_goes_is_in_every_stream_at_once() {
     let world = World::ready().await;

@@ -224,7 +224,7 @@ fn a_newer_bundle_replaces_the_one_that_is_held_as_a_whole() {
     assert_eq!((world.take_events(), world.state.foreign_version()), (vec![], 2));
 }
 
-/// XB-25, ATK-39. Refuses: FED-09, BND-12
+/// XB-25, ATK-39. Refuses: FED-08, FED-09, BND-12
 #[test]
 fn a_fetched_bundle_that_is_older_than_the_last_fetched_one_is_not_taken() {
     let mut world = federated();

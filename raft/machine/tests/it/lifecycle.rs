@@ -167,6 +167,7 @@ fn a_mark_before_every_member_serves_the_authority_is_found() {
     assert!(found.to_string().contains("FED-03"), "{found}");
 }
 
+/// Refuses: FED-05
 #[test]
 fn inv_05_pruning_too_early_is_found() {
     let reason = found(Bug::EarlyPruning);

@@ -13,7 +13,7 @@ fn the_defaults_and_a_policy_of_seconds_agree_with_themselves() {
     assert_eq!(short_policy().check(), Ok(()));
 }
 
-/// Refuses: JWT-18 by tokens that live for more than a share of their key's life.
+/// Refuses: JWT-18 by tokens that live for more than a share of their key's life. Refuses: BND-14 by a hint of nothing.
 #[test]
 fn each_contradiction_names_both_values_and_what_would_pass() {
     let cases: [(Change<Policy>, &[&str]); 12] = [
@@ -69,7 +69,7 @@ fn a_policy_is_set_only_over_the_one_it_was_made_from() {
     assert_eq!(world.one(Operation::SetPolicy { policy, expected_revision: 0 }), Ok(Done::PolicySet { revision: 3 }));
 }
 
-/// BND-12, BND-14.
+/// Accepts: BND-11, BND-12, BND-14.
 #[test]
 fn the_bundle_counts_up_only_when_the_refresh_hint_changes() {
     let mut world = World::founded();
