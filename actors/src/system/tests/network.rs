@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use quorate_raft_consensus::transport::{Connection, Destination, Incoming, PeerKey, Transport, TransportFuture};
+use quorate_raft_machine::MemberServices;
 use tokio::{io::copy_bidirectional, io::duplex, sync::mpsc, task::AbortHandle};
 
 use crate::BundleSource;
@@ -22,6 +23,7 @@ struct Inner {
     cut: BTreeMap<String, bool>,
     pipes: Vec<(String, String, AbortHandle)>,
     outside: BTreeMap<String, Arc<dyn BundleSource>>,
+    serves: MemberServices,
 }
 
 struct Listener {
@@ -46,6 +48,16 @@ impl Network {
             }
             !broken && !pipe.is_finished()
         });
+    }
+
+    /// What every node that starts from here on says that it serves to others than our workloads.
+    pub(super) fn set_serves(&self, serves: MemberServices) {
+        self.0.lock().serves = serves;
+    }
+
+    /// What a node is to say that it serves.
+    pub(super) fn serves(&self) -> MemberServices {
+        self.0.lock().serves.clone()
     }
 
     /// What a node that starts from here on reaches outside of the cluster.

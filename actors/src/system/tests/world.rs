@@ -273,7 +273,7 @@ async fn consensus(
         identity_key: identity_key.clone(),
         addresses: vec![name.to_string()],
         build: "test".into(),
-        ..Announcement::default()
+        serves: network.serves(),
     };
     config.tap = audit.tap().unwrap();
     let transport = network.transport(name.as_str(), identity_key);
