@@ -16,6 +16,8 @@
 //!    consensus handle (raft)      actors' system (issuer, sessions, attestation)
 //!           |
 //!         peer   TLS with the other nodes: each end proves its identity key
+//!
+//!    https     strangers, in: bundle_endpoint, federation_api, oidc        outbound   strangers, out: every address judged
 //! ```
 //!
 //! This crate decides nothing about identities: what a caller may have is decided by the state machine, who a caller

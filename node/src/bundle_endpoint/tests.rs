@@ -186,7 +186,8 @@ fn content_of(bundle: &Bundle) -> BundleContent {
     }
 }
 
-/// Refuses: BND-12: another content never has the tag, the bytes or the sequence of the one before.
+/// Refuses: BND-11, BND-12: no document is without a sequence, and another content never has the tag, the bytes or the
+/// sequence of the one before.
 #[test]
 fn another_bundle_has_another_tag_and_the_same_one_has_the_same() {
     let content = content();
@@ -198,6 +199,10 @@ fn another_bundle_has_another_tag_and_the_same_one_has_the_same() {
     let other = Document::render(&trust_domain(), &other).unwrap();
     assert_ne!((&other.etag, &other.body), (&one.etag, &one.body));
     assert!(other.sequence > one.sequence);
+    for document in [&one, &other] {
+        let json: Value = serde_json::from_slice(&document.body).unwrap();
+        assert_eq!(json["spiffe_sequence"], document.sequence);
+    }
 }
 
 /// Refuses: BND-17, BND-24: an authority that cannot be read makes no document, rather than one that readers reject.

@@ -257,6 +257,18 @@ async fn tls_1_1_and_suites_with_cbc_rc4_or_without_forward_secrecy_are_refused(
     assert_eq!(alert_to(&stand, [3, 3], &all).await, Some(HANDSHAKE_FAILURE));
 }
 
+/// Refuses: FED-14, FED-18: both profiles are HTTPS, and plain HTTP gets no answer at all.
+#[tokio::test]
+async fn nothing_is_answered_without_tls() {
+    let stand = Stand::new().await;
+    let mut stream = stand.dial_from([127, 0, 0, 1]).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: bundle.example.org\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    // It may be cut before all was read, which is an error here.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.unwrap();
+    assert!(!said.starts_with(b"HTTP"), "{said:?}");
+}
+
 #[tokio::test]
 async fn no_session_is_resumed() {
     let stand = Stand::new().await;
