@@ -5,7 +5,7 @@
 //!   https_spiffe   shows the node's endpoint certificate (X509-SVID, `spiffe://<trust domain>/spire/server`)
 //!   https_web      shows a certificate of a public authority: files, read again when they change, or ACME
 //!        |
-//!     answer   GET and HEAD at one path; ETag, 304; 404 and 405 for all else
+//!     answer   GET and HEAD at one path; ETag, 304; 404 and 405 for all else; 403 where anonymous serving is switched off
 //!        |     503 with the reason while this node may not sign: what it has may be old (FED-23)
 //!     document   rendered once for each bundle, whoever asks
 //! ```
@@ -67,6 +67,7 @@ impl BundleHandler {
             return Served::NotNow(reason);
         }
         self.state.read(|state| match self.documents.current(state) {
+            Some(_) if !state.access_settings().anonymous_endpoint => Served::NotAnonymous,
             Some(document) => Served::Document(document),
             None => Served::NotNow("no authority is founded on it".to_owned()),
         })

@@ -26,13 +26,14 @@ use tokio::runtime::{Builder, Runtime};
 use crate::acme::{http01, serving};
 use crate::bundle_endpoint::{BundleEndpoint, BundleEndpointError};
 use crate::config::{Config, GroupName};
+use crate::federation_api::{FederationApi, FederationApiError};
+use crate::https::{HttpsError, HttpsServer};
 use crate::invitation::InvitationFile;
 use crate::listeners::admission::Admission;
 use crate::listeners::socket_path::SocketError;
 use crate::listeners::{Bound, UnixSettings};
 use crate::metrics::START_TIME;
 use crate::node::{ActorsEnd, Node, Start, StartError};
-use crate::https::{HttpsError, HttpsServer};
 use crate::oidc::{OidcError, OidcServer};
 use crate::ops::{Crls, Operations, Shown};
 use crate::service;
@@ -117,6 +118,9 @@ pub enum RunError {
     /// The bundle endpoint could not be started.
     #[error(transparent)]
     BundleEndpoint(#[from] BundleEndpointError),
+    /// The Federation API could not be started.
+    #[error(transparent)]
+    FederationApi(#[from] FederationApiError),
     /// The peer port could not be listened on.
     #[error("peer.listen: cannot listen on {address}; is another process there?")]
     Peer {
@@ -246,6 +250,7 @@ struct ServingAll {
     workload: crate::listeners::Serving,
     admin: crate::listeners::Serving,
     bundle_endpoint: BundleEndpoint,
+    federation_api: FederationApi,
     oidc: OidcServer,
     http01: Option<HttpsServer>,
     operations: Option<Operations>,
@@ -257,6 +262,7 @@ impl ServingAll {
         self.workload.begin_stop();
         self.admin.begin_stop();
         self.bundle_endpoint.begin_stop();
+        self.federation_api.begin_stop();
         self.oidc.begin_stop();
         self.http01.iter().for_each(HttpsServer::begin_stop);
     }
@@ -267,7 +273,14 @@ impl ServingAll {
                 http01.stop().await;
             }
         };
-        tokio::join!(self.workload.stop(), self.admin.stop(), self.bundle_endpoint.stop(), self.oidc.stop(), http01);
+        tokio::join!(
+            self.workload.stop(),
+            self.admin.stop(),
+            self.bundle_endpoint.stop(),
+            self.federation_api.stop(),
+            self.oidc.stop(),
+            http01
+        );
         if let Some(operations) = self.operations {
             operations.stop().await;
         }
@@ -320,6 +333,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
     };
     let acme = serving::hooks(node);
     let bundle_endpoint = BundleEndpoint::start(node, Some(acme.clone())).await?;
+    let federation_api = FederationApi::start(node, Some(acme.clone())).await?;
     let oidc = OidcServer::start(node, &acme).await?;
     let http01 = http01::start(node).await.map_err(RunError::Http01)?;
     node.open_port_at_start().await.map_err(|(address, source)| RunError::Peer { address, source })?;
@@ -332,7 +346,7 @@ async fn answer(node: &Node, options: &RunOptions, registry: PrometheusHandle) -
         version = env!("CARGO_PKG_VERSION"),
         "the node answers"
     );
-    Ok(ServingAll { workload, admin, bundle_endpoint, oidc, http01, operations, _pid_file: pid_file })
+    Ok(ServingAll { workload, admin, bundle_endpoint, federation_api, oidc, http01, operations, _pid_file: pid_file })
 }
 
 /// Looks a group up in the host's directory.

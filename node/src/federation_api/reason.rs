@@ -229,7 +229,9 @@ const fn of_certificate(error: &SvidError) -> &'static str {
         SvidError::NoAuthority { .. } => "no_authority",
         SvidError::Path(webpki::Error::CertExpired { .. }) => "certificate_expired",
         SvidError::Path(webpki::Error::CertNotValidYet { .. }) => "certificate_not_yet",
-        SvidError::Path(webpki::Error::UnknownIssuer) => "certificate_issuer",
+        SvidError::Path(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey) => {
+            "certificate_issuer"
+        }
         _ => "certificate_invalid",
     }
 }
