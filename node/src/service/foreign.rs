@@ -102,8 +102,9 @@ pub(super) fn bundle_from_wire(
             bundle.add_x509_authority(x509_authority(&authority.asn1).map_err(at("x509_authorities", position))?);
         }
     } else {
-        let kept = held.map(Bundle::x509_authorities).unwrap_or_default();
-        kept.iter().for_each(|certificate| drop(bundle.add_x509_authority(certificate.clone())));
+        for certificate in held.map(Bundle::x509_authorities).unwrap_or_default() {
+            bundle.add_x509_authority(certificate.clone());
+        }
     }
     if mask.jwt_authorities {
         for (position, key) in wire.jwt_authorities.iter().enumerate() {
@@ -113,8 +114,9 @@ pub(super) fn bundle_from_wire(
             }
         }
     } else {
-        let kept = held.map(Bundle::jwt_authorities).unwrap_or_default();
-        kept.iter().for_each(|authority| drop(bundle.add_jwt_authority(authority.clone())));
+        for authority in held.map(Bundle::jwt_authorities).unwrap_or_default() {
+            bundle.add_jwt_authority(authority.clone());
+        }
     }
     bundle.set_refresh_hint(if mask.refresh_hint {
         match wire.refresh_hint {
