@@ -122,6 +122,23 @@ crl_consumers() {
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
 }
 
+# federation PROGRAMS ARGUMENT...: two clusters that federate, with clients of others, which are built here.
+federation() {
+    local programs=$1 clients
+    shift
+    mapfile -t clients < <(node/tests/clients/run --programs)
+    if [ "${#clients[@]}" -ne 2 ]; then return 1; fi
+    "$programs/quorate-chaos" federation --client "go=${clients[0]}" --client "python=${clients[1]}" "$@"
+}
+
+# acme_authority: installs pebble and its name server from Debian's packages, where they are missing. What cannot be installed
+# is a failure: nothing else shows that web certificates are had.
+acme_authority() {
+    if command -v pebble >/dev/null && command -v pebble-challtestsrv >/dev/null; then return 0; fi
+    timeout 120 apt-get update >/dev/null || return
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends pebble openssl
+}
+
 # unchanged_since STATUS: a run must not write to the tree.
 unchanged_since() {
     local now
