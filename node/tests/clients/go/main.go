@@ -6,6 +6,7 @@
 //	serve ID PEER                     mutual TLS: answers PEER, once, after refusing whoever else comes
 //	dial ADDRESS PEER                 mutual TLS: says hello to PEER
 //	refused ADDRESS PEER              as dial, and the server must not answer
+//	bundle URL DOMAIN ENDPOINT FILE   the bundle of a trust domain from its https_spiffe endpoint, see bundle.go
 //	converse ID MILLISECONDS          mutual TLS without end, see converse.go
 //
 // The Workload API is found by SPIFFE_ENDPOINT_SOCKET. What went wrong is printed; the exit code says whether.
@@ -46,7 +47,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: fetch|renew|jwt|serve|dial|refused|converse ...")
+		return errors.New("usage: fetch|renew|jwt|serve|dial|refused|bundle|converse ...")
 	}
 	limit := patience
 	if args[0] == "renew" && len(args) == 4 {
@@ -74,6 +75,8 @@ func run(args []string) error {
 		return dial(ctx, args[1], args[2])
 	case args[0] == "refused" && len(args) == 3:
 		return refused(ctx, args[1], args[2])
+	case args[0] == "bundle" && len(args) == 5:
+		return bundle(ctx, args[1], args[2], args[3], args[4])
 	default:
 		return fmt.Errorf("cannot do %q", args)
 	}
