@@ -26,7 +26,10 @@ use quorate_proto_identity::{UnixMillis, UnixSeconds};
 use quorate_raft_consensus::{Handle, Role, Sources};
 use quorate_raft_machine::{Event, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    sync::Mutex,
+    task::{AbortHandle, JoinSet},
+};
 
 pub use client::{AcmeAccount, AcmeClient, AcmeError, AcmeFuture, AcmeOrder, IssuedWebCertificate, OrderStanding};
 pub use publish::{WebCertificates, WebIdentity};
@@ -87,6 +90,9 @@ pub(crate) struct AcmeArguments {
     pub(crate) secrets: Secrets,
     /// Who speaks with authorities; none where there is nobody, and then nothing is ordered here.
     pub(crate) client: Option<Arc<dyn AcmeClient>>,
+    /// Held while the account's key is looked for and made: steps of several domains begin at once, and two keys were two
+    /// accounts, of which one has the other's orders.
+    pub(crate) account: Arc<Mutex<()>>,
     pub(crate) published: WebCertificates,
     pub(crate) address: Address<AcmeMessage>,
 }

@@ -257,6 +257,7 @@ impl System {
             keys: Arc::clone(&authority.workshop.keys),
             secrets: secrets.clone(),
             client: acme_client,
+            account: Arc::default(),
             published: web_certificates.clone(),
             address: Address::new("acme", ACME_MAILBOX_LIMIT),
         };

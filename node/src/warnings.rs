@@ -2,7 +2,10 @@
 //! `quorate cluster status` and the metrics tell it from here.
 
 use quorate_actors::IssuanceStatus;
+use quorate_proto_identity::UnixSeconds;
 use quorate_raft_consensus::{ClockVerdict, Contact};
+use quorate_raft_machine::State;
+use quorate_raft_machine::web::WebDomain;
 use tokio::time::Instant;
 
 use crate::duration::Seconds;
@@ -42,6 +45,7 @@ pub(crate) fn of(node: &Node) -> Vec<String> {
              until it is set right"
         )),
     }
+    warnings.extend(consensus.state().read(|state| web_certificates(state, node.sources().now().seconds())));
     if let Some(free) = health.free_space_bytes.filter(|free| *free < health.space_reserve_bytes) {
         let reserve = health.space_reserve_bytes;
         warnings.push(format!(
@@ -53,6 +57,25 @@ pub(crate) fn of(node: &Node) -> Vec<String> {
         warnings.extend(system.federation().warnings());
     }
     warnings
+}
+
+/// Certificates of web authorities that could not be had. What was renewed in time is nothing to tell of.
+fn web_certificates(state: &State, now: UnixSeconds) -> Vec<String> {
+    let told = |known: &WebDomain| {
+        let failure = known.failure.as_ref()?;
+        let ends = known.certificate.as_ref().map(|certificate| certificate.validity.not_after());
+        let stands = match ends {
+            None => "there is none yet".to_owned(),
+            Some(ends) if ends < now => "the one there was has ended".to_owned(),
+            Some(ends) => format!("the one there is ends in {}", Seconds::new(ends.since(now))),
+        };
+        let domain = &known.domain;
+        Some(format!(
+            "no new web certificate for {domain} could be had, and {stands}: {}; `quorate acme order {domain}` tries again at once",
+            failure.reason
+        ))
+    };
+    state.web_domains().filter_map(told).collect()
 }
 
 /// How long this node has been cut off; nothing while it is connected.

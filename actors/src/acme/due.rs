@@ -47,11 +47,17 @@ pub(crate) fn whats_due(state: &State, now: UnixSeconds) -> Vec<Due> {
         let (step, at) = match &known.order {
             Some(order) if order.challenge.is_some() => (Step::Finish, now),
             Some(_) => (Step::Challenge, now),
-            None => (Step::Place, next_order_at(known)?),
+            None => (Step::Place, if has_lost_its_key(state, known) { now } else { next_order_at(known)? }),
         };
         Some(Due { domain: known.domain.clone(), step, at })
     };
     state.web_domains().filter_map(next).collect()
+}
+
+/// Whether nobody can serve the certificate there is: a restored cluster may have it without its key.
+fn has_lost_its_key(state: &State, known: &WebDomain) -> bool {
+    let certificate = known.certificate.as_ref().filter(|_| known.failure.is_none());
+    certificate.is_some_and(|certificate| state.secret(&certificate.key).is_none())
 }
 
 /// When the next order for a domain is to be placed; none while one is under way. At the beginning of all time: at once.

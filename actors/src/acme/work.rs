@@ -175,7 +175,15 @@ async fn finish(arguments: &AcmeArguments, client: &dyn AcmeClient, read: &Look)
     let account = account(arguments, &read.settings).await?;
     let order = order(read)?;
     let secret = read.known.order.as_ref().map(|order| order.key.clone()).ok_or(WorkError::Gone)?;
-    let key = PrivateKey::from_pkcs8(&arguments.secrets.open(&secret).await?)?;
+    let opened = match arguments.secrets.open(&secret).await {
+        Ok(opened) => opened,
+        // A restored cluster may have the order and not the key.
+        Err(error @ SecretError::NotFound { .. }) => {
+            return Err(WorkError::Acme(AcmeError::Refused { reason: error.to_string() }));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let key = PrivateKey::from_pkcs8(&opened)?;
     let issued = client.finish(&account, &order, &key).await.map_err(WorkError::Acme)?;
     let (domain, order) = (order.domain, order.url);
     let not_after = issued.validity.not_after().0;
@@ -193,6 +201,7 @@ fn order(read: &Look) -> Result<AcmeOrder, WorkError> {
 /// The account, whose key is made and kept if there is none.
 async fn account(arguments: &AcmeArguments, settings: &AcmeSettings) -> Result<AcmeAccount, WorkError> {
     let name = SecretName::new(ACCOUNT_SECRET)?;
+    let _alone = arguments.account.lock().await;
     let is_there = arguments.handle.state().read(|state| state.secret(&name).is_some());
     let key = if is_there {
         PrivateKey::from_pkcs8(&arguments.secrets.open(&name).await?)?

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use ::aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, digest};
 use quorate_raft_consensus::StateReader;
 use quorate_raft_machine::State;
 use quorate_raft_machine::web::AcmeChallenge;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
@@ -57,7 +57,8 @@ fn certificate(domain: &str, authorization: &str) -> Result<CertifiedKey, Challe
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(CertifiedKey::from_der(vec![certificate.der().clone()], private, &aws_lc_rs::default_provider())?)
+    // Not by the constructor that compares key and certificate: it refuses a critical extension that it does not know.
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], any_supported_type(&private)?))
 }
 
 /// The certificate of a challenge could not be made; a fault of the program.

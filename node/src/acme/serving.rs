@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_actors::acme::WebIdentity;
 use rustls::Error;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
@@ -61,5 +61,6 @@ fn named(identities: &BTreeMap<String, Arc<WebIdentity>>) -> NamedCertificates {
 fn certified(identity: &WebIdentity) -> Result<CertifiedKey, Error> {
     let chain = identity.chain.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(identity.key.pkcs8().to_vec()));
-    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+    // Key and certificate were compared when it came: an order ends with no other.
+    Ok(CertifiedKey::new(chain, any_supported_type(&key)?))
 }
