@@ -17,13 +17,13 @@ use crate::node::{PATIENCE, TestNode, entry, program};
 use crate::small_disk::SmallDisk;
 
 /// A directory on a machine that is no node: the recovery key, and backups.
-struct Vault {
+pub(crate) struct Vault {
     directory: TempDir,
 }
 
 impl Vault {
     /// A recovery key, made offline and set at a node.
-    fn at(node: &TestNode) -> Self {
+    pub(crate) fn at(node: &TestNode) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let vault = Self { directory };
@@ -41,7 +41,7 @@ impl Vault {
     }
 
     /// A backup from this node, as soon as every key is sealed to the recovery key.
-    fn backup(&self, node: &TestNode, name: &str) -> PathBuf {
+    pub(crate) fn backup(&self, node: &TestNode, name: &str) -> PathBuf {
         let file = self.path(name);
         let since = Instant::now();
         loop {
@@ -63,7 +63,7 @@ impl Vault {
     }
 
     /// Restores a backup as this node.
-    fn restore(&self, file: &Path, node: &TestNode) -> Value {
+    pub(crate) fn restore(&self, file: &Path, node: &TestNode) -> Value {
         json(&self.restoring(file, node).output().unwrap())
     }
 }
