@@ -44,10 +44,12 @@ pub(super) async fn retrieve(
     let own = arguments.handle.member();
     // A member that had a way last time, when this one had none, is asked first: the leader would wait in vain each time.
     let helper = by.filter(|by| Some(*by) != own);
-    if let Some(helper) = helper
-        && let Ok(fetched) = ask_member(arguments, helper, relationship, etag.as_deref()).await
-    {
-        return Ok(Retrieved { fetched, by: Some(helper) });
+    if let Some(helper) = helper {
+        match ask_member(arguments, helper, relationship, etag.as_deref()).await {
+            Ok(fetched) => return Ok(Retrieved { fetched, by: Some(helper) }),
+            Err(error) if error.kind == FetchErrorKind::Refused => return Err(error),
+            Err(_unreachable) => {}
+        }
     }
     let failed = match fetch_here(arguments, relationship, etag.clone()).await {
         Ok(fetched) => return Ok(Retrieved { fetched, by: own }),

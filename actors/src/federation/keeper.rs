@@ -4,7 +4,11 @@
 //! nothing. It owns the actors of the relationships: they end with it, and one that ends by itself is started again after a
 //! while. It waits for none of them.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use quorate_proto_identity::TrustDomain;
 use quorate_raft_consensus::Role;
@@ -147,7 +151,7 @@ impl FederationState {
     /// Brings the actors after the relationships that there are.
     async fn settle_all(&mut self, myself: &ActorRef<Envelope<FederationMessage>>) {
         let state = &self.arguments.core.state;
-        let there: Vec<TrustDomain> =
+        let there: BTreeSet<TrustDomain> =
             state.read(|state| state.relationships().map(|made| made.trust_domain.clone()).collect());
         let gone: Vec<TrustDomain> = self.peers.keys().filter(|name| !there.contains(name)).cloned().collect();
         for trust_domain in there.iter().chain(&gone) {

@@ -196,7 +196,8 @@ impl ApiCredential {
 pub struct EndpointPins {
     /// Hosts that may be connected to, redirects and discovery included: exact names, in lower case.
     pub hosts: Vec<String>,
-    /// SHA-256 of the subjectPublicKeyInfo that one certificate of the server's chain must have.
+    /// SHA-256 of subjectPublicKeyInfo, one of which the server's own certificate must have: what else a server sends along
+    /// proves nothing of it.
     pub keys: Vec<[u8; 32]>,
 }
 
