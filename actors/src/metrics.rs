@@ -25,7 +25,7 @@ pub(crate) fn describe() {
     describe_counter!("quorate_actors_issuing_requests_total", "Requests for an issuing certificate.");
     describe_counter!(
         "quorate_actors_svids_issued_total",
-        "SVIDs signed: kind is x509 or jwt, reason is workload or mint."
+        "SVIDs signed: kind is x509 or jwt, reason is workload, mint, or endpoint for what nodes show to other trust domains."
     );
     describe_gauge!("quorate_actors_cached_svids", "X509-SVIDs kept in memory.");
     describe_gauge!("quorate_actors_streams_open", "Open streams of the Workload API.");
@@ -147,7 +147,7 @@ pub(crate) fn attestation(result: &'static str) {
     counter!("quorate_actors_attestations_total", "result" => result).increment(1);
 }
 
-/// SVIDs were signed: `kind` is `x509` or `jwt`, `reason` is `workload` or `mint`.
+/// SVIDs were signed: `kind` is `x509` or `jwt`, `reason` is `workload`, `mint` or `endpoint`.
 pub(crate) fn issued(kind: &'static str, reason: &'static str) {
     counter!("quorate_actors_svids_issued_total", "kind" => kind, "reason" => reason).increment(1);
 }

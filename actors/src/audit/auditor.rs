@@ -126,7 +126,7 @@ pub struct Asked {
 /// An SVID that is about to be handed out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Issuance<'a> {
-    /// `x509.issue`, `jwt.issue`, `x509.mint`, `jwt.mint`.
+    /// `x509.issue`, `jwt.issue`, `x509.mint`, `jwt.mint`, `x509.endpoint`.
     pub(crate) what: &'static str,
     /// Who asked, where that is not a workload by way of the Workload API.
     pub(crate) caller: Option<&'a Caller>,
