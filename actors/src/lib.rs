@@ -98,5 +98,6 @@ pub use session::{AnswerStream, Caller, IDENTITIES_PER_CALLER_LIMIT, ValidatedTo
 pub use supervisor::SystemStatus;
 pub use system::{Dependencies, Settings, StartError, System};
 pub use watchers::{
-    REFUSAL_BYTES_LIMIT, TooManyWatches, WATCHES_LIMIT, WATCHES_PER_PEER_LIMIT, WatchGuard, Watchers, WatchingPeer,
+    REFUSAL_BYTES_LIMIT, TooManyWatches, WATCHES_LIMIT, WATCHES_PER_PEER_LIMIT, WatchGuard, Watchers, WatchersTold,
+    WatchingPeer, watching_at,
 };

@@ -19,6 +19,7 @@ mod cluster;
 mod debug;
 mod entry;
 pub(crate) mod federation;
+mod federation_access;
 mod federation_discovery;
 mod foreign;
 pub mod gate;
@@ -65,6 +66,7 @@ pub fn admin(node: &Node) -> Gate {
         .add_service(Authorized::new(&rule, bundle::service(node, &reads)))
         .add_service(Authorized::new(&rule, trust_domain::service(node, &reads)))
         .add_service(Authorized::new(&rule, federation::service(node, &reads)))
+        .add_service(Authorized::new(&rule, federation_access::service(node, &reads)))
         .add_service(Authorized::new(&rule, federation_discovery::service(node)))
         .add_service(Authorized::new(&rule, svid::service(node)))
         .add_service(Authorized::new(&rule, audit::service(node)))

@@ -7,10 +7,13 @@ use prost::Message;
 use quorate_proto_api::peer::{WatchersAnswer, WatchersPeer, WatchersQuestion};
 use quorate_proto_identity::{MemberNumber, TrustDomain};
 use quorate_raft_consensus::{Handle, topics};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use super::{Watchers, WatchingPeer};
-use crate::peers::PeerError;
+use crate::{errors::with_causes, peers::PeerError};
 
 /// The longest that confirmations are waited for in one question: a peer that confirms nothing must not hold up more than
 /// that.
@@ -30,6 +33,29 @@ pub(crate) async fn ask_watchers(
     let answer = handle.ask(Some(member), topics::WATCHERS, question.encode_to_vec().into(), deadline).await?;
     // A name that this version cannot read is of nobody whom it waits for.
     Ok(WatchersAnswer::decode(answer)?.peers.into_iter().filter_map(from_wire).collect())
+}
+
+/// What one member says of who watches there, or why it could not be asked.
+pub type WatchersTold = Result<Vec<WatchingPeer>, String>;
+
+/// Asks these members at once who watches at each of them, for operators. In their order.
+pub async fn watching_at(
+    handle: &Handle,
+    members: &[MemberNumber],
+    limit: Duration,
+) -> Vec<(MemberNumber, WatchersTold)> {
+    let deadline = Instant::now() + limit;
+    let mut asked = JoinSet::new();
+    for member in members.iter().copied() {
+        let handle = handle.clone();
+        asked.spawn(async move {
+            let answer = ask_watchers(&handle, member, 0, Duration::ZERO, deadline).await;
+            (member, answer.map_err(|error| with_causes(&error)))
+        });
+    }
+    let mut told = asked.join_all().await;
+    told.sort_by_key(|(member, _)| *member);
+    told
 }
 
 /// Answers such a question.
