@@ -448,3 +448,116 @@ pub(crate) fn decode_oidc(bytes: Bytes) -> Result<OidcProvider, StoredError> {
         former: former.into_iter().map(former_of).collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stored::tests::walk;
+
+    #[test]
+    fn every_field_of_the_acme_settings_is_stored() {
+        let settings = AcmeSettings {
+            directory: EndpointUrl::parse("https://acme.example/dir").unwrap(),
+            contact: vec!["mailto:a@b".to_owned()],
+            terms_agreed: true,
+            domains: vec!["a.example".to_owned(), "b.example".to_owned()],
+            challenge: AcmeChallenge::TlsAlpn01,
+        };
+        walk(
+            &Acme { revision: 1, settings: Some(settings) },
+            decode_acme,
+            &[
+                |a| a.revision = 2,
+                |a| a.settings = None,
+                |a| a.settings.as_mut().unwrap().directory = EndpointUrl::parse("https://x.example/").unwrap(),
+                |a| a.settings.as_mut().unwrap().contact.clear(),
+                |a| a.settings.as_mut().unwrap().terms_agreed = false,
+                |a| a.settings.as_mut().unwrap().domains.reverse(),
+                |a| a.settings.as_mut().unwrap().challenge = AcmeChallenge::Http01,
+            ],
+        );
+    }
+
+    #[test]
+    fn every_field_of_a_web_domain_is_stored() {
+        let name = |text| SecretName::new(text).unwrap();
+        let domain = WebDomain {
+            domain: "a.example".to_owned(),
+            certificate: Some(WebCertificate {
+                chain: vec![Bytes::from_static(b"leaf"), Bytes::from_static(b"issuer")],
+                key: name("acme/key/a.example/1"),
+                validity: Validity::new(UnixSeconds(1), UnixSeconds(9)).unwrap(),
+                recorded_at: UnixSeconds(2),
+            }),
+            order: Some(WebOrder {
+                url: "https://acme.example/order/1".to_owned(),
+                directory: EndpointUrl::parse("https://acme.example/dir").unwrap(),
+                key: name("acme/key/a.example/2"),
+                challenge: Some(WebChallenge {
+                    kind: AcmeChallenge::Http01,
+                    token: "t".to_owned(),
+                    key_authorization: "t.u".to_owned(),
+                }),
+                begun_at: UnixSeconds(3),
+            }),
+            failure: Some(WebFailure { count: 1, reason: "no".to_owned(), at: UnixSeconds(4) }),
+            requested_at: Some(UnixSeconds(5)),
+        };
+        walk(
+            &domain,
+            decode_web_domain,
+            &[
+                |d| d.domain = "x.example".to_owned(),
+                |d| d.certificate = None,
+                |d| d.certificate.as_mut().unwrap().chain.reverse(),
+                |d| d.certificate.as_mut().unwrap().key = SecretName::new("acme/key/x").unwrap(),
+                |d| d.certificate.as_mut().unwrap().validity = Validity::new(UnixSeconds(0), UnixSeconds(9)).unwrap(),
+                |d| d.certificate.as_mut().unwrap().validity = Validity::new(UnixSeconds(1), UnixSeconds(8)).unwrap(),
+                |d| d.certificate.as_mut().unwrap().recorded_at = UnixSeconds(0),
+                |d| d.order = None,
+                |d| d.order.as_mut().unwrap().url = "x".to_owned(),
+                |d| d.order.as_mut().unwrap().directory = EndpointUrl::parse("https://x.example/").unwrap(),
+                |d| d.order.as_mut().unwrap().key = SecretName::new("acme/key/x").unwrap(),
+                |d| d.order.as_mut().unwrap().begun_at = UnixSeconds(0),
+                |d| d.order.as_mut().unwrap().challenge = None,
+                |d| d.order.as_mut().unwrap().challenge.as_mut().unwrap().kind = AcmeChallenge::TlsAlpn01,
+                |d| d.order.as_mut().unwrap().challenge.as_mut().unwrap().token = "x".to_owned(),
+                |d| d.order.as_mut().unwrap().challenge.as_mut().unwrap().key_authorization = "x".to_owned(),
+                |d| d.failure = None,
+                |d| d.failure.as_mut().unwrap().count = 2,
+                |d| d.failure.as_mut().unwrap().reason = "x".to_owned(),
+                |d| d.failure.as_mut().unwrap().at = UnixSeconds(0),
+                |d| d.requested_at = None,
+                |d| d.requested_at = Some(UnixSeconds(0)),
+            ],
+        );
+    }
+
+    #[test]
+    fn every_field_of_the_discovery_provider_is_stored() {
+        let settings = OidcSettings {
+            issuer: "https://a.example".to_owned(),
+            also: vec!["https://b.example".to_owned()],
+            domains: vec!["c.example".to_owned()],
+            jwks_cache_time: 1,
+            issuer_overlap: 2,
+        };
+        let former = FormerIssuer { issuer: "https://d.example".to_owned(), until: UnixSeconds(3) };
+        walk(
+            &OidcProvider { revision: 1, settings: Some(settings), former: vec![former] },
+            decode_oidc,
+            &[
+                |p| p.revision = 2,
+                |p| p.settings = None,
+                |p| p.settings.as_mut().unwrap().issuer = "https://x.example".to_owned(),
+                |p| p.settings.as_mut().unwrap().also.clear(),
+                |p| p.settings.as_mut().unwrap().domains.clear(),
+                |p| p.settings.as_mut().unwrap().jwks_cache_time = 0,
+                |p| p.settings.as_mut().unwrap().issuer_overlap = 0,
+                |p| p.former.clear(),
+                |p| p.former[0].issuer = "https://x.example".to_owned(),
+                |p| p.former[0].until = UnixSeconds(0),
+            ],
+        );
+    }
+}

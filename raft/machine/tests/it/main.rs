@@ -31,4 +31,5 @@ mod sealing;
 mod snapshots;
 mod stored;
 mod versions;
+mod web;
 mod world;

@@ -20,16 +20,16 @@ use quorate_raft_machine::{
 
 use crate::world::{World, create, domain, draft, entry_id, id, jwt_key, number, selectors, serial};
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Bytes {
+pub(crate) fn unhex(text: &str) -> Bytes {
     let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
-fn envelope(operations: Vec<Operation>) -> Command {
+pub(crate) fn envelope(operations: Vec<Operation>) -> Command {
     Command {
         origin: Origin { node: 3, boot: 5, sequence: 700, acknowledged: 699 },
         caller: Caller {
