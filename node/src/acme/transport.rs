@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
@@ -50,6 +51,11 @@ impl HttpClient for Guarded {
             let request = Request::from_parts(parts, body);
             let sent = outbound.send(&target, &ServerCheck::web(), None, request, limits).await;
             let answer = sent.map_err(|error| Error::Other(Box::new(error)))?;
+            let kind = answer.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+            if !answer.status.is_success() && !kind.starts_with("application/problem+json") {
+                // A proxy's page, or nothing: no problem document, whose lack would hide the status.
+                return Err(Error::Other(format!("the authority answered {}", answer.status).into()));
+            }
             let mut response = Response::new(());
             *response.status_mut() = answer.status;
             *response.headers_mut() = answer.headers;
