@@ -10,7 +10,7 @@
 //!        an acknowledged write is there; one without an answer is there whole or not at all;
 //!        nothing else is there
 //!
-//!   quorate-chaos cluster, failover, outage, distance, versions, revocation
+//!   quorate-chaos cluster, failover, outage, distance, versions, rotation, revocation, federation
 //!
 //!     load ── writes, linearizable reads, Workload API ──> fleet of nodes <── SIGKILL, SIGSTOP ── nemesis
 //!        |                                                    |                                    |
@@ -93,6 +93,8 @@ enum Scenario {
     Revocation(scenario::revocation::Options),
     /// Replaces roots while workloads on different nodes speak mutual TLS with each other.
     Rotation(scenario::rotation::Options),
+    /// Two clusters that federate, with workloads of both that speak mutual TLS while roots are replaced and leaders killed.
+    Federation(scenario::federation::Options),
     /// Runs a whole cluster in one thread and virtual time, from a seed, under faults.
     Simulate(simulation::Options),
 }
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         Scenario::Distance(options) => finish("distance", scenario::distance::run(&options)),
         Scenario::Versions(options) => finish("versions", scenario::versions::run(&options)),
         Scenario::Rotation(options) => finish("rotation", scenario::rotation::run(&options)),
+        Scenario::Federation(options) => finish("federation", scenario::federation::run(&options)),
         Scenario::Revocation(options) => finish("revocation", scenario::revocation::run(&options)),
     }
 }

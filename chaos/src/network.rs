@@ -15,6 +15,7 @@ mod relay;
 use crate::fleet::Site;
 use crate::node::Layout;
 use crate::progress;
+use crate::registrar::TRUST_DOMAIN;
 use crate::trouble::Trouble;
 use relay::Relay;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -130,7 +131,14 @@ impl Network {
             let peer = SocketAddr::new(self.region_address(region), port);
             let advertised = if self.relayed { self.relay(peer).await? } else { peer };
             let name = format!("node-{}", number + 1);
-            let layout = Layout { name, peer, advertised, namespace: Some(self.namespace(region)) };
+            let layout = Layout {
+                name,
+                peer,
+                advertised,
+                namespace: Some(self.namespace(region)),
+                trust_domain: TRUST_DOMAIN.to_owned(),
+                further: String::new(),
+            };
             sites.push(Site { layout, region: self.regions.get(region).cloned().unwrap_or_default() });
         }
         Ok(sites)

@@ -42,13 +42,24 @@ pub(crate) struct Layout {
     pub(crate) advertised: SocketAddr,
     /// The network namespace that it runs in; the one of this program when there is none.
     pub(crate) namespace: Option<String>,
+    /// Its trust domain.
+    pub(crate) trust_domain: String,
+    /// What its configuration has besides, in TOML.
+    pub(crate) further: String,
 }
 
 impl Layout {
     /// A node on loopback with a port of its own.
     pub(crate) fn on_loopback(name: impl Into<String>) -> Result<Self, Trouble> {
         let peer = free_address(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
-        Ok(Self { name: name.into(), peer, advertised: peer, namespace: None })
+        Ok(Self {
+            name: name.into(),
+            peer,
+            advertised: peer,
+            namespace: None,
+            trust_domain: TRUST_DOMAIN.to_owned(),
+            further: String::new(),
+        })
     }
 }
 
@@ -73,7 +84,7 @@ impl Place {
             Self { program: program()?, directory, name: layout.name.clone(), namespace: layout.namespace.clone() };
         fs::create_dir_all(&place.directory).map_err(Trouble::system(place.directory.display().to_string()))?;
         let text = format!(
-            "trust_domain = {TRUST_DOMAIN:?}\n\
+            "trust_domain = {:?}\n\
              name = {:?}\n\
              data_dir = {:?}\n\
              [workload_api]\n\
@@ -84,13 +95,16 @@ impl Place {
              listen = \"{}\"\n\
              advertise = \"{}\"\n\
              [operations]\n\
-             listen = \"none\"\n",
+             listen = \"none\"\n\
+             {}",
+            layout.trust_domain,
             place.name,
             place.directory.join("data"),
             place.workload_socket(),
             place.admin_socket(),
             layout.peer,
             layout.advertised,
+            layout.further,
         );
         fs::write(place.configuration(), text).map_err(Trouble::system("write the configuration"))?;
         Ok(place)

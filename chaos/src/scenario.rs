@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod distance;
 pub(crate) mod failover;
+pub(crate) mod federation;
 mod healing;
 pub(crate) mod outage;
 pub(crate) mod revocation;

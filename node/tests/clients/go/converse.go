@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,8 @@ type peer struct {
 // Speaks mutual TLS with peers for as long as standard input is open.
 //
 // Says `listening ADDRESS`; reads lines `ID ADDRESS`, one a peer, and then `begin`. From then on it answers all of them,
-// and dials the next one every so many milliseconds. For each time that it dialled it says `ok MILLISECONDS`, or
+// and dials the next one every so many milliseconds, until it reads `quiet`: it says `quiet` when the last handshake is
+// over, and answers on until standard input is closed. For each time that it dialled it says `ok MILLISECONDS`, or
 // `failed BEGUN MILLISECONDS ID WHY` where BEGUN is a Unix time in milliseconds.
 func converse(own, everyText string) error {
 	every, err := strconv.Atoi(everyText)
@@ -65,20 +67,38 @@ func converse(own, everyText string) error {
 	server := tlsconfig.MTLSServerConfig(source, source, tlsconfig.AuthorizeOneOf(ids...))
 	server.SessionTicketsDisabled = true
 	go answerAll(tls.NewListener(listener, server), own, &answered)
+	quiet := make(chan struct{})
 	go func() {
+		for input.Scan() && input.Text() != "quiet" {
+		}
+		close(quiet)
 		for input.Scan() {
 		}
 		cancel()
 	}()
-	pace := time.NewTicker(time.Duration(every) * time.Millisecond)
+	dialAll(source, peers, time.Duration(every)*time.Millisecond, quiet)
+	fmt.Println("quiet")
+	<-ctx.Done()
+	fmt.Printf("ended answered %d\n", answered.Load())
+	return nil
+}
+
+// Dials one peer after the other until it is to be quiet, and waits for what is under way.
+func dialAll(source *workloadapi.X509Source, peers []peer, every time.Duration, quiet <-chan struct{}) {
+	pace := time.NewTicker(every)
 	defer pace.Stop()
+	var dialling sync.WaitGroup
+	defer dialling.Wait()
 	for turn := 0; ; turn++ {
 		select {
-		case <-ctx.Done():
-			fmt.Printf("ended answered %d\n", answered.Load())
-			return nil
+		case <-quiet:
+			return
 		case <-pace.C:
-			go dialOnce(source, peers[turn%len(peers)])
+			dialling.Add(1)
+			go func() {
+				defer dialling.Done()
+				dialOnce(source, peers[turn%len(peers)])
+			}()
 		}
 	}
 }

@@ -8,8 +8,9 @@
     refused ADDRESS PEER         as dial, and the server must not answer
     converse ID MILLISECONDS     mutual TLS without end: says `listening ADDRESS`; reads lines `ID ADDRESS`, one a peer, then
                                  `begin`, from standard input; answers all of them, and dials the next one every so many
-                                 milliseconds, until standard input is closed. Of each time that it dialled it says
-                                 `ok MILLISECONDS` or `failed BEGUN MILLISECONDS ID WHY`
+                                 milliseconds, until it reads and says `quiet`; answers on until standard input is closed.
+                                 Of each time that it dialled it says `ok MILLISECONDS` or
+                                 `failed BEGUN MILLISECONDS ID WHY`
 
 The Workload API is found by SPIFFE_ENDPOINT_SOCKET. What went wrong is printed; the exit code says whether.
 """
@@ -206,7 +207,7 @@ class Moment:
 
 
 def converse(own, milliseconds):
-    """Answers and dials peers until standard input is closed."""
+    """Dials peers until it is to be quiet, and answers them until standard input is closed."""
     with X509Source(timeout_in_seconds=PATIENCE_SECONDS) as source:
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         host, port = listener.getsockname()
@@ -217,16 +218,27 @@ def converse(own, milliseconds):
             peers.append((SpiffeId(peer), address))
         # From here on it lives as long as whoever started it.
         signal.alarm(0)
-        over = threading.Event()
-        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        quiet, over = threading.Event(), threading.Event()
+        threading.Thread(target=listen_for, args=(quiet, over), daemon=True).start()
         known = {peer for peer, _ in peers}
         threading.Thread(target=answer_all, args=(listener, source, own, known), daemon=True).start()
         due = time.monotonic()
         for peer, address in itertools.cycle(peers):
             due = max(due + milliseconds / 1000, time.monotonic())
-            if over.wait(due - time.monotonic()):
+            if quiet.wait(due - time.monotonic()):
                 break
             dial_once(source, peer, address)
+        print("quiet", flush=True)
+        over.wait()
+
+
+def listen_for(quiet, over):
+    """Hears the word to be quiet, and then the end."""
+    for line in sys.stdin:
+        if line == "quiet\n":
+            quiet.set()
+    quiet.set()
+    over.set()
 
 
 def answer_all(listener, source, own, known):
