@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_proto_identity::{
-    AuthorityId, ClusterId, EntryId, KeyType, MemberNumber, NodeName, Selector, SelectorSet, SerialNumber, SpiffeId,
-    TrustDomain, UnixMillis, UnixSeconds, Validity,
+    AuthorityId, Bundle, ClusterId, EndpointUrl, EntryId, JwtAuthority as JwtKey, KeyType, MemberNumber, NodeName,
+    PrivateKey, PublicKey, Selector, SelectorSet, SerialNumber, SpiffeId, TrustDomain, UnixMillis, UnixSeconds,
+    Validity,
 };
 
 use super::StoredError;
@@ -16,6 +18,10 @@ use crate::authority::{
     SealedFor, X509Authority,
 };
 use crate::entry::{AdditionalAttributes, Entry, EntryDraft};
+use crate::federation::{
+    ApiCredential, ApiServer, Endpoint, EndpointPins, ForeignBundle, ForeignOrigin, PollSettings, Relationship,
+    RelationshipOrigin, Secret, SecretName,
+};
 use crate::invitation::{Invitation, NewInvitation};
 use crate::members::{Member, MemberDraft, MemberRole, MemberStatus};
 use crate::objects::Object;
@@ -594,4 +600,129 @@ fn the_message_of_a_refusal_is_cut_at_a_character() {
     assert_eq!(refusal.message, "ü".repeat(REFUSAL_MESSAGE_LIMIT / 2));
     let odd = Refusal::new(RefusalCode::Invalid, format!("x{}", "ü".repeat(REFUSAL_MESSAGE_LIMIT)));
     assert_eq!(odd.message.len(), REFUSAL_MESSAGE_LIMIT - 1);
+}
+
+fn url(text: &str) -> EndpointUrl {
+    EndpointUrl::parse(text).unwrap()
+}
+
+fn foreign_bundle(sequence: Option<u64>) -> Bundle {
+    let mut bundle = Bundle::new(domain());
+    bundle.add_jwt_authority(JwtKey { key_id: "kid".to_owned(), public_key: public_key() });
+    bundle.set_sequence(sequence);
+    bundle.set_refresh_hint(Some(300));
+    bundle
+}
+
+fn public_key() -> PublicKey {
+    thread_local! {
+        static KEY: PublicKey = PrivateKey::generate(KeyType::EcP256).unwrap().public_key().clone();
+    }
+    KEY.with(Clone::clone)
+}
+
+#[test]
+fn every_field_of_a_relationship_is_stored() {
+    let oauth = || ApiCredential::OAuth {
+        token_url: url("https://login.example/"),
+        client_id: "us".to_owned(),
+        scope: String::new(),
+        audience: String::new(),
+        secret: SecretName::new("a").unwrap(),
+    };
+    let api = |credential| Endpoint::Api { url: url("https://a/"), server: ApiServer::Web, credential, watch: false };
+    let relationship = Relationship {
+        trust_domain: domain(),
+        endpoint: api(oauth()),
+        pins: EndpointPins::default(),
+        poll: PollSettings::default(),
+        origin: RelationshipOrigin::Operator,
+        revision: 1,
+        created_at: UnixSeconds(1),
+        changed_at: UnixSeconds(1),
+    };
+    fn of_api(r: &mut Relationship) -> (&mut EndpointUrl, &mut ApiServer, &mut ApiCredential, &mut bool) {
+        let Endpoint::Api { url, server, credential, watch } = &mut r.endpoint else { unreachable!() };
+        (url, server, credential, watch)
+    }
+    fn of_oauth(r: &mut Relationship) -> [&mut String; 3] {
+        let ApiCredential::OAuth { client_id, scope, audience, .. } = of_api(r).2 else { unreachable!() };
+        [client_id, scope, audience]
+    }
+    walk(
+        &relationship,
+        super::federation::decode_relationship,
+        &[
+            |r| r.trust_domain = TrustDomain::new("other.example").unwrap(),
+            |r| r.endpoint = Endpoint::Web { url: url("https://a/") },
+            |r| r.endpoint = Endpoint::Web { url: url("https://b/") },
+            |r| r.endpoint = Endpoint::Spiffe { url: url("https://a/"), endpoint_spiffe_id: id("/a") },
+            |r| r.endpoint = Endpoint::Spiffe { url: url("https://a/"), endpoint_spiffe_id: id("/b") },
+            |r| *of_api(r).0 = url("https://a/x?y"),
+            |r| *of_api(r).1 = ApiServer::Spiffe(id("/a")),
+            |r| *of_api(r).2 = ApiCredential::None,
+            |r| *of_api(r).2 = ApiCredential::MutualTls,
+            |r| *of_api(r).2 = ApiCredential::ApiKey { secret: SecretName::new("a").unwrap() },
+            |r| *of_api(r).2 = ApiCredential::ApiKey { secret: SecretName::new("b").unwrap() },
+            |r| *of_api(r).3 = true,
+            |r| *of_oauth(r)[0] = "them".to_owned(),
+            |r| *of_oauth(r)[1] = "read".to_owned(),
+            |r| *of_oauth(r)[2] = "read".to_owned(),
+            |r| r.pins.hosts = vec!["a".to_owned()],
+            |r| r.pins.hosts = vec!["b".to_owned()],
+            |r| r.pins.keys = vec![[0; 32]],
+            |r| r.poll.floor = 1,
+            |r| r.poll.follow_redirects = false,
+            |r| r.poll.accept_private = Some(false),
+            |r| r.poll.accept_private = Some(true),
+            |r| r.origin = RelationshipOrigin::Configuration { node: NodeName::new("n").unwrap() },
+            |r| r.origin = RelationshipOrigin::Configuration { node: NodeName::new("m").unwrap() },
+            |r| r.revision = 2,
+            |r| r.created_at = UnixSeconds(2),
+            |r| r.changed_at = UnixSeconds(2),
+        ],
+    );
+}
+
+#[test]
+fn every_field_of_a_foreign_bundle_and_of_a_secret_is_stored() {
+    let foreign = ForeignBundle {
+        trust_domain: domain(),
+        bundle: Arc::new(foreign_bundle(Some(7))),
+        origin: ForeignOrigin::Fetched,
+        fetched_sequence: Some(7),
+        changed_at: UnixSeconds(1),
+        version: 1,
+    };
+    walk(
+        &foreign,
+        super::federation::decode_foreign,
+        &[
+            |f| f.bundle = Arc::new(foreign_bundle(None)),
+            |f| f.bundle = Arc::new(foreign_bundle(Some(0))),
+            |f| Arc::make_mut(&mut f.bundle).set_refresh_hint(None),
+            |f| Arc::make_mut(&mut f.bundle).set_refresh_hint(Some(-1)),
+            |f| {
+                let key = JwtKey { key_id: "other".to_owned(), public_key: public_key() };
+                assert!(Arc::make_mut(&mut f.bundle).add_jwt_authority(key));
+            },
+            |f| f.origin = ForeignOrigin::Operator,
+            |f| f.fetched_sequence = None,
+            |f| f.fetched_sequence = Some(0),
+            |f| f.changed_at = UnixSeconds(2),
+            |f| f.version = 2,
+        ],
+    );
+    let secret = Secret { name: SecretName::new("a").unwrap(), sealed: sealed(), revision: 1, put_at: UnixSeconds(1) };
+    walk(
+        &secret,
+        super::federation::decode_secret,
+        &[
+            |s| s.name = SecretName::new("b").unwrap(),
+            |s| s.sealed.suite = 2,
+            |s| s.sealed.parts.clear(),
+            |s| s.revision = 2,
+            |s| s.put_at = UnixSeconds(2),
+        ],
+    );
 }

@@ -7,11 +7,13 @@ use proptest::prelude::*;
 use quorate_proto_identity::{EntryId, UnixMillis, UnixSeconds};
 use quorate_raft_machine::{
     Admission, AuthorityKind, AuthorityState, COMMAND_VERSION, Command, CrlSet, Due, EntryChange, EntryDraft,
-    EntryFilter, Event, MemberRole, MembershipPlan, NewInvitation, NodeScope, Operation, Policy, RevocationReason,
-    RevocationTarget, SnapshotReader, State, due,
+    EntryFilter, Event, ForeignDeletion, MemberRole, MembershipPlan, NewForeignBundle, NewInvitation, NodeScope,
+    Operation, Policy, PollSettings, RelationshipChange, RevocationReason, RevocationTarget, SecretName, SetHow,
+    SnapshotReader, State, due,
 };
 
 use crate::admission::{invitation, newcomer};
+use crate::federation::{bundle, create_relationship, foreign};
 use crate::world::{
     World, create, draft_under, entitled_by_reading, entry_id, id, jwt_key, member, number, sealed_to, selectors,
     serial, short_policy,
@@ -62,6 +64,7 @@ enum Step {
     Revocation(RevocationStep),
     Mark(u8, bool),
     Anchor(u8),
+    Federation(u8, u8),
 }
 
 /// One step of revocation.
@@ -128,6 +131,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::PruneRevocations),
         1 => (0..3_u8, any::<bool>()).prop_map(|(pick, compromised)| Step::Mark(pick, compromised)),
         1 => (1..4_u8).prop_map(Step::Anchor),
+        5 => (any::<u8>(), any::<u8>()).prop_map(|(pick, bits)| Step::Federation(pick, bits)),
     ]
 }
 
@@ -223,6 +227,7 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
             let id = pick_root(world, *pick);
             vec![Operation::MarkAuthority { kind: AuthorityKind::X509, id, compromised: *compromised }]
         }
+        Step::Federation(pick, bits) => vec![federation_step(world, *pick, *bits)],
         Step::Anchor(of) => vec![Operation::AnchorAudit {
             member: number(u64::from(*of)),
             records: world.sequence,
@@ -300,6 +305,47 @@ fn nth<T>(items: impl Iterator<Item = T>, pick: u8) -> Option<T> {
     let items: Vec<T> = items.collect();
     let place = usize::from(pick).checked_rem(items.len())?;
     items.into_iter().nth(place)
+}
+
+/// One step of federation. Trust domains and names are few, so that they meet again.
+fn federation_step(world: &World, pick: u8, bits: u8) -> Operation {
+    let trust_domain = foreign(["a.example", "b.example", "c.example"][usize::from(bits % 3)]);
+    let name = SecretName::of_relationship(&trust_domain, ["key", "oauth"][usize::from(bits / 4 % 2)]).unwrap();
+    let (sequence, one) = (Some(u64::from(bits / 8)).filter(|sequence| *sequence > 2), u64::from(bits % 4) + 1);
+    let relationship_revision = world.state.relationship(&trust_domain).map_or(1, |known| known.revision);
+    let how = match bits / 16 % 8 {
+        0 => SetHow::Create,
+        1 => SetHow::Update,
+        2 => SetHow::Set,
+        3 => SetHow::Fetched { relationship_revision, accept_older: true },
+        _ => SetHow::Fetched { relationship_revision, accept_older: false },
+    };
+    let mode = [ForeignDeletion::Restrict, ForeignDeletion::Delete, ForeignDeletion::Dissociate];
+    match pick % 10 {
+        0 | 1 => create_relationship(&trust_domain),
+        2 => Operation::UpdateRelationship {
+            trust_domain,
+            change: Box::new(RelationshipChange {
+                poll: Some(PollSettings { floor: u32::from(bits), ..PollSettings::default() }),
+                ..RelationshipChange::default()
+            }),
+            expected_revision: 0,
+        },
+        3 => Operation::DeleteRelationship { trust_domain },
+        4 | 5 => {
+            Operation::SetForeignBundle(Box::new(NewForeignBundle { bundle: bundle(&trust_domain, sequence), how }))
+        }
+        6 => Operation::DeleteForeignBundle { trust_domain, mode: mode[usize::from(bits / 16 % 3)] },
+        7 => Operation::PutSecret { name, sealed: sealed_to(&[one]) },
+        8 if bits & 1 == 0 => Operation::DeleteSecret { name },
+        8 => Operation::SealSecret { name, parts: sealed_to(&[one, one + 1]).parts },
+        _ => create({
+            let mut draft = draft_under("/spire/nodes", &format!("f{}", bits % 16), "/federated", &["unix:uid:1"]);
+            draft.spiffe_id = id(&format!("/federated/{}", bits % 16));
+            draft.federates_with = [trust_domain].into();
+            draft
+        }),
+    }
 }
 
 /// One step in the life of the membership. Newcomers and secrets are few, so that they meet again.
@@ -398,6 +444,8 @@ struct Marks {
     next_member_number: u64,
     next_revocation_number: u64,
     spiffe_sequence: u64,
+    foreign_version: u64,
+    federation_revision: u64,
 }
 
 fn marks(state: &State) -> Marks {
@@ -408,6 +456,8 @@ fn marks(state: &State) -> Marks {
         next_member_number: counters.next_member_number,
         next_revocation_number: counters.next_revocation_number,
         spiffe_sequence: counters.spiffe_sequence,
+        foreign_version: counters.foreign_version,
+        federation_revision: counters.federation_revision,
     }
 }
 
@@ -417,6 +467,8 @@ fn check_progress(before: &Marks, after: &Marks, events: &[Event]) {
     assert!(before.next_creation_number <= after.next_creation_number);
     assert!(before.next_member_number <= after.next_member_number);
     assert!(before.next_revocation_number <= after.next_revocation_number);
+    assert!(before.foreign_version <= after.foreign_version);
+    assert!(before.federation_revision <= after.federation_revision);
     assert!(
         [before.spiffe_sequence, before.spiffe_sequence + 1].contains(&after.spiffe_sequence),
         "{before:?} {after:?}"

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_proto_identity::{
-    AuthorityId, ClusterId, KeyType, NodeName, TrustDomain, UnixMillis, UnixSeconds, Validity,
+    AuthorityId, Bundle, ClusterId, EndpointUrl, KeyType, NodeName, SpiffeId, TrustDomain, UnixMillis, UnixSeconds,
+    Validity,
 };
 use quorate_raft_machine::command::{COMMAND_BYTES_LIMIT, COMMANDS_PER_BATCH, OPERATIONS_PER_COMMAND};
 use quorate_raft_machine::{
@@ -18,6 +19,12 @@ use quorate_raft_machine::{
     SnapshotReader, State, StoredError,
 };
 
+use quorate_raft_machine::{
+    ApiCredential, ApiServer, Endpoint, EndpointPins, ForeignDeletion, MemberServices, NewForeignBundle,
+    NewRelationship, PollSettings, RelationshipChange, RelationshipOrigin, SecretName, SetHow,
+};
+
+use crate::federation::peer;
 use crate::world::{World, create, domain, draft, entry_id, id, jwt_key, number, selectors, serial};
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -294,6 +301,83 @@ fn every_operation_on_revocations() -> Command {
     ])
 }
 
+/// A command with every operation on relationships, foreign bundles and secrets, and every field of each.
+fn every_operation_on_federation() -> Command {
+    let (peer, name) = (peer(), || SecretName::new("federation/peer.example/oauth").unwrap());
+    let url = |text: &str| EndpointUrl::parse(text).unwrap();
+    let spiffe_id = |path: &str| SpiffeId::from_path(&peer, path).unwrap();
+    let bundle = || {
+        let mut bundle = Bundle::new(peer.clone());
+        bundle.set_sequence(Some(7));
+        bundle.set_refresh_hint(Some(300));
+        bundle
+    };
+    let create = |endpoint, bundle| {
+        Operation::CreateRelationship(Box::new(NewRelationship {
+            trust_domain: peer.clone(),
+            endpoint,
+            pins: EndpointPins { hosts: vec!["peer.example".to_owned()], keys: vec![[9; 32]] },
+            poll: PollSettings { floor: 5, follow_redirects: false, accept_private: Some(true) },
+            origin: RelationshipOrigin::Configuration { node: NodeName::new("node-1").unwrap() },
+            bundle,
+        }))
+    };
+    let api =
+        |server, credential, watch| Endpoint::Api { url: url("https://peer.example/"), server, credential, watch };
+    let oauth = ApiCredential::OAuth {
+        token_url: url("https://login.peer.example/token"),
+        client_id: "us".to_owned(),
+        scope: "read".to_owned(),
+        audience: "them".to_owned(),
+        secret: name(),
+    };
+    let change = RelationshipChange {
+        endpoint: Some(api(ApiServer::Web, ApiCredential::None, false)),
+        pins: Some(EndpointPins::default()),
+        poll: Some(PollSettings::default()),
+        origin: Some(RelationshipOrigin::Operator),
+    };
+    let update = |change: RelationshipChange, expected_revision| Operation::UpdateRelationship {
+        trust_domain: peer.clone(),
+        change: Box::new(change),
+        expected_revision,
+    };
+    let set = |how| Operation::SetForeignBundle(Box::new(NewForeignBundle { bundle: bundle(), how }));
+    let delete = |mode| Operation::DeleteForeignBundle { trust_domain: peer.clone(), mode };
+    let serves = MemberServices {
+        bundle_endpoint: Some("https://a:8443/".to_owned()),
+        federation_api: Some("https://a:8444/".to_owned()),
+        oidc: Some("https://a:8445/".to_owned()),
+    };
+    let id = || AuthorityId::new("kid-1").unwrap();
+    envelope(vec![
+        create(Endpoint::Web { url: url("https://peer.example/a?b") }, None),
+        create(
+            Endpoint::Spiffe { url: url("https://peer.example/"), endpoint_spiffe_id: spiffe_id("/server") },
+            Some(bundle()),
+        ),
+        create(api(ApiServer::Spiffe(spiffe_id("/api")), ApiCredential::MutualTls, true), None),
+        create(api(ApiServer::Web, ApiCredential::ApiKey { secret: name() }, false), None),
+        create(api(ApiServer::Web, oauth, true), None),
+        update(change, 3),
+        update(RelationshipChange::default(), 0),
+        Operation::DeleteRelationship { trust_domain: peer.clone() },
+        set(SetHow::Fetched { relationship_revision: 3, accept_older: true }),
+        set(SetHow::Create),
+        set(SetHow::Update),
+        set(SetHow::Set),
+        delete(ForeignDeletion::Restrict),
+        delete(ForeignDeletion::Delete),
+        delete(ForeignDeletion::Dissociate),
+        Operation::PutSecret { name: name(), sealed: sealed() },
+        Operation::DeleteSecret { name: name() },
+        Operation::SealSecret { name: name(), parts: sealed().parts },
+        Operation::MarkPublished { kind: AuthorityKind::X509, id: id(), confirmed: false },
+        Operation::MarkPublished { kind: AuthorityKind::Jwt, id: id(), confirmed: true },
+        Operation::AnnounceMember { number: number(2), addresses: vec![], version: 1, build: "b".to_owned(), serves },
+    ])
+}
+
 /// Commands of each kind of caller.
 fn callers() -> CommandBatch {
     let mut by_node = envelope(vec![Operation::PruneAuthorities]);
@@ -310,6 +394,7 @@ const SNAPSHOT_V1: &str = include_str!("../stored/snapshot-v1.hex");
 const MEMBERS_OPERATION_V1: &str = include_str!("../stored/command-members-v1.hex");
 const MEMBERS_HISTORY_V1: &str = include_str!("../stored/history-members-v1.hex");
 const MEMBERS_SNAPSHOT_V1: &str = include_str!("../stored/snapshot-members-v1.hex");
+const FEDERATION_OPERATION_V1: &str = include_str!("../stored/command-federation-v1.hex");
 const REVOCATIONS_OPERATION_V1: &str = include_str!("../stored/command-revocations-v1.hex");
 const REVOCATIONS_HISTORY_V1: &str = include_str!("../stored/history-revocations-v1.hex");
 const REVOCATIONS_SNAPSHOT_V1: &str = include_str!("../stored/snapshot-revocations-v1.hex");
@@ -325,6 +410,9 @@ fn version_1_of_commands_is_read_and_still_written_so() {
     let stored = unhex(REVOCATIONS_OPERATION_V1);
     assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation_on_revocations());
     assert_eq!(hex(&every_operation_on_revocations().encode()), hex(&stored));
+    let stored = unhex(FEDERATION_OPERATION_V1);
+    assert_eq!(Command::decode(stored.clone()).unwrap(), every_operation_on_federation());
+    assert_eq!(hex(&every_operation_on_federation().encode()), hex(&stored));
     let stored = unhex(CALLERS_V1);
     assert_eq!(CommandBatch::decode(stored.clone()).unwrap(), callers());
     assert_eq!(hex(&callers().encode()), hex(&stored));
@@ -499,6 +587,7 @@ fn print_what_this_version_writes() {
     println!("snapshot {}", hex(&world.state.view().chunks().flatten().collect::<Vec<u8>>()));
     println!("command-members {}", hex(&every_operation_on_members().encode()));
     let members = membership();
+    println!("command-federation {}", hex(&every_operation_on_federation().encode()));
     println!("command-revocations {}", hex(&every_operation_on_revocations().encode()));
     let revoked = crate::crls::eventful();
     println!("snapshot-revocations {}", hex(&revoked.state.view().chunks().flatten().collect::<Vec<u8>>()));
@@ -518,6 +607,7 @@ fn damaged_bytes_are_refused_and_never_panic() {
     for command in [every_operation(), every_operation_on_members(), every_operation_on_revocations()] {
         damage(&command);
     }
+    damage(&every_operation_on_federation());
 }
 
 fn damage(command: &Command) {
