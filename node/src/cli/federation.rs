@@ -1,12 +1,14 @@
 //! `quorate federation`: relationships with foreign trust domains.
 
 mod accept;
+mod access;
 mod change;
 mod create;
 mod describe;
 mod discover;
 mod endpoint;
 mod json;
+mod key;
 mod refresh;
 mod show;
 mod status;
@@ -67,6 +69,12 @@ pub(super) enum FederationCommand {
     Refresh(refresh::RefreshArgs),
     /// End a relationship: its bundle is withdrawn from all workloads
     Delete(change::DeleteArgs),
+    /// API keys, by which peers ask for our bundle
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Who may ask for our bundle by the Federation API, and how
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     /// Tell how fetching stands: what was fetched when, and what went wrong
     Status(status::StatusArgs),
 }
@@ -83,6 +91,8 @@ impl FederationCommand {
             Self::Show(args) => show::show(args).await,
             Self::Refresh(args) => refresh::run(args).await,
             Self::Delete(args) => change::delete(args).await,
+            Self::Key(command) => command.run().await,
+            Self::Access(command) => command.run().await,
             Self::Status(args) => status::run(args).await,
         }
     }

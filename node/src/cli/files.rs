@@ -96,6 +96,15 @@ impl PrivateDirectory {
     }
 }
 
+/// Writes a secret into a new file that its owner alone can read.
+///
+/// # Errors
+///
+/// When it cannot be written, or there is such a file: it may be open to somebody.
+pub(super) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    write_new(path, bytes).map_err(|cause| Failure::File { deed: "make", path: path.to_owned(), cause })
+}
+
 /// The file is new, so that its mode is ours and no link leads elsewhere.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;

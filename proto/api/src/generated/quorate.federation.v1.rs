@@ -15,11 +15,13 @@ pub struct GetBundleRequest {
 /// A bundle, or that it has not changed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetBundleResponse {
+    /// One of both.
     #[prost(oneof = "get_bundle_response::Answer", tags = "1, 2")]
     pub answer: ::core::option::Option<get_bundle_response::Answer>,
 }
 /// Nested message and enum types in `GetBundleResponse`.
 pub mod get_bundle_response {
+    /// One of both.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Answer {
         /// The bundle.
@@ -94,11 +96,13 @@ pub struct Issuer {
 /// What a subscriber says.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchBundleRequest {
+    /// One of both; a watch begins with `start`.
     #[prost(oneof = "watch_bundle_request::Request", tags = "1, 2")]
     pub request: ::core::option::Option<watch_bundle_request::Request>,
 }
 /// Nested message and enum types in `WatchBundleRequest`.
 pub mod watch_bundle_request {
+    /// One of both; a watch begins with `start`.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Request {
         /// What it wants; first and once.
@@ -123,11 +127,13 @@ pub struct Confirmation {
 /// What a subscriber is told.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchBundleResponse {
+    /// One of both.
     #[prost(oneof = "watch_bundle_response::Event", tags = "1, 2")]
     pub event: ::core::option::Option<watch_bundle_response::Event>,
 }
 /// Nested message and enum types in `WatchBundleResponse`.
 pub mod watch_bundle_response {
+    /// One of both.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Event {
         /// The bundle: first, unless the subscriber has it already, and after every change.
