@@ -178,6 +178,8 @@ mod tests {
             "quorate recovery-key new --write /tmp/d -o json",
             "quorate recovery-key set --public-key AAAA --dry-run --socket /s -o json",
             "quorate recovery-key clear --socket /s -o json",
+            "quorate fetch verify --x509 svid.0.pem --socket /s -o json",
+            "quorate fetch verify --jwt - --audience a --socket /s",
             "quorate wait --index 7 --timeout 10s --socket /s -o json",
             "quorate entry show --consistent --socket /s",
             "quorate policy show -o json --socket /s",

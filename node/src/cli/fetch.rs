@@ -2,6 +2,7 @@
 
 mod bundles;
 mod jwt;
+mod verify;
 mod x509;
 
 use std::future::Future;
@@ -24,6 +25,8 @@ pub(super) enum FetchCommand {
     Jwt(jwt::JwtArgs),
     /// What verifies SVIDs: the X.509 and the JWT bundles
     Bundles(bundles::BundlesArgs),
+    /// Verify somebody's SVID with these bundles: our own, and those of the trust domains that the caller federates with
+    Verify(verify::VerifyArgs),
 }
 
 impl FetchCommand {
@@ -33,6 +36,7 @@ impl FetchCommand {
             Self::X509(args) => x509::run(args).await,
             Self::Jwt(args) => jwt::run(args).await,
             Self::Bundles(args) => bundles::run(args).await,
+            Self::Verify(args) => verify::run(args).await,
         }
     }
 }

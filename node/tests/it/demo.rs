@@ -130,3 +130,54 @@ fn a_terminal_that_is_closed_ends_it_in_order_and_its_temporary_directory_goes()
     assert!(status.success(), "signal {:?}", status.signal());
     assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "keys were in it");
 }
+
+/// Issue 6: two authorities, a relationship each way, a call across, and then `ready`; a node that is killed is started again.
+#[test]
+fn two_trust_domains_are_federated_and_their_workloads_call_each_other() {
+    let base = tempfile::tempdir().unwrap();
+    let mut command = demo(base.path());
+    let mut child = command.args(["--federation", "--nodes", "1"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let told: Vec<String> = lines.by_ref().take_while(|line| line != "ready").collect();
+    let told = told.join("\n");
+    for (domain, other) in [("one.example", "two.example"), ("two.example", "one.example")] {
+        assert!(told.contains(&format!("{domain} gets the bundle of {other} from https://127.0.0.1:")), "{told}");
+        assert!(told.contains(&format!("as spiffe://{other}/spire/server")), "{told}");
+        let node = base.path().join(domain).join("node-1");
+        let fetched = Command::new(program())
+            .args(["fetch", "x509", "--socket"])
+            .arg(node.join("workload.sock"))
+            .output()
+            .unwrap();
+        let fetched = String::from_utf8_lossy(&fetched.stdout).into_owned();
+        assert!(fetched.contains(&format!("spiffe://{other}\n")) && fetched.contains("Federated"), "{fetched}");
+    }
+    assert!(told.contains("call ") && told.contains(", and back: mutual TLS 1.3"), "{told}");
+
+    // An SVID of one verifies with what the other's workloads get.
+    let workload = |domain: &str| base.path().join(domain).join("node-1/workload.sock");
+    let files = base.path().join("svid");
+    let fetch = |arguments: &[&str], domain: &str| {
+        let mut command = Command::new(program());
+        command.arg("fetch").args(arguments).arg("--socket").arg(workload(domain)).output().unwrap()
+    };
+    assert!(fetch(&["x509", "--write", files.to_str().unwrap()], "one.example").status.success());
+    let chain = files.join("svid.0.pem");
+    let verified = fetch(&["verify", "--x509", chain.to_str().unwrap()], "two.example");
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.success() && said.contains("with the bundle of one.example"), "{verified:?}");
+
+    let process = fs::read_to_string(base.path().join("one.example/node-1/node.pid")).unwrap();
+    kill(Pid::from_raw(process.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    let mut told = Vec::new();
+    for line in lines.by_ref() {
+        told.push(line);
+        if told.last().is_some_and(|line| line.contains("serves again")) {
+            break;
+        }
+    }
+    let told = told.join("\n");
+    assert!(told.contains("one.example/node-1 was ended by signal 9; starting it again"), "{told}");
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}

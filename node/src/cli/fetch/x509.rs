@@ -71,7 +71,21 @@ fn wrong(what: impl ToString) -> Failure {
 
 fn described(answer: &X509svidResponse) -> Result<String, Failure> {
     let texts: Result<Vec<String>, Failure> = answer.svids.iter().map(one).collect();
-    Ok(texts?.join("\n"))
+    let mut texts = texts?;
+    for (id, bundle) in &answer.federated_bundles {
+        texts.push(foreign(id, bundle)?);
+    }
+    Ok(texts.join("\n"))
+}
+
+/// A foreign trust domain's bundle, which verifies the SVIDs of that domain alone (FED-51).
+fn foreign(id: &str, bundle: &[u8]) -> Result<String, Failure> {
+    let mut facts = Facts::new();
+    facts.add("Federated", id);
+    for root in split(bundle).map_err(wrong)? {
+        facts.add("Root", format_args!("{}, {}", root.authority_id(), validity(root.validity())));
+    }
+    Ok(facts.to_string())
 }
 
 fn one(svid: &X509svid) -> Result<String, Failure> {
