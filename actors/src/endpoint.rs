@@ -104,7 +104,11 @@ pub(crate) fn signing_root(
         .x509_authorities()
         .filter(|root| may_sign(root.state) && root.sealed.is_some() && now < root.validity.not_after())
         .collect();
-    good.sort_by_key(|root| (root.times.prepared_at, root.validity.not_after()));
+    // The one that is active is the newest, also where others came in the same second.
+    let age = |root: &&quorate_raft_machine::X509Authority| {
+        (root.state == AuthorityState::Active, root.times.activated_at, root.times.prepared_at)
+    };
+    good.sort_by_key(age);
     let long_enough = |root: &&quorate_raft_machine::X509Authority| root.validity.not_after().since(now) >= wanted_left;
     good.iter().copied().find(long_enough).or_else(|| good.last().copied())
 }

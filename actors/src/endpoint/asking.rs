@@ -84,6 +84,6 @@ fn check(
     }
     let serial = SerialNumber::from_big_endian(certificate.serial()).ok_or(AskError::Other)?;
     let not_after = certificate.validity().not_after();
-    let chain = vec![Bytes::from(answer.certificate)];
+    let chain = vec![answer.certificate];
     Ok(EndpointIdentity { chain, key, spiffe_id: id, serial, root, not_after })
 }

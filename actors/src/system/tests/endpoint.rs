@@ -125,7 +125,7 @@ async fn no_endpoint_certificate_is_made_before_somebody_wants_it() {
 
 /// Refuses: FED-36: a node that is no live member shows nothing, rather than something that is not its own any more.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_cut_off_and_fenced_has_no_endpoint_certificate_once_it_knows() {
+async fn a_member_that_is_fenced_or_removed_loses_its_endpoint_certificate() {
     let cluster = Cluster::of(3, Policy::default()).await;
     let follower = (cluster.leader(None).await + 1) % 3;
     let (asked, fenced) = (&cluster.nodes[follower], &cluster.nodes[(follower + 1) % 3]);
@@ -134,6 +134,9 @@ async fn a_node_that_is_cut_off_and_fenced_has_no_endpoint_certificate_once_it_k
     propose(asked, Operation::RevokeIssuingCertificate { member, serial: None }).await;
     // It is connected, so it gets another issuing certificate at once, and with it another of these.
     identity(fenced, |held| held.serial != before.serial).await;
+    propose(asked, Operation::RemoveMember { number: member, compromised: false }).await;
+    let held = fenced.system.endpoint_identity();
+    until(|| held.borrow().is_none()).await;
 }
 
 /// Beyond its end nothing is shown, even if nobody leads who could give another.
