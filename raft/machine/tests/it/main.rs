@@ -6,6 +6,7 @@
     reason = "helpers of tests, which clippy does not count as tests: a panic there is a failing test"
 )]
 
+mod access;
 mod admission;
 mod audit;
 mod authorities;
