@@ -15,6 +15,7 @@ mod audit;
 mod authority;
 mod backup;
 mod bad_input;
+mod bundle_endpoint;
 mod cli_commands;
 mod cluster;
 mod cluster_api;
