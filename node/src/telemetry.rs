@@ -28,6 +28,9 @@ const OURS: &str = "quorate";
 /// warnings, the metrics and `cluster members` say.
 const REPEATING: [&str; 2] = ["openraft::replication", "openraft::engine::handler::replication_handler"];
 
+/// What prints whole packets of strangers when their DNS breaks rules. What that means for us, discovery says.
+const STRANGERS: &str = "hickory_net";
+
 /// Bounds of histograms that count: powers of four, up to the largest batch and beyond.
 const COUNT_BUCKETS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0];
 
@@ -97,7 +100,8 @@ fn targets(level: Level) -> Targets {
     let targets = Targets::new().with_default(libraries).with_target(OURS, level);
     match level {
         Level::ERROR | Level::WARN | Level::INFO => {
-            REPEATING.iter().fold(targets, |targets, name| targets.with_target(*name, LevelFilter::OFF))
+            let quiet = REPEATING.iter().chain([&STRANGERS]);
+            quiet.fold(targets, |targets, name| targets.with_target(*name, LevelFilter::OFF))
         }
         Level::DEBUG | Level::TRACE => targets,
     }
@@ -152,6 +156,7 @@ mod tests {
         assert!(!info.would_enable("quorate_node", &Level::DEBUG));
         assert!(!info.would_enable("openraft::core", &Level::INFO));
         assert!(info.would_enable("openraft::core", &Level::WARN));
+        assert!(!info.would_enable("hickory_net::dnssec", &Level::ERROR));
     }
 
     #[test]

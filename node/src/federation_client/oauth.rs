@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -142,12 +143,17 @@ impl fmt::Debug for Token {
 #[derive(Default)]
 pub(super) struct Tokens {
     held: Mutex<BTreeMap<[u8; 32], Held>>,
+    /// Who asks for a token at present: a poll and a watch that begin together ask once.
+    asking: Mutex<BTreeMap<[u8; 32], Weak<Turn>>>,
 }
 
 struct Held {
     token: Token,
     until: Instant,
 }
+
+/// Held by whoever asks.
+type Turn = tokio::sync::Mutex<()>;
 
 impl Tokens {
     /// The token for this client: the one that is held, or a new one.
@@ -159,10 +165,26 @@ impl Tokens {
         if let Some(token) = self.held_at(&name, Instant::now()) {
             return Ok(token);
         }
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
         let asked_at = Instant::now();
+        if let Some(token) = self.held_at(&name, asked_at) {
+            return Ok(token);
+        }
         let (token, lifetime) = ask(outbound, client).await?;
         self.hold(name, token.clone(), asked_at, lifetime);
         Ok(token)
+    }
+
+    fn turn(&self, name: [u8; 32]) -> Arc<Turn> {
+        let mut asking = self.asking.lock();
+        asking.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = asking.get(&name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Turn::default());
+        asking.insert(name, Arc::downgrade(&turn));
+        turn
     }
 
     /// Forgets a token that was refused, unless it was replaced meanwhile.
@@ -191,7 +213,7 @@ impl Tokens {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("held", &self.held.lock().len()).finish()
+        f.debug_struct("Tokens").field("held", &self.held.lock().len()).finish_non_exhaustive()
     }
 }
 

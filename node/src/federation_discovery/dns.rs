@@ -23,6 +23,9 @@ use super::records::{Answer, Looking, Records, RecordsError, Service};
 /// Longest wait for a look-up with everything that validation asks for besides.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(6);
 
+/// Most labels of a name that are looked at for the beginning of its zone: those of a service, and a few of a domain.
+const ZONE_LABELS_LIMIT: usize = 8;
+
 /// Largest file of trust anchors: a key has less than a kilobyte.
 const ANCHOR_FILE_LIMIT: u64 = 64 * 1024;
 
@@ -75,22 +78,38 @@ impl Dns {
         kind: RecordType,
         read: fn(&RData) -> Option<T>,
     ) -> Result<Answer<T>, RecordsError> {
+        let unvouched = |records: Vec<Record>| Answer { records: read_all(&records, read), vouched: false };
         match lookup(&self.validating, name, kind).await {
-            Ok(records) if records.iter().any(|record| record.proof == Proof::Bogus) => Err(bogus(name)),
-            Ok(records) => {
+            Ok(records) if records.iter().all(|record| record.proof != Proof::Bogus) => {
                 let vouched = !records.is_empty() && records.iter().all(|record| record.proof == Proof::Secure);
-                Ok(Answer { records: records.iter().filter_map(|record| read(&record.data)).collect(), vouched })
+                Ok(Answer { records: read_all(&records, read), vouched })
             }
-            Err(Unanswered::Bogus) => Err(bogus(name)),
-            Err(Unanswered::Because(_)) => match lookup(&self.plain, name, kind).await {
-                Ok(records) => Ok(Answer {
-                    records: records.iter().filter_map(|record| read(&record.data)).collect(),
-                    vouched: false,
-                }),
-                Err(Unanswered::Bogus) => Err(bogus(name)),
+            // That nothing proves them is said of unsigned records too, where the servers on the way cannot say so.
+            Ok(_) | Err(Unanswered::Bogus) if self.is_signed(name).await => {
+                Err(RecordsError::Bogus { name: name.to_string() })
+            }
+            Ok(_) | Err(Unanswered::Bogus | Unanswered::Because(_)) => match lookup(&self.plain, name, kind).await {
+                Ok(records) => Ok(unvouched(records)),
+                Err(Unanswered::Bogus) => Err(RecordsError::Bogus { name: name.to_string() }),
                 Err(Unanswered::Because(reason)) => Err(RecordsError::Unanswered { name: name.to_string(), reason }),
             },
         }
+    }
+
+    /// Whether the zone of a name has keys. Whoever hides them gains nothing: then nobody vouches.
+    async fn is_signed(&self, name: &Name) -> bool {
+        let mut apex = name.clone();
+        for _ in 0..ZONE_LABELS_LIMIT {
+            if apex.is_root() {
+                return false;
+            }
+            let here = async |kind| lookup(&self.plain, &apex, kind).await.is_ok_and(|records| !records.is_empty());
+            if here(RecordType::SOA).await {
+                return here(RecordType::DNSKEY).await;
+            }
+            apex = apex.base_name();
+        }
+        false
     }
 }
 
@@ -128,8 +147,8 @@ enum Unanswered {
     Because(String),
 }
 
-fn bogus(name: &Name) -> RecordsError {
-    RecordsError::Bogus { name: name.to_string() }
+fn read_all<T>(records: &[Record], read: fn(&RData) -> Option<T>) -> Vec<T> {
+    records.iter().filter_map(|record| read(&record.data)).collect()
 }
 
 async fn lookup(resolver: &TokioResolver, name: &Name, kind: RecordType) -> Result<Vec<Record>, Unanswered> {

@@ -55,7 +55,10 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordsError {
     /// Signatures do not fit: somebody may be lying. Nothing of this name is used.
-    #[error("DNSSEC says that the records of {name} are not genuine")]
+    #[error(
+        "DNSSEC says that the records of {name} are not genuine: their zone is signed, and the signatures do not fit, or were \
+         left out on the way"
+    )]
     Bogus {
         /// The name that was asked for.
         name: String,

@@ -11,8 +11,9 @@ use quorate_proto_api::cluster::federation_discovery_server::{
 };
 use quorate_proto_api::cluster::relationship_endpoint::Endpoint;
 use quorate_proto_api::cluster::{
-    ApiCredential, ApiEndpoint, DiscoverRequest, DiscoverResponse, EndpointPins, FederationProposal, FoundBy, NoCredential,
-    Relationship, RelationshipEndpoint, SeenBundle, SeenCertificate, SeenPolicy, SpiffeEndpoint, WebEndpoint,
+    ApiCredential, ApiEndpoint, DiscoverRequest, DiscoverResponse, EndpointPins, FederationProposal, FoundBy,
+    NoCredential, Relationship, RelationshipEndpoint, SeenBundle, SeenCertificate, SeenPolicy, SpiffeEndpoint,
+    WebEndpoint,
 };
 use quorate_proto_identity::{Bundle, EndpointUrl, TrustDomain};
 use quorate_raft_machine::federation::{EndpointPins as Pins, PINS_LIMIT};
@@ -56,10 +57,11 @@ impl DiscoveryApi for DiscoveryService {
             return Err(Status::invalid_argument(format!("{domain} is our own trust domain")));
         }
         let pins = pins_from_wire(pins.unwrap_or_default())?;
-        let pins = config.federation.pins.iter().filter(|pin| pin.trust_domain == domain).fold(pins, |mut pins, pin| {
-            pin.add_to(&mut pins);
-            pins
-        });
+        let pins =
+            config.federation.pins.iter().filter(|pin| pin.trust_domain == domain).fold(pins, |mut pins, pin| {
+                pin.add_to(&mut pins);
+                pins
+            });
         let _turn = self.turns.try_acquire().map_err(|_taken| {
             Status::resource_exhausted("this node is searching for others already: wait for it, or ask another node")
         })?;
@@ -72,7 +74,9 @@ impl DiscoveryApi for DiscoveryService {
         let Discovered { proposals, mut remarks } = searched.map_err(|error| refused(&error))?;
         let has_relationship = self.node.consensus().state().read(|state| state.relationship(&domain).is_some());
         if has_relationship {
-            remarks.push(format!("there is a relationship with {domain} already: change it with `quorate federation update`"));
+            remarks.push(format!(
+                "there is a relationship with {domain} already: change it with `quorate federation update`"
+            ));
         }
         let proposals = proposals.iter().map(|proposal| to_wire(&domain, proposal)).collect();
         Ok(Response::new(DiscoverResponse { proposals, remarks }))
@@ -106,10 +110,8 @@ fn to_wire(domain: &TrustDomain, proposal: &Proposal) -> FederationProposal {
         Found::Service => (FoundBy::Srv, String::new()),
         Found::Document(url) => (FoundBy::Document, url.clone()),
     };
-    let pins = EndpointPins {
-        hosts: pins.hosts.clone(),
-        keys: pins.keys.iter().map(|key| key.to_vec().into()).collect(),
-    };
+    let pins =
+        EndpointPins { hosts: pins.hosts.clone(), keys: pins.keys.iter().map(|key| key.to_vec().into()).collect() };
     let relationship = Relationship {
         trust_domain: domain.to_string(),
         endpoint: found.kind.as_ref().map(|kind| endpoint(found.url.to_string(), kind, seen.policy.as_ref())),

@@ -35,7 +35,7 @@ use crate::given;
 /// What follows the options.
 const HELP: &str = "\
 A fingerprint is the SHA-256 of a public key (SubjectPublicKeyInfo) of an authority, as `quorate federation discover` shows
-it. The other side reads its own from its own node: `quorate bundle show` writes the authorities as PEM, and
+it. The other side reads its own from its own node: `quorate bundle show --format pem` writes the authorities as PEM, and
   openssl x509 -in authority.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum
 prints one. Only authorities that a fingerprint names are taken to begin with; the first fetch brings the others.
 
@@ -181,7 +181,10 @@ fn endpoint(proposal: &FederationProposal, args: &EndpointArgs) -> Result<Relati
                 (Kind::Oauth(_), Some(policy)) => !policy.oauth.is_empty(),
             };
             if let (false, Some(policy)) = (answers_us, &proposal.policy) {
-                return Err(usage(format!("say how we prove who we are, with --credential. It answers {}", answers(policy))));
+                return Err(usage(format!(
+                    "say how we prove who we are, with --credential. It answers {}",
+                    answers(policy)
+                )));
             }
             api.credential = Some(quorate_proto_api::cluster::ApiCredential { kind: Some(credential) });
             api.watch &= !args.no_watch;
@@ -251,8 +254,10 @@ mod tests {
 
     fn web(id: &str) -> FederationProposal {
         let endpoint = Endpoint::Web(WebEndpoint { url: "https://b.example/".to_owned() });
-        let relationship =
-            Relationship { endpoint: Some(RelationshipEndpoint { endpoint: Some(endpoint) }), ..Relationship::default() };
+        let relationship = Relationship {
+            endpoint: Some(RelationshipEndpoint { endpoint: Some(endpoint) }),
+            ..Relationship::default()
+        };
         FederationProposal {
             id: id.to_owned(),
             url: "https://b.example/".to_owned(),

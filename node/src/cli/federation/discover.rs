@@ -99,7 +99,8 @@ fn described(domain: &TrustDomain, found: &DiscoverResponse) -> String {
         0 => format!(
             "Nothing was found for {domain}. Ask its operators for the endpoint: `quorate federation create --help`.\n"
         ),
-        _ => "Compare the fingerprints by another way; then `quorate federation accept`. Nothing was changed.\n".to_owned(),
+        _ => "Compare the fingerprints by another way; then `quorate federation accept`. Nothing was changed.\n"
+            .to_owned(),
     });
     text
 }
@@ -117,7 +118,9 @@ pub(super) fn proposal_described(of: &FederationProposal) -> String {
     facts.add_unless_empty("Address", &of.address);
     for certificate in &of.certificates {
         facts.add("Certificate", named(certificate)).add("  issued by", &certificate.issuer);
-        facts.add("  valid until", UnixSeconds(certificate.not_after)).add("  key SHA-256", hex(&certificate.key_fingerprint));
+        facts
+            .add("  valid until", UnixSeconds(certificate.not_after))
+            .add("  key SHA-256", hex(&certificate.key_fingerprint));
     }
     if !of.web_trust.is_empty() {
         facts.add("Web", format_args!("not vouched for: {}", of.web_trust));
@@ -138,12 +141,15 @@ pub(super) fn proposal_described(of: &FederationProposal) -> String {
 }
 
 fn bundle_facts(facts: &mut Facts, bundle: &SeenBundle) {
-    facts.add("Bundle served", format_args!(
-        "sequence {}, {} X.509 and {} JWT authorities",
-        sequence(bundle.sequence),
-        bundle.x509_authorities.len(),
-        bundle.jwt_key_ids.len()
-    ));
+    facts.add(
+        "Bundle served",
+        format_args!(
+            "sequence {}, {} X.509 and {} JWT authorities",
+            sequence(bundle.sequence),
+            bundle.x509_authorities.len(),
+            bundle.jwt_key_ids.len()
+        ),
+    );
     for authority in &bundle.x509_authorities {
         facts.add("  authority", named(authority)).add("  key SHA-256", hex(&authority.key_fingerprint));
     }
