@@ -140,10 +140,10 @@ impl FederationState {
         }
         let News::Applied(applied) = news else { return self.settle_all(myself).await };
         for event in &applied.events {
-            match event {
-                Event::RelationshipChanged { trust_domain } => self.settle(myself, trust_domain, true).await,
-                Event::ForeignBundleChanged { trust_domain } => self.look(trust_domain),
-                _ => {}
+            if let Event::RelationshipChanged { trust_domain } = event {
+                self.settle(myself, trust_domain, true).await;
+            } else if let Event::ForeignBundleChanged { trust_domain } = event {
+                self.look(trust_domain);
             }
         }
     }

@@ -90,11 +90,9 @@ pub(crate) async fn take(
         Err(error) => return Err(error.into()),
     };
     let log_index = applied.log_index;
-    match applied.outcome.results.into_iter().next().ok_or(TakeError::NoResult)?? {
-        Done::ForeignBundleSet { changed: true, version, .. } => Ok(Taken::Replaced { sequence, log_index, version }),
-        Done::ForeignBundleSet { changed: false, .. } => Ok(Taken::Same { sequence }),
-        _ => Err(TakeError::NoResult),
-    }
+    let done = applied.outcome.results.into_iter().next().ok_or(TakeError::NoResult)??;
+    let Done::ForeignBundleSet { changed, version, .. } = done else { return Err(TakeError::NoResult) };
+    Ok(if changed { Taken::Replaced { sequence, log_index, version } } else { Taken::Same { sequence } })
 }
 
 /// What a bundle just fetched is beside the one that is held.

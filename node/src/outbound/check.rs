@@ -160,13 +160,10 @@ fn refused(refusal: CertificateRefusal) -> Error {
 
 /// The refusal that a failed handshake was ended with, if it was one of a certificate.
 pub(super) fn refusal_in(error: &std::io::Error) -> Option<Arc<CertificateRefusal>> {
-    match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(refusal))) => {
-            refusal.downcast_ref::<CertificateRefusal>().cloned().map(Arc::new)
-        }
-        Error::InvalidCertificate(fault) => Some(Arc::new(CertificateRefusal::Web(fault.clone()))),
-        _ => None,
-    }
+    let Error::InvalidCertificate(fault) = error.get_ref()?.downcast_ref::<Error>()? else { return None };
+    let own =
+        if let CertificateError::Other(OtherError(refusal)) = fault { refusal.downcast_ref().cloned() } else { None };
+    Some(Arc::new(own.unwrap_or_else(|| CertificateRefusal::Web(fault.clone()))))
 }
 
 impl ServerCertVerifier for Verifier {

@@ -41,7 +41,7 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
 pub enum NameError {
     /// No name server answered, or none knows the name.
     #[error(transparent)]
-    Lookup(#[from] NetError),
+    Lookup(#[from] Box<NetError>),
     /// A resolver that is not the system's said so.
     #[error("{0}")]
     Words(String),
@@ -80,7 +80,7 @@ impl Network for SystemNetwork {
             let resolver = resolver.ok_or_else(|| NameError::Words("this host has no name server".into()))?;
             // The last dot says that the name is whole: no search list makes another host of it.
             let name = if host.ends_with('.') { host } else { format!("{host}.") };
-            Ok(resolver.lookup_ip(name).await?.iter().collect())
+            Ok(resolver.lookup_ip(name).await.map_err(Box::new)?.iter().collect())
         })
     }
 
