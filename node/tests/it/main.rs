@@ -24,6 +24,8 @@ mod cluster_peers;
 mod cluster_recovery;
 mod demo;
 mod endpoint;
+mod federation_hostile;
+mod federation_restored;
 mod flood;
 mod frames;
 mod identities;
