@@ -32,7 +32,7 @@ use tokio::{
 };
 
 pub use client::{AcmeAccount, AcmeClient, AcmeError, AcmeFuture, AcmeOrder, IssuedWebCertificate, OrderStanding};
-pub use publish::{WebCertificates, WebIdentity};
+pub use publish::{WebCertificates, WebIdentities, WebIdentity};
 
 use self::{
     due::{Due, whats_due},

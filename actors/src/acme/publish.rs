@@ -35,10 +35,13 @@ impl std::fmt::Debug for WebIdentity {
     }
 }
 
-/// The certificates that this node serves, by domain. Clones are the same; it outlives a restart of the actor.
+/// What this node serves, by domain.
+pub type WebIdentities = BTreeMap<String, Arc<WebIdentity>>;
+
+/// The certificates that this node serves. Clones are the same; it outlives a restart of the actor.
 #[derive(Debug, Clone)]
 pub struct WebCertificates {
-    published: Arc<watch::Sender<Arc<BTreeMap<String, Arc<WebIdentity>>>>>,
+    published: Arc<watch::Sender<Arc<WebIdentities>>>,
 }
 
 impl Default for WebCertificates {
@@ -50,7 +53,7 @@ impl Default for WebCertificates {
 impl WebCertificates {
     /// The certificates and their changes.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Arc<BTreeMap<String, Arc<WebIdentity>>>> {
+    pub fn watch(&self) -> watch::Receiver<Arc<WebIdentities>> {
         self.published.subscribe()
     }
 }
@@ -88,7 +91,7 @@ pub(super) async fn publish(
 ) -> Result<(), PublishError> {
     let recorded = state.read(recorded);
     let before = Arc::clone(&published.published.borrow());
-    let mut identities = BTreeMap::new();
+    let mut identities = WebIdentities::new();
     let mut failed = None;
     for (domain, certificate) in recorded {
         let held = before.get(&domain);

@@ -142,7 +142,10 @@ fn what_failed_is_counted_and_forgotten_by_a_wish_or_a_certificate() {
         world.one(operation).unwrap();
     }
     let known = domain(&world);
-    assert_eq!(known.failure.as_ref().map(|failure| (failure.count, failure.reason.as_str())), Some((2, "no such name")));
+    assert_eq!(
+        known.failure.as_ref().map(|failure| (failure.count, failure.reason.as_str())),
+        Some((2, "no such name"))
+    );
     assert!(known.order.is_none() && known.certificate.is_some(), "an old certificate is better than none");
     assert!(world.state.secret(&key(2)).is_none(), "its key goes with an order");
     world.one(Operation::RequestWebCertificate { domain: DOMAIN.to_owned() }).unwrap();
@@ -211,9 +214,8 @@ fn an_issuer_that_is_replaced_is_served_until_its_overlap_ends() {
     assert_eq!((world.state.jwt_issuer(), world.state.jwks_cache_time()), (Some("https://a.example"), 60));
     world.one(set_oidc(oidc("https://b.example", 10))).unwrap();
     let begun = world.seconds();
-    let at = |world: &World, later| {
-        world.state.oidc().issuers(begun.plus(later)).map(str::to_owned).collect::<Vec<_>>()
-    };
+    let at =
+        |world: &World, later| world.state.oidc().issuers(begun.plus(later)).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(world.state.jwt_issuer(), Some("https://b.example"));
     assert_eq!(at(&world, 9), ["https://b.example", "https://a.example"]);
     assert_eq!(at(&world, 10), ["https://b.example"]);
@@ -247,7 +249,9 @@ fn whoever_is_asked_has_to_answer_so_a_challenge_and_an_issuer_are_acknowledged_
 #[test]
 fn a_snapshot_has_all_of_it() {
     let mut world = certified();
-    for operation in [put(2), begin(2), challenge(2), set_oidc(oidc("https://a.example", 9)), set_oidc(oidc("https://b.example", 9))] {
+    for operation in
+        [put(2), begin(2), challenge(2), set_oidc(oidc("https://a.example", 9)), set_oidc(oidc("https://b.example", 9))]
+    {
         world.one(operation).unwrap();
     }
     let mut reader = SnapshotReader::new();
