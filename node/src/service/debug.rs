@@ -36,7 +36,8 @@ impl DebugService {
             uptime: count(now.since(self.started_at).max(0) / 1_000),
             agents_count: 0,
             // Our own counts, as with SPIRE.
-            federated_bundles_count: i32::from(state.cluster().is_some()),
+            federated_bundles_count: i32::from(state.cluster().is_some())
+                .saturating_add(count(state.foreign_bundles().count())),
             entries_count: count(state.entry_count()),
         })
     }

@@ -21,6 +21,9 @@ const SOCKET_VARIABLE: &str = "QUORATE_TEST_ADMIN_SOCKET";
 /// How a line of the caller's answer begins.
 const LINE: &str = "-- ";
 
+/// What is served elsewhere.
+const OTHER_LISTENERS: [&str; 3] = ["workload.proto", "peer.proto", "quorate/federation/v1/federation.proto"];
+
 /// The methods of all services of the admin socket, as their definitions have them: one that is added is found here.
 fn methods() -> Vec<String> {
     let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/api/proto");
@@ -31,7 +34,7 @@ fn methods() -> Vec<String> {
             let path = file.unwrap().path();
             if path.is_dir() {
                 directories.push(path);
-            } else if !path.ends_with("workload.proto") && !path.ends_with("peer.proto") {
+            } else if !OTHER_LISTENERS.iter().any(|other| path.ends_with(other)) {
                 methods.extend(methods_in(&fs::read_to_string(path).unwrap()));
             }
         }

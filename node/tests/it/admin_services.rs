@@ -7,7 +7,7 @@ use quorate_proto_api::health::health_check_response::ServingStatus;
 use quorate_proto_api::health::health_client::HealthClient;
 use quorate_proto_api::health::{HealthCheckRequest, HealthListRequest};
 use quorate_proto_api::spire::bundle::bundle_client::BundleClient;
-use quorate_proto_api::spire::bundle::{CountBundlesRequest, GetBundleRequest, ListFederatedBundlesRequest};
+use quorate_proto_api::spire::bundle::GetBundleRequest;
 use quorate_proto_api::spire::debug::GetInfoRequest;
 use quorate_proto_api::spire::debug::debug_client::DebugClient;
 use quorate_proto_api::spire::svid::svid_client::SvidClient;
@@ -54,15 +54,6 @@ async fn the_bundle_is_not_found_before_the_founding_and_whole_or_masked_after_i
     assert!(!whole.jwt_authorities[0].key_id.is_empty());
     let masked = bundle(&node, Some(BundleMask { refresh_hint: true, ..BundleMask::default() })).await.unwrap();
     assert_eq!(masked, Bundle { trust_domain: "example.org".into(), refresh_hint: 300, ..Bundle::default() });
-
-    let mut client = BundleClient::new(node.admin_channel());
-    for status in [
-        client.count_bundles(CountBundlesRequest {}).await.unwrap_err(),
-        client.list_federated_bundles(ListFederatedBundlesRequest::default()).await.unwrap_err(),
-    ] {
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().contains("does not federate"), "{}", status.message());
-    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ mod cluster_peers;
 mod cluster_recovery;
 mod demo;
 mod endpoint;
+mod federation_admin;
 mod federation_hostile;
 mod federation_restored;
 mod flood;
