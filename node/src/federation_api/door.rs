@@ -120,9 +120,10 @@ impl Door {
         let now = self.now();
         let state = self.node.consensus().state();
         let granted = state.read(|state| decide(state, &proof, call.wanted, now)).map_err(blame)?;
-        let bucket = match &granted.asker {
-            Asker::Anonymous => format!("anonymous:{}", call.from.ip()),
-            known => known.to_string(),
+        let bucket = if granted.asker == Asker::Anonymous {
+            format!("anonymous:{}", call.from.ip())
+        } else {
+            granted.asker.to_string()
         };
         if !self.rates.admits(&bucket) {
             return Err((Reason::TooOften, Some(bucket)));

@@ -207,10 +207,7 @@ impl Reason {
 
     /// The word for whoever asks: it does not say whether a key of that ID is there.
     const fn told(&self) -> &'static str {
-        match self {
-            Self::KeyWrong => Self::KeyUnknown.code(),
-            other => other.code(),
-        }
+        if matches!(self, Self::KeyWrong) { Self::KeyUnknown.code() } else { self.code() }
     }
 }
 
@@ -232,7 +229,18 @@ const fn of_certificate(error: &SvidError) -> &'static str {
         SvidError::Path(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey) => {
             "certificate_issuer"
         }
-        _ => "certificate_invalid",
+        SvidError::NoCertificate
+        | SvidError::ChainTooLong { .. }
+        | SvidError::Certificate(_)
+        | SvidError::UriNames { .. }
+        | SvidError::SpiffeId(_)
+        | SvidError::NoPath
+        | SvidError::Authority
+        | SvidError::SigningKeyUsage
+        | SvidError::NoDigitalSignature
+        | SvidError::Purpose
+        | SvidError::NoCrls
+        | SvidError::Path(_) => "certificate_invalid",
     }
 }
 

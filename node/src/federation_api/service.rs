@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_actors::audit::Asked;
 use quorate_proto_api::federation::federation_server::{Federation, FederationServer};
 use quorate_proto_api::federation::{
     DiscoverRequest, DiscoverResponse, GetBundleRequest, GetBundleResponse, WatchBundleRequest, WatchBundleResponse,
@@ -15,11 +16,11 @@ use quorate_raft_machine::access::ApiScope;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::content::{Content, Contents, Said, format};
 use super::discovery::{self, Places};
-use super::door::{Call, Door};
+use super::door::{Admitted, Call, Door};
 use super::watch::Watching;
 use crate::node::Node;
 
@@ -82,6 +83,18 @@ impl Api {
         Ok((content, said))
     }
 
+    /// Records that somebody who may ask was given nothing, for another reason than who it is.
+    fn not_given(&self, admitted: &Admitted, what: &'static str, status: &Status) {
+        let words = [
+            (Code::NotFound, "not_found"),
+            (Code::InvalidArgument, "invalid_argument"),
+            (Code::ResourceExhausted, "resource_exhausted"),
+        ];
+        let code = words.iter().find(|(code, _)| *code == status.code()).map_or("unavailable", |(_, word)| word);
+        let detail = vec![("reason", status.message().to_owned())];
+        self.node.audit().asked(Asked { refused: Some(code), ..admitted.record(what, detail) });
+    }
+
     /// A caller that names a trust domain means ours, or is at the wrong place.
     pub(super) fn check_name(&self, wanted: &str) -> Result<(), Status> {
         if wanted.is_empty() {
@@ -121,9 +134,9 @@ impl Federation for FederationService {
         let call = Call::of(&request, "federation.bundle", ApiScope::Get)?;
         let GetBundleRequest { trust_domain, format: wanted, etag } = request.into_inner();
         let admitted = self.0.door.admit(&call).await?;
-        self.0.check_name(&trust_domain)?;
-        let wanted = format(wanted)?;
-        let (content, said) = self.0.content()?;
+        let asked = self.0.check_name(&trust_domain).and_then(|()| format(wanted));
+        let found = asked.and_then(|wanted| self.0.content().map(|(content, said)| (wanted, content, said)));
+        let (wanted, content, said) = found.inspect_err(|status| self.0.not_given(&admitted, call.what, status))?;
         let is_known = content.is_known(wanted, &etag);
         let answer = if is_known {
             Answer::Unchanged(content.unchanged(&said))
@@ -149,8 +162,9 @@ impl Federation for FederationService {
         let Some(watch_bundle_request::Request::Start(start)) = first.and_then(|message| message.request) else {
             return Err(Status::invalid_argument("a watch begins with the message start"));
         };
-        self.0.check_name(&start.trust_domain)?;
-        let watching = Watching::open(&self.0, admitted, &start)?;
+        let opened = self.0.check_name(&start.trust_domain);
+        let opened = opened.and_then(|()| Watching::open(&self.0, admitted.clone(), &start));
+        let watching = opened.inspect_err(|status| self.0.not_given(&admitted, call.what, status))?;
         Ok(Response::new(Box::pin(watching.run(said))))
     }
 }

@@ -25,6 +25,7 @@ mod cluster_recovery;
 mod demo;
 mod endpoint;
 mod federation_admin;
+mod federation_api;
 mod federation_hostile;
 mod federation_restored;
 mod federation_ways;
