@@ -248,8 +248,9 @@ mod tests {
     /// Accepts: BND-04, BND-13.
     #[test]
     fn a_bundle_keeps_what_it_has_on_its_way_in_and_out() {
-        let bundle = bundle_from_wire(&domain("two.example"), &wire(), None, None).unwrap();
-        assert_eq!(bundle_to_wire(&bundle, None), wire());
+        let wire = wire();
+        let bundle = bundle_from_wire(&domain("two.example"), &wire, None, None).unwrap();
+        assert_eq!(bundle_to_wire(&bundle, None), wire);
         let mask = types::BundleMask { refresh_hint: true, ..types::BundleMask::default() };
         let expected =
             types::Bundle { trust_domain: "two.example".into(), refresh_hint: 60, ..types::Bundle::default() };
