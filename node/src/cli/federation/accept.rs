@@ -41,7 +41,7 @@ prints one. Only authorities that a fingerprint names are taken to begin with; t
 
 Examples:
   quorate federation accept two.example --proposal 3f9a01b2c3d4
-  quorate federation accept two.example --proposal 3f9a01b2c3d4 --fingerprint 5b:0c:...
+  quorate federation accept two.example --proposal 3f9a01b2c3d4 --fingerprint 5b0c4f0a1b2c3d4e5f60718293a4b5c6d7e84f0a1b2c3d4e5f60718293a4b5c6
   quorate federation accept two.example --proposal 3f9a01b2c3d4 --bundle two.example.json --credential mutual-tls
   quorate federation accept two.example --proposal 3f9a01b2c3d4 --confirm-host bundles.hosting.example";
 

@@ -34,7 +34,7 @@ Looked for, in this order, until something is found:
 Examples:
   quorate federation discover two.example
   quorate federation discover two.example --url https://api.two.example:8444
-  quorate federation accept two.example --proposal 3f9a01b2c3d4 --fingerprint 5b:0c:...";
+  quorate federation accept two.example --proposal 3f9a01b2c3d4 --fingerprint 5b0c4f0a1b2c3d4e5f60718293a4b5c6d7e84f0a1b2c3d4e5f60718293a4b5c6";
 
 /// What `quorate federation discover` takes.
 #[derive(Debug, Args)]
