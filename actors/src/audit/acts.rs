@@ -257,7 +257,9 @@ fn wanted(mut record: Record, operation: &Operation) -> Record {
         }
         Operation::PutSecret { name, sealed } => record.with("secret", name).with("recipients", sealed.parts.len()),
         Operation::DeleteSecret { name } => record.with("secret", name),
-        Operation::SealSecret { name, parts } => record.with("secret", name).with("recipients", parts.len()),
+        Operation::SealSecret { name, revision: _, parts } => {
+            record.with("secret", name).with("recipients", parts.len())
+        }
         Operation::SetAcme { settings: Some(settings), expected_revision: _ } => record
             .with("directory", &settings.directory)
             .with("domains", settings.domains.join(" "))

@@ -75,6 +75,8 @@ impl SealTo {
 struct Unsealed {
     item: SealedItem,
     sealed: Sealed,
+    /// Of a secret; the key of an authority is never another.
+    revision: u64,
     lacking: Vec<SealingRecipient>,
 }
 
@@ -83,22 +85,25 @@ struct Unsealed {
 fn unsealed(state: &State, kind: AuthorityKind, to: SealTo, own: MemberNumber) -> Vec<Unsealed> {
     let mut recipients = recipients(state, kind);
     recipients.retain(|recipient| to.is(&recipient.recipient));
-    let lacking = |item: SealedItem, sealed: Option<&Sealed>| {
+    let lacking = |item: SealedItem, sealed: Option<&Sealed>, revision: u64| {
         let sealed = sealed.filter(|sealed| sealed.part_for(&Recipient::Member(own)).is_some())?;
         let lacks = |to: &&SealingRecipient| sealed.part_for(&to.recipient).is_none();
         let lacking: Vec<SealingRecipient> = recipients.iter().filter(lacks).cloned().collect();
-        (!lacking.is_empty()).then(|| Unsealed { item, sealed: sealed.clone(), lacking })
+        (!lacking.is_empty()).then(|| Unsealed { item, sealed: sealed.clone(), revision, lacking })
     };
     let authority = |id: &AuthorityId| SealedItem::Authority { kind, id: id.clone() };
     match kind {
         AuthorityKind::X509 => {
             let roots = state.x509_authorities();
-            roots.filter_map(|root| lacking(authority(&root.id), root.sealed.as_ref())).collect()
+            roots.filter_map(|root| lacking(authority(&root.id), root.sealed.as_ref(), 0)).collect()
         }
         AuthorityKind::Jwt => {
-            let keys = state.jwt_authorities().map(|key| (authority(&key.id), key.sealed.as_ref()));
-            let secrets = state.secrets().map(|secret| (SealedItem::Secret(secret.name.clone()), Some(&secret.sealed)));
-            keys.chain(secrets).filter_map(|(item, sealed)| lacking(item, sealed)).collect()
+            let keys = state.jwt_authorities();
+            let keys = keys.filter_map(|key| lacking(authority(&key.id), key.sealed.as_ref(), 0));
+            let secrets = state.secrets().filter_map(|secret| {
+                lacking(SealedItem::Secret(secret.name.clone()), Some(&secret.sealed), secret.revision)
+            });
+            keys.chain(secrets).collect()
         }
     }
 }
@@ -118,12 +123,12 @@ pub(crate) async fn seal_lacking(
         state.read(|state| Ok::<_, IssuingError>((snapshot(state)?, unsealed(state, kind, to, own))))?;
     let count = lacking.len();
     for key in lacking {
-        let item = key.item.clone();
+        let (item, revision) = (key.item.clone(), key.revision);
         let parts = further_parts(arguments, read.cluster.id, own, key).await?;
         let operation = match item.clone() {
             SealedItem::Authority { kind: AuthorityKind::X509, id } => Operation::SealX509Authority { id, parts },
             SealedItem::Authority { kind: AuthorityKind::Jwt, id } => Operation::SealJwtAuthority { id, parts },
-            SealedItem::Secret(name) => Operation::SealSecret { name, parts },
+            SealedItem::Secret(name) => Operation::SealSecret { name, revision, parts },
         };
         propose(arguments, operation).await?;
         tracing::info!(

@@ -171,7 +171,7 @@ impl State {
             }
             Operation::PutSecret { name, sealed } => self.put_secret(name, sealed, now, events),
             Operation::DeleteSecret { name } => self.delete_secret(name, events),
-            Operation::SealSecret { name, parts } => self.seal_secret(name, parts, events),
+            Operation::SealSecret { name, revision, parts } => self.seal_secret(name, *revision, parts, events),
             Operation::SetAcme { settings, expected_revision } => {
                 self.set_acme(settings.as_deref(), *expected_revision, now, events)
             }

@@ -382,6 +382,9 @@ pub enum Operation {
     SealSecret {
         /// Its name.
         name: SecretName,
+        /// The revision that was opened for it: where another was put meanwhile, the parts hold what it was before, and
+        /// are refused.
+        revision: u64,
         /// One part for each recipient, sealed in the suite of the others. A recipient that has one keeps it.
         parts: Vec<SealedFor>,
     },

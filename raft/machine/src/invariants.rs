@@ -7,6 +7,7 @@
 mod access;
 mod federation;
 mod revocations;
+mod web;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -42,7 +43,7 @@ const ENTRIES_PER_PAGE: usize = 1_000;
 type Invariant = (&'static str, fn(&State) -> Option<String>);
 
 /// Every invariant.
-const INVARIANTS: [Invariant; 22] = [
+const INVARIANTS: [Invariant; 24] = [
     ("the state hash is the sum over all objects", hash_is_the_sum),
     ("nothing exists before the founding but origins and counters", nothing_before_founding),
     ("the policy agrees with itself", policy_agrees),
@@ -65,6 +66,8 @@ const INVARIANTS: [Invariant; 22] = [
     ("each foreign bundle is that of its trust domain, within its limits", federation::bundles_agree),
     ("API keys are for others, for something, and have secrets of their own", access::keys_agree),
     ("access rules can be met", access::rules_agree),
+    ("web domains are those of the settings, and no key is for two things", web::domains_agree),
+    ("issuers are few, and each is there once", web::issuers_agree),
 ];
 
 /// Every invariant that does not hold of this state. Reads the whole of it.

@@ -38,14 +38,25 @@ impl State {
         Ok(Done::SecretDeleted { name: name.clone() })
     }
 
-    /// Seals a secret to further recipients.
+    /// Seals a secret to further recipients. Another can have been put since it was opened for that, and whoever got a
+    /// part of the former one would keep it.
     pub(super) fn seal_secret(
         &mut self,
         name: &SecretName,
+        revision: u64,
         parts: &[SealedFor],
         events: &mut Vec<Event>,
     ) -> OperationResult {
         let mut secret = self.secret(name).ok_or_else(|| no_secret(name))?.clone();
+        if secret.revision != revision {
+            return Err(Refusal::new(
+                RefusalCode::Conflict,
+                format!(
+                    "the secret {name} was put anew meanwhile: it has revision {}, not {revision}",
+                    secret.revision
+                ),
+            ));
+        }
         check_parts(parts, |recipient| self.may_open_secret(name, recipient))?;
         let added = add_parts(&format!("secret {name}"), Some(&mut secret.sealed), parts)?;
         if added > 0 {

@@ -96,6 +96,10 @@ impl State {
         if self.secret(key).is_none() {
             return Err(Refusal::not_found(format!("the key of the certificate, {key}, is not there")));
         }
+        if let Some(other) = self.web_domains().find(|other| other.keys().any(|used| used == key)) {
+            // It would be erased with an order that fails, while it is served.
+            return Err(Refusal::invalid(format!("the key {key} is in use for {} already", other.domain)));
+        }
         let order = WebOrder {
             url: url.to_owned(),
             directory: directory.clone(),
@@ -195,11 +199,9 @@ impl State {
             let until = now.plus(i64::from(overlap));
             former.push(FormerIssuer { issuer: replaced.issuer, until });
         }
-        let is_served = |issuer: &str| {
-            settings
-                .is_some_and(|settings| settings.issuer == issuer || settings.also.iter().any(|also| also == issuer))
-        };
-        former.retain(|former| now < former.until && !is_served(&former.issuer));
+        // One that is served beside the new one keeps its time: it is in tokens, whatever becomes of that wish.
+        let is_current = |issuer: &str| settings.is_some_and(|settings| settings.issuer == issuer);
+        former.retain(|former| now < former.until && !is_current(&former.issuer));
         // An issuer that was current twice is there once, for the longer time.
         former.sort_by(|one, other| (&one.issuer, other.until).cmp(&(&other.issuer, one.until)));
         former.dedup_by(|one, other| one.issuer == other.issuer);
@@ -235,8 +237,7 @@ impl State {
     }
 
     fn forget_domain(&mut self, domain: &WebDomain, events: &mut Vec<Event>) {
-        let certificate = domain.certificate.iter().map(|certificate| &certificate.key);
-        for key in certificate.chain(domain.order.iter().map(|order| &order.key)) {
+        for key in domain.keys() {
             self.drop_secret(key, events);
         }
         self.web_domains.remove(&domain.domain);

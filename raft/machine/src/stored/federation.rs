@@ -258,6 +258,8 @@ pub(super) struct StoredSealSecret {
     name: String,
     #[prost(message, repeated, tag = "2")]
     parts: Vec<StoredPart>,
+    #[prost(uint64, tag = "3")]
+    revision: u64,
 }
 
 pub(super) fn secret_name(text: &str) -> Result<SecretName, StoredError> {
@@ -608,12 +610,12 @@ pub(super) fn to_put_secret(stored: StoredPutSecret) -> Result<Operation, Stored
     Ok(Operation::PutSecret { name: secret_name(&stored.name)?, sealed })
 }
 
-pub(super) fn from_seal_secret(name: &SecretName, parts: &[SealedFor]) -> StoredSealSecret {
-    StoredSealSecret { name: name.as_str().to_owned(), parts: parts.iter().map(from_part).collect() }
+pub(super) fn from_seal_secret(name: &SecretName, revision: u64, parts: &[SealedFor]) -> StoredSealSecret {
+    StoredSealSecret { name: name.as_str().to_owned(), parts: parts.iter().map(from_part).collect(), revision }
 }
 
 pub(super) fn to_seal_secret(stored: StoredSealSecret) -> Result<Operation, StoredError> {
     at_most(&stored.parts, SEALED_RECIPIENTS_LIMIT, "recipients of a sealed secret")?;
     let parts = stored.parts.into_iter().map(to_part).collect::<Result<_, StoredError>>()?;
-    Ok(Operation::SealSecret { name: secret_name(&stored.name)?, parts })
+    Ok(Operation::SealSecret { name: secret_name(&stored.name)?, revision: stored.revision, parts })
 }

@@ -391,7 +391,7 @@ pub(super) fn from_operation(operation: &Operation) -> StoredOperation {
         Operation::MarkPublished { kind, id, confirmed } => {
             Kind::MarkPublished(StoredPublished { kind: *kind as u32, id: text(id), confirmed: *confirmed })
         }
-        Operation::SealSecret { name, parts } => Kind::SealSecret(from_seal_secret(name, parts)),
+        Operation::SealSecret { name, revision, parts } => Kind::SealSecret(from_seal_secret(name, *revision, parts)),
         Operation::SetAcme { settings, expected_revision } => {
             Kind::SetAcme(from_set_acme(settings.as_deref(), *expected_revision))
         }

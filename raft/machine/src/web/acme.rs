@@ -132,6 +132,12 @@ impl WebDomain {
     pub const fn new(domain: String) -> Self {
         Self { domain, certificate: None, order: None, failure: None, requested_at: None }
     }
+
+    /// The shared secrets that hold the keys of its certificate and of the one to be.
+    pub fn keys(&self) -> impl Iterator<Item = &SecretName> {
+        let certificate = self.certificate.iter().map(|certificate| &certificate.key);
+        certificate.chain(self.order.iter().map(|order| &order.key))
+    }
 }
 
 /// A certificate of a web authority.

@@ -125,7 +125,9 @@ impl OidcProvider {
     /// Every issuer that there are documents for at `now`, the one in tokens first.
     pub fn issuers(&self, now: UnixSeconds) -> impl Iterator<Item = &str> {
         let current = self.settings.iter().flat_map(|settings| std::iter::once(&settings.issuer).chain(&settings.also));
+        let is_also = |issuer| self.settings.as_ref().is_some_and(|settings| settings.also.contains(issuer));
         let former = self.former.iter().filter(move |former| now < former.until).map(|former| &former.issuer);
+        let former = former.filter(move |issuer| !is_also(*issuer));
         current.chain(former).map(String::as_str)
     }
 }

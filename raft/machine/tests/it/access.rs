@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use quorate_proto_identity::{SpiffeId, TrustDomain, UnixSeconds};
 use quorate_raft_machine::access::{
     API_KEY_LIFETIME_LIMIT, API_KEY_OVERLAP_LIMIT, API_KEYS_PER_PEER_LIMIT, AccessRule, ApiKeyId, ApiKeyRotation,
-    ApiKeySecret, ApiScope, ApiScopes, EXPIRED_API_KEY_KEPT, MutualTls, NewApiKey,
+    ApiKeySecret, ApiScope, ApiScopes, EXPIRED_API_KEY_KEPT, MutualTls, NewApiKey, OAuthRule,
 };
-use quorate_raft_machine::{Done, Event, Operation, RefusalCode, SnapshotReader};
+use quorate_raft_machine::{Command, Done, Event, Operation, RefusalCode, SnapshotReader};
 
+use crate::stored::{envelope, hex, unhex};
 use crate::world::{World, domain};
 
 fn peer() -> TrustDomain {
@@ -144,4 +145,42 @@ fn access_is_in_a_snapshot_and_comes_back_the_same() {
     assert_eq!(read.state_hash(), world.state.state_hash());
     assert!(!read.access_settings().anonymous_endpoint);
     assert_eq!(read.api_keys().next(), world.state.api_keys().next());
+}
+
+fn every_operation() -> Command {
+    let ids = MutualTls::Ids(BTreeSet::from([SpiffeId::from_path(&peer(), "/federation").unwrap()]));
+    let by_token = OAuthRule {
+        issuer: "https://login.example".to_owned(),
+        audience: "us".to_owned(),
+        scope: "bundle".to_owned(),
+        claims: [("azp".to_owned(), "two".to_owned())].into(),
+    };
+    let rule = AccessRule { mutual_tls: ids, api_keys: false, oauth: vec![by_token], anonymous: false };
+    let key = NewApiKey {
+        id: ApiKeyId::from_random(7),
+        peer: peer(),
+        scopes: ApiScopes::from(ApiScope::ALL),
+        label: "for tests".to_owned(),
+        secret: secret(1, UnixSeconds(1_800_000_000)),
+    };
+    envelope(vec![
+        create(NewApiKey { scopes: ApiScopes::from([ApiScope::Get]), label: String::new(), ..key.clone() }),
+        create(key),
+        rotate(7, secret(2, UnixSeconds(1_900_000_000)), 60),
+        Operation::DeleteApiKey { id: ApiKeyId::from_random(7) },
+        set(Some(peer()), Some(rule.clone()), 3),
+        set(None, Some(AccessRule { mutual_tls: MutualTls::Off, anonymous: true, ..rule }), 0),
+        set(None, Some(AccessRule::default()), 0),
+        set(None, None, 2),
+        Operation::SetAccessSettings { anonymous_endpoint: false },
+    ])
+}
+
+const EVERY_OPERATION_V1: &str = include_str!("../stored/command-access-v1.hex");
+
+#[test]
+fn version_1_of_commands_on_access_is_read_and_still_written_so() {
+    let stored = unhex(EVERY_OPERATION_V1);
+    assert_eq!(hex(&every_operation().encode()), hex(&stored));
+    assert_eq!(Command::decode(stored).unwrap(), every_operation());
 }

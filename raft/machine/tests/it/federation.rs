@@ -9,7 +9,7 @@ use quorate_raft_machine::{
     RelationshipOrigin, SecretName, SetHow, SnapshotReader, State, StoredError, invariants,
 };
 
-use crate::world::{Change, World, backdated, create, domain, draft, entry_id, key, sealed_to, serial};
+use crate::world::{Change, World, backdated, create, domain, draft, entry_id, key, member, sealed_to, serial};
 
 pub(crate) fn foreign(name: &str) -> TrustDomain {
     TrustDomain::new(name).unwrap()
@@ -155,12 +155,16 @@ fn a_relationship_that_breaks_a_rule_is_refused_with_the_reason() {
 }
 
 fn oauth(client_id: &str, scope: &str) -> ApiCredential {
+    oauth_with(SecretName::of_relationship(&peer(), "oauth").unwrap(), client_id, scope)
+}
+
+fn oauth_with(secret: SecretName, client_id: &str, scope: &str) -> ApiCredential {
     ApiCredential::OAuth {
         token_url: url("https://login.peer.example/token"),
         client_id: client_id.to_owned(),
         scope: scope.to_owned(),
         audience: String::new(),
-        secret: SecretName::of_relationship(&peer(), "oauth").unwrap(),
+        secret,
     }
 }
 
@@ -455,6 +459,39 @@ fn a_bundle_beyond_its_size_and_more_relationships_than_there_may_be_are_refused
     world.refused_with(create_relationship(&peer()), RefusalCode::LimitReached);
 }
 
+/// A newcomer's part is made of what the leader opened. Another secret can have been put since, and the newcomer would keep
+/// the former one for it.
+#[test]
+fn a_part_that_was_made_of_a_former_secret_is_refused() {
+    let mut world = federated();
+    let name = SecretName::of_relationship(&peer(), "api-key").unwrap();
+    world.one(Operation::SetMember { number: None, member: Box::new(member("node-2")) }).unwrap();
+    let put = Operation::PutSecret { name: name.clone(), sealed: sealed_to(&[1]) };
+    let seal = |revision| Operation::SealSecret { name: name.clone(), revision, parts: sealed_to(&[2]).parts };
+    world.one(put.clone()).unwrap();
+    let opened = world.state.secret(&name).unwrap().revision;
+    world.one(put).unwrap();
+    world.refused_with(seal(opened), RefusalCode::Conflict);
+    assert_eq!(world.state.secret(&name).unwrap().sealed.parts.len(), 1);
+    let now = world.state.secret(&name).unwrap().revision;
+    assert_eq!(world.one(seal(now)), Ok(Done::SecretSealed { name: name.clone(), added: 1 }));
+    assert_eq!(world.one(seal(now)), Ok(Done::SecretSealed { name, added: 0 }), "whoever has a part keeps it");
+}
+
+/// The keys of web certificates and of the ACME account are secrets too.
+#[test]
+fn a_relationship_shows_its_server_no_secret_but_its_own() {
+    let mut world = World::founded();
+    let with = |secret: &str| {
+        let endpoint = api(ApiCredential::ApiKey { secret: SecretName::new(secret).unwrap() });
+        Operation::CreateRelationship(Box::new(NewRelationship { endpoint, ..new_relationship(&peer()) }))
+    };
+    for other in ["acme/account", "federation/other.example/api-key"] {
+        world.refused_with(with(other), RefusalCode::Invalid);
+    }
+    world.one(with(&format!("federation/{}/api-key", peer()))).unwrap();
+}
+
 /// INV: a snapshot brings every relationship, bundle and secret back.
 #[test]
 fn a_snapshot_holds_relationships_bundles_and_secrets() {
@@ -484,7 +521,7 @@ pub(crate) fn rich() -> World {
     new.endpoint = Endpoint::Api {
         url: url("https://api.other.example:8444/"),
         server: ApiServer::Spiffe(SpiffeId::from_path(&other, "/api").unwrap()),
-        credential: oauth("us", "read"),
+        credential: oauth_with(secret.clone(), "us", "read"),
         watch: true,
     };
     new.pins = EndpointPins { hosts: vec!["api.other.example".to_owned()], keys: vec![[3; 32]] };

@@ -1,14 +1,16 @@
 //! Random histories: every invariant after each step, and two members that never differ.
 
+mod serving;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_proto_identity::{EntryId, UnixMillis, UnixSeconds};
+use quorate_proto_identity::{EntryId, NodeName, UnixMillis, UnixSeconds};
 use quorate_raft_machine::{
-    Admission, AuthorityKind, AuthorityState, COMMAND_VERSION, Command, CrlSet, Due, EntryChange, EntryDraft,
-    EntryFilter, Event, ForeignDeletion, MemberRole, MembershipPlan, NewForeignBundle, NewInvitation, NodeScope,
-    Operation, Policy, PollSettings, RelationshipChange, RevocationReason, RevocationTarget, SecretName, SetHow,
+    Admission, AuthorityKind, AuthorityState, Command, CrlSet, Due, EntryChange, EntryDraft, EntryFilter, Event,
+    ForeignDeletion, MemberRole, MembershipPlan, NewForeignBundle, NewInvitation, NodeScope, Operation, Policy,
+    PollSettings, Publication, RelationshipChange, RevocationReason, RevocationTarget, SecretName, SetHow,
     SnapshotReader, State, due,
 };
 
@@ -65,6 +67,9 @@ enum Step {
     Mark(u8, bool),
     Anchor(u8),
     Federation(u8, u8),
+    Access(u8, u8),
+    Web(u8, u8),
+    Published(u8),
 }
 
 /// One step of revocation.
@@ -132,6 +137,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u8, any::<bool>()).prop_map(|(pick, compromised)| Step::Mark(pick, compromised)),
         1 => (1..4_u8).prop_map(Step::Anchor),
         5 => (any::<u8>(), any::<u8>()).prop_map(|(pick, bits)| Step::Federation(pick, bits)),
+        5 => (any::<u8>(), any::<u8>()).prop_map(|(pick, bits)| Step::Access(pick, bits)),
+        8 => (any::<u8>(), any::<u8>()).prop_map(|(pick, bits)| Step::Web(pick, bits)),
+        1 => any::<u8>().prop_map(Step::Published),
     ]
 }
 
@@ -228,6 +236,9 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
             vec![Operation::MarkAuthority { kind: AuthorityKind::X509, id, compromised: *compromised }]
         }
         Step::Federation(pick, bits) => vec![federation_step(world, *pick, *bits)],
+        Step::Access(pick, bits) => vec![serving::access_step(world, *pick, *bits)],
+        Step::Web(pick, bits) => vec![serving::web_step(world, *pick, *bits)],
+        Step::Published(bits) => vec![serving::mark_published(world, *bits)],
         Step::Anchor(of) => vec![Operation::AnchorAudit {
             member: number(u64::from(*of)),
             records: world.sequence,
@@ -248,7 +259,13 @@ fn operations(world: &mut World, step: &Step) -> Vec<Operation> {
         }
         Step::Member(of, bits) => vec![member_step(world, *of, *bits)],
         Step::Policy(issuing_lifetime) => vec![Operation::SetPolicy {
-            policy: Policy { issuing_lifetime: *issuing_lifetime, x509_svid_lifetime: 2, ..short_policy() },
+            policy: Policy {
+                issuing_lifetime: *issuing_lifetime,
+                x509_svid_lifetime: 2,
+                publication: [Publication::Hints, Publication::ConfirmedByPeers]
+                    [usize::from(issuing_lifetime & 1 == 1)],
+                ..short_policy()
+            },
             expected_revision: 0,
         }],
     }
@@ -338,7 +355,10 @@ fn federation_step(world: &World, pick: u8, bits: u8) -> Operation {
         6 => Operation::DeleteForeignBundle { trust_domain, mode: mode[usize::from(bits / 16 % 3)] },
         7 => Operation::PutSecret { name, sealed: sealed_to(&[one]) },
         8 if bits & 1 == 0 => Operation::DeleteSecret { name },
-        8 => Operation::SealSecret { name, parts: sealed_to(&[one, one + 1]).parts },
+        8 => {
+            let revision = world.state.secret(&name).map_or(1, |known| known.revision);
+            Operation::SealSecret { name, revision, parts: sealed_to(&[one, one + 1]).parts }
+        }
         _ => create({
             let mut draft = draft_under("/spire/nodes", &format!("f{}", bits % 16), "/federated", &["unix:uid:1"]);
             draft.spiffe_id = id(&format!("/federated/{}", bits % 16));
@@ -375,18 +395,12 @@ fn member_step(world: &World, of: u8, bits: u8) -> Operation {
             Operation::SealJwtAuthority { id, parts: sealed_to(&[of]).parts }
         }
         12 => Operation::SetRecoveryKey { public_key: (bits & 1 == 0).then(|| vec![bits & 2; 4].into()) },
-        13 => Operation::AnnounceMember {
-            number: number(of),
-            addresses: vec![format!("{name}.example.org:8082")],
-            version: COMMAND_VERSION,
-            build: name,
-            serves: quorate_raft_machine::MemberServices::default(),
-        },
+        13 => serving::announce(of, &NodeName::new(&name).unwrap(), bits),
         14 => Operation::SetPlan(MembershipPlan { voters: u32::from(bits % 8), ..MembershipPlan::default() }),
         _ => match bits % 4 {
             0 => Operation::RaiseEpoch,
             1 => Operation::RaiseVersion { version: 1 },
-            2 => Operation::DeleteInvitation { name: quorate_proto_identity::NodeName::new(&name).unwrap() },
+            2 => Operation::DeleteInvitation { name: NodeName::new(&name).unwrap() },
             _ => Operation::ResetTime { time: UnixMillis(world.now * 1_000) },
         },
     }
@@ -563,6 +577,7 @@ fn run(steps: &[Vec<Step>]) {
         let (before, bundle) = (marks(&world.state), world.state.bundle());
         let crls = world.state.crl_set();
         let entries = world.state.list(&EntryFilter::default(), 0, usize::MAX);
+        let web_domains: Vec<_> = world.state.web_domains().cloned().collect();
         world.take_events();
         // Every selector that an entry can have is held: what entitles is what is in scope.
         let all = selectors(&SELECTORS);
@@ -590,6 +605,9 @@ fn run(steps: &[Vec<Step>]) {
         check_crl_events(&crls, &world.state, &world.events);
         check_progress(&before, &marks(&world.state), &world.events);
         check_bundle(&bundle, &world.state);
+        if !command.operations.iter().any(|operation| matches!(operation, Operation::PutSecret { .. })) {
+            serving::check_web_keys(&web_domains, &world);
+        }
         check_lookups(&world, &scope);
         check_events(&entries, &world.state, &world.events);
         check_scopes(&in_scope, &entitled_by_reading(&world.state, &scope, &all, world.seconds()), &world.events);

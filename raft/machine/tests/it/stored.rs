@@ -371,7 +371,7 @@ fn every_operation_on_federation() -> Command {
         delete(ForeignDeletion::Dissociate),
         Operation::PutSecret { name: name(), sealed: sealed() },
         Operation::DeleteSecret { name: name() },
-        Operation::SealSecret { name: name(), parts: sealed().parts },
+        Operation::SealSecret { name: name(), revision: 4, parts: sealed().parts },
         Operation::MarkPublished { kind: AuthorityKind::X509, id: id(), confirmed: false },
         Operation::MarkPublished { kind: AuthorityKind::Jwt, id: id(), confirmed: true },
         Operation::AnnounceMember { number: number(2), addresses: vec![], version: 1, build: "b".to_owned(), serves },

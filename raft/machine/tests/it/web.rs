@@ -228,6 +228,27 @@ fn an_issuer_that_is_replaced_is_served_until_its_overlap_ends() {
 }
 
 #[test]
+fn an_issuer_that_is_served_beside_its_successor_keeps_its_overlap() {
+    let mut world = World::founded();
+    world.one(set_oidc(oidc("https://a.example", 10))).unwrap();
+    let beside = OidcSettings { also: vec!["https://a.example".to_owned()], ..oidc("https://b.example", 10) };
+    world.one(set_oidc(beside)).unwrap();
+    let now = world.seconds();
+    let served = |world: &World| world.state.oidc().issuers(now).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(served(&world), ["https://b.example", "https://a.example"], "once");
+    world.one(set_oidc(oidc("https://b.example", 10))).unwrap();
+    assert_eq!(served(&world), ["https://b.example", "https://a.example"], "tokens of it are out");
+}
+
+#[test]
+fn the_key_of_a_certificate_is_never_that_of_an_order_too() {
+    let mut world = certified();
+    world.refused_with(begin(1), RefusalCode::Invalid);
+    world.one(fail(None)).unwrap();
+    assert!(world.state.secret(&key(1)).is_some(), "the certificate is served on");
+}
+
+#[test]
 fn former_issuers_have_a_limit() {
     let mut world = World::founded();
     for n in 0..=FORMER_ISSUERS_LIMIT {

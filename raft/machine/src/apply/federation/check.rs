@@ -15,7 +15,14 @@ const HOST_LIMIT: usize = 253;
 
 /// Checks what follows from no type.
 pub(crate) fn check_relationship(relationship: &Relationship) -> Result<(), Refusal> {
-    let Relationship { endpoint, pins, poll, .. } = relationship;
+    let Relationship { trust_domain, endpoint, pins, poll, .. } = relationship;
+    if let Some(secret) = endpoint.secret()
+        && !secret.belongs_to(trust_domain)
+    {
+        return Err(Refusal::invalid(format!(
+            "the secret {secret} is not one of the relationship with {trust_domain}: its server is shown no other"
+        )));
+    }
     if !(1..=POLL_FLOOR_LIMIT).contains(&poll.floor) {
         return Err(Refusal::invalid(format!(
             "the least time between two polls is {} s, it must be 1 to {POLL_FLOOR_LIMIT} s",
