@@ -49,7 +49,7 @@ use crate::{
 /// When the next order of a domain is due, for those who ask how it stands.
 #[must_use]
 pub fn next_order_at(state: &State, domain: &str) -> Option<UnixSeconds> {
-    state.web_domain(domain).and_then(due::next_order_at)
+    due::next_order_at(state, state.web_domain(domain)?)
 }
 
 /// Events wait for room outside; all else is the actor's own.

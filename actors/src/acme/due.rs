@@ -3,7 +3,7 @@
 use quorate_proto_identity::UnixSeconds;
 use quorate_raft_machine::{
     State,
-    web::{WebDomain, WebFailure},
+    web::{WebCertificate, WebDomain, WebFailure},
 };
 
 /// A certificate is renewed when this part of its life is left: a third, as authorities advise; 30 of 90 days.
@@ -47,26 +47,26 @@ pub(crate) fn whats_due(state: &State, now: UnixSeconds) -> Vec<Due> {
         let (step, at) = match &known.order {
             Some(order) if order.challenge.is_some() => (Step::Finish, now),
             Some(_) => (Step::Challenge, now),
-            None => (Step::Place, if has_lost_its_key(state, known) { now } else { next_order_at(known)? }),
+            None => (Step::Place, next_order_at(state, known)?),
         };
         Some(Due { domain: known.domain.clone(), step, at })
     };
     state.web_domains().filter_map(next).collect()
 }
 
-/// Whether nobody can serve the certificate there is: a restored cluster may have it without its key.
-fn has_lost_its_key(state: &State, known: &WebDomain) -> bool {
-    let certificate = known.certificate.as_ref().filter(|_| known.failure.is_none());
-    certificate.is_some_and(|certificate| state.secret(&certificate.key).is_none())
+/// When the next order for a domain is to be placed; none while one is under way. At the beginning of all time: at once.
+pub(crate) fn next_order_at(state: &State, known: &WebDomain) -> Option<UnixSeconds> {
+    // Without its key nobody can serve the certificate there is: a restored cluster may have it so.
+    next_order_of(known, |certificate| state.secret(&certificate.key).is_some())
 }
 
-/// When the next order for a domain is to be placed; none while one is under way. At the beginning of all time: at once.
-pub(crate) fn next_order_at(known: &WebDomain) -> Option<UnixSeconds> {
+/// The same, where `is_of_use` says whether a certificate can be served.
+fn next_order_of(known: &WebDomain, is_of_use: impl Fn(&WebCertificate) -> bool) -> Option<UnixSeconds> {
     if known.order.is_some() {
         return None;
     }
     let wanted = match &known.certificate {
-        Some(certificate) if known.requested_at.is_none() => {
+        Some(certificate) if known.requested_at.is_none() && is_of_use(certificate) => {
             let (begins, ends) = (certificate.validity.not_before(), certificate.validity.not_after());
             ends.plus(-(ends.since(begins) / RENEW_AT_PART))
         }
@@ -84,7 +84,7 @@ fn wait_after(failure: &WebFailure) -> i64 {
 mod tests {
     use bytes::Bytes;
     use quorate_proto_identity::Validity;
-    use quorate_raft_machine::{federation::SecretName, web::WebCertificate};
+    use quorate_raft_machine::federation::SecretName;
 
     use super::*;
 
@@ -102,17 +102,22 @@ mod tests {
         WebDomain { failure: Some(WebFailure { count, reason: "no".to_owned(), at: UnixSeconds(at) }), ..known }
     }
 
+    /// When the next order is due of a domain whose certificate can be served.
+    fn kept(known: &WebDomain) -> Option<UnixSeconds> {
+        next_order_of(known, |_| true)
+    }
+
     #[test]
     fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
-        assert_eq!(next_order_at(&certified(0, 90)), Some(UnixSeconds(60)));
-        assert_eq!(next_order_at(&certified(1_000, 1_003)), Some(UnixSeconds(1_002)));
+        assert_eq!(kept(&certified(0, 90)), Some(UnixSeconds(60)));
+        assert_eq!(kept(&certified(1_000, 1_003)), Some(UnixSeconds(1_002)));
     }
 
     #[test]
     fn a_domain_without_certificate_and_one_that_is_asked_for_are_ordered_at_once() {
-        assert_eq!(next_order_at(&WebDomain::new("example.org".to_owned())), Some(UnixSeconds(0)));
+        assert_eq!(kept(&WebDomain::new("example.org".to_owned())), Some(UnixSeconds(0)));
         let asked = WebDomain { requested_at: Some(UnixSeconds(7)), ..certified(0, 90) };
-        assert_eq!(next_order_at(&asked), Some(UnixSeconds(7)));
+        assert_eq!(kept(&asked), Some(UnixSeconds(7)));
     }
 
     #[test]
@@ -120,8 +125,15 @@ mod tests {
         let waits = [(1, 30), (2, 120), (3, 480), (4, 1_920), (5, 7_680), (6, 21_600), (u32::MAX, 21_600)];
         for (count, wait) in waits {
             let fresh = failed(WebDomain::new("example.org".to_owned()), count, 1_000);
-            assert_eq!(next_order_at(&fresh), Some(UnixSeconds(1_000 + wait)), "after {count}");
+            assert_eq!(kept(&fresh), Some(UnixSeconds(1_000 + wait)), "after {count}");
         }
-        assert_eq!(next_order_at(&failed(certified(0, 90_000), 1, 10)), Some(UnixSeconds(60_000)));
+        assert_eq!(kept(&failed(certified(0, 90_000), 1, 10)), Some(UnixSeconds(60_000)));
+    }
+
+    #[test]
+    fn one_that_has_lost_its_key_is_ordered_at_once_and_again_soon_after_a_failure() {
+        let lost = |known: &WebDomain| next_order_of(known, |_| false);
+        assert_eq!(lost(&certified(0, 90_000)), Some(UnixSeconds(0)));
+        assert_eq!(lost(&failed(certified(0, 90_000), 1, 10)), Some(UnixSeconds(40)));
     }
 }
