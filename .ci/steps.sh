@@ -111,7 +111,7 @@ crl_consumers() {
     PATH=$PATH:/usr/sbin command -v nginx >/dev/null || { packages+=(nginx-light) && names+=(nginx); }
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || { packages+=(postgresql) && names+=(postgresql); }
     if [ "${#packages[@]}" -eq 0 ]; then return 0; fi
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || ! timeout 120 apt-get update --error-on=any >/dev/null; then
+    if ! archive_answers; then
         for name in "${names[@]}"; do
             printf 'MISSING, and cannot be installed here: %s; its part of the revocation run is NOT DONE\n' "$name"
             may_miss+=(--may-miss "$name")
@@ -131,21 +131,40 @@ federation() {
     "$programs/quorate-chaos" federation --client "go=${clients[0]}" --client "python=${clients[1]}" "$@"
 }
 
-# acme_authority: installs pebble and its name server from Debian's packages, where they are missing. What cannot be installed
-# is a failure: nothing else shows that web certificates are had.
-acme_authority() {
-    if command -v pebble >/dev/null && command -v pebble-challtestsrv >/dev/null; then return 0; fi
-    timeout 120 apt-get update >/dev/null || return
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends pebble openssl
+# archive_answers: whether programs can be installed here at all: root, apt, and an archive that answers.
+archive_answers() {
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && timeout 120 apt-get update --error-on=any >/dev/null
 }
 
-# dns_server: installs Knot DNS from Debian's packages, where it is missing. What cannot be installed is a failure: nothing else
-# shows what DNSSEC vouches for.
-dns_server() {
-    if PATH=$PATH:/usr/sbin command -v knotd >/dev/null && command -v kdig >/dev/null; then return 0; fi
-    timeout 120 apt-get update >/dev/null || return
-    # No server of a package is started.
-    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends knot knot-dnsutils openssl
+# with_packages PROGRAMS PACKAGES COMMAND...: runs the command with these programs of others (words in one argument), which
+# are installed from Debian's packages where they are missing. Where nothing can be installed, that is said, and the command
+# is NOT DONE; where the archive answers, what cannot be installed is a failure.
+with_packages() {
+    local programs=$1 packages=$2 program missing=0
+    shift 2
+    for program in $programs; do
+        PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || missing=1
+    done
+    if [ "$missing" -ne 0 ]; then
+        if ! archive_answers; then
+            printf 'MISSING, and cannot be installed here: %s; NOT DONE: %s\n' "$programs" "$*"
+            return 0
+        fi
+        # No server of a package is started: RUNLEVEL=1 tells their scripts that the machine is not up.
+        # shellcheck disable=SC2086  # a list of words
+        RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages || return
+    fi
+    "$@"
+}
+
+# web_clients ARGUMENT...: an ACME authority (pebble) and OpenID Connect libraries of others against our nodes.
+web_clients() {
+    with_packages 'pebble pebble-challtestsrv openssl' 'pebble openssl' node/tests/clients/web/run "$@"
+}
+
+# discovery PROGRAM: what a DNS server of others (Knot) tells of endpoints, and what DNSSEC vouches for.
+discovery() {
+    with_packages 'knotd kdig openssl' 'knot knot-dnsutils openssl' node/tests/discovery/run "$1"
 }
 
 # unchanged_since STATUS: a run must not write to the tree.
