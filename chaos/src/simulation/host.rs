@@ -140,7 +140,12 @@ async fn leap(world: Arc<World>, node: usize) {
 
 fn config(node: usize, identity_key: Bytes) -> Config {
     let mut config = Config::new(format!("{}/data", super::world::DISK_ROOT), runtime::Handle::current());
-    config.announcement = Announcement { identity_key, addresses: vec![address(node)], build: "simulated".to_owned(), ..Announcement::default() };
+    config.announcement = Announcement {
+        identity_key,
+        addresses: vec![address(node)],
+        build: "simulated".to_owned(),
+        ..Announcement::default()
+    };
     config.log.drive = Drive::Inline;
     config.log.segment_bytes = SEGMENT_BYTES;
     config.log.cache_bytes = 64 * 1024;
