@@ -255,7 +255,8 @@ impl EndpointState {
         let held = held.filter(|_| standing.is_member && !has_ended);
         let is_due = held.is_none() || standing.root_is_gone || now >= self.renew_at;
         let is_wanted = *self.arguments.shared.wanted.borrow();
-        let waits = self.failed_at.is_some_and(|failed| now < failed.plus(self.retry_millis()));
+        // A failure of a time to come is one of before the clock was set back.
+        let waits = self.failed_at.is_some_and(|failed| failed <= now && now < failed.plus(self.retry_millis()));
         if is_wanted && is_due && standing.is_member && self.has_leader && !self.in_flight && !waits {
             self.ask(myself);
         }

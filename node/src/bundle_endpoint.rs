@@ -6,13 +6,14 @@
 //!   https_web      shows a certificate of a public authority: files, read again when they change, or ACME
 //!        |
 //!     answer   GET and HEAD at one path; ETag, 304; 404 and 405 for all else; 403 where anonymous serving is switched off
-//!        |     503 with the reason while this node may not sign: what it has may be old (FED-23)
+//!        |     503 while this node may not sign, or has been cut off: what it has may be old (FED-23)
 //!     document   rendered once for each bundle, whoever asks
 //! ```
 //!
 //! Every node that is told to serves it, and all of them the same bytes: the sequence is one counter in the replicated
 //! state. A node that is behind cannot serve an old bundle as a new one for long: it answers only while it may sign, and
-//! while it may, no authority is activated that it has not published (design section 3, the gate).
+//! while it may, no authority is activated that it has not published (design section 3, the gate), unless by force. One
+//! that the cluster cannot reach does not hear of force, nor of what was revoked: it answers for as long as a peer may lag.
 
 mod answer;
 mod document;
@@ -124,7 +125,7 @@ impl BundleEndpoint {
             return Ok(Self::default());
         }
         let asked = node.clone();
-        let not_now = move || asked.readiness().reasons.into_iter().next();
+        let not_now = move || asked.why_no_keys_are_told().map(str::to_owned);
         let handler = BundleHandler::new(config.path.clone(), node.consensus().state(), Arc::default(), not_now);
         let mut endpoint = Self::default();
         if let Some(address) = config.spiffe_listen {

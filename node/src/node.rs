@@ -12,6 +12,7 @@ mod actors;
 mod endpoint;
 mod identity;
 mod port;
+mod publishing;
 
 use std::sync::{Arc, OnceLock};
 
@@ -328,7 +329,8 @@ impl Node {
         Readiness::from_reasons(self.missing().into_iter().collect()).with_warnings(warnings::of(self))
     }
 
-    fn missing(&self) -> Option<String> {
+    /// Why this node may not sign, if it may not: readiness without its warnings, so that strangers may cause it to be asked.
+    pub(crate) fn missing(&self) -> Option<String> {
         if self.inner.stopping.is_asked() {
             return Some("the node is stopping".to_owned());
         }

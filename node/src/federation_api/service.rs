@@ -65,9 +65,9 @@ impl Api {
     /// The bundle as this node has it, and who says so.
     ///
     /// # Errors
-    /// `Unavailable` while the node may not sign: what it has may be old (FED-23).
+    /// `Unavailable` while the node may not sign or has been cut off: what it has may be old (FED-23).
     pub(super) fn content(&self) -> Result<(Arc<Content>, Said), Status> {
-        if let Some(reason) = self.node.readiness().reasons.into_iter().next() {
+        if let Some(reason) = self.node.why_no_keys_are_told() {
             return Err(Status::unavailable(format!(
                 "no bundle is served by this node at the moment: {reason}; ask again, or another node"
             )));

@@ -272,7 +272,12 @@ fn load(certificate: &Path, private_key: &Path) -> Result<Loaded, CertificateFil
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateFilesError> {
     let unreadable = |source| CertificateFilesError::Unreadable { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(unreadable)?.len() > FILE_LIMIT {
+    let found = fs::metadata(path).map_err(unreadable)?;
+    if !found.is_file() {
+        // Reading a pipe would not come back.
+        return Err(unreadable(io::Error::other("it is no regular file")));
+    }
+    if found.len() > FILE_LIMIT {
         return Err(CertificateFilesError::TooLarge { path: path.to_owned() });
     }
     fs::read(path).map_err(unreadable)

@@ -42,7 +42,7 @@ impl OidcServer {
         let config = &node.config().oidc;
         let Some(listen) = config.listen else { return Ok(Self::default()) };
         let asked = node.clone();
-        let unready = Box::new(move || asked.readiness().reasons.into_iter().next());
+        let unready = Box::new(move || asked.why_no_keys_are_told().map(str::to_owned));
         let handler = OidcHandler::new(node.consensus().state(), node.sources().clone(), unready, config.behind_proxy);
         let (certificate, challenges) = match &config.certificate {
             _ if config.behind_proxy => (CertificateSource::Plain, None),
