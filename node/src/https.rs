@@ -72,6 +72,11 @@ pub struct Peer {
     pub certificates: Vec<CertificateDer<'static>>,
 }
 
+/// Put among the extensions of an answer that goes on for ever and is never silent for long: each piece of it has the time
+/// that another answer has as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct GoesOn;
+
 /// What is served.
 pub trait Handler: Send + Sync + 'static {
     /// Answers a request. The body of a request has no limit but what is read of it.
@@ -96,7 +101,7 @@ pub struct HttpsSettings {
     pub challenges: Option<Arc<dyn Challenges>>,
     /// What clients may take.
     pub limits: ServerLimits,
-    /// How long one answer may take to be sent; none for a server whose answers go on for ever.
+    /// How long one answer may take, from the request to its last byte, and each piece of one that [`GoesOn`].
     pub answer_limit: Option<Duration>,
     /// How long answers may take after the server was asked to stop.
     pub drain: Duration,
@@ -148,7 +153,7 @@ impl HttpsServer {
         let (resolver, watching) = certificate.resolver(name);
         let tls = resolver.map(|resolver| tls::Acceptor::new(resolver, client_certificates, challenges)).transpose()?;
         let admission = Admission::new(name, limits);
-        let serving = Arc::new(Serving { name, tls, handler, admission: Arc::clone(&admission), answer_limit });
+        let serving = Arc::new(Serving { name, tls, handler, answer_limit });
         let (stop, stopping) = stop_signal();
         let admit = move |stream: TcpStream, stopping| {
             // One that is gone already has no address.

@@ -3,7 +3,7 @@
 //! A flood comes from few addresses or from many. From few, it meets their own limits. From many, it meets the limit of all,
 //! and there the connection that has been idle longest makes room: whoever asks and goes always gets in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -25,6 +25,10 @@ const BURST_SECONDS: u32 = 10;
 
 /// Addresses that are kept account of at most; some 100 bytes each. Beyond it, those that are new share one account.
 const ORIGINS_LIMIT: usize = 16_384;
+
+/// How often accounts that are as good as new are looked for, when there is no room for another. A look goes through all of
+/// them, and whoever dials from ever new addresses must not cause one for each.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// Bits of an IPv6 address that tell one site from another: a host can have every address of its network.
 const SITE_BITS: u32 = 64;
@@ -88,6 +92,8 @@ struct Table {
     connections: HashMap<u64, Arc<Activity>>,
     held: HashMap<Origin, usize>,
     accounts: HashMap<Origin, Account>,
+    /// When accounts were looked through last.
+    swept: Option<Instant>,
 }
 
 /// What is left to an address, and when that was reckoned.
@@ -158,7 +164,10 @@ impl Table {
         let now = Instant::now();
         let mut origin = origin;
         if !self.accounts.contains_key(&origin) && self.accounts.len() >= ORIGINS_LIMIT {
-            self.accounts.retain(|_, account| !account.is_full(now));
+            if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP_EVERY) {
+                self.swept = Some(now);
+                self.accounts.retain(|_, account| !account.is_full(now));
+            }
             if self.accounts.len() >= ORIGINS_LIMIT {
                 origin = Origin::Others;
             }
@@ -223,10 +232,11 @@ pub(super) struct Activity {
     evicted: Notify,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Doing {
-    /// Requests whose answers have not been sent whole.
-    in_flight: usize,
+    /// When each request began whose answer has not been sent whole, or when the last piece of it went that goes on for
+    /// ever, by its number. There are as many at most as a connection has streams.
+    in_flight: BTreeMap<u64, Instant>,
     /// Requests so far.
     requests: u64,
     /// When the last request began or the last answer ended.
@@ -240,14 +250,15 @@ pub(super) struct Patience {
     pub(super) first: Duration,
     /// Without a request.
     pub(super) idle: Duration,
-    /// With answers under way and none ending.
+    /// For one answer; for each piece of one that goes on for ever. It is the oldest one that counts: whoever takes none of
+    /// it wins no time by asking for others.
     pub(super) answer: Option<Duration>,
 }
 
 impl Activity {
     fn new() -> Self {
         Self {
-            now: Mutex::new(Doing { in_flight: 0, requests: 0, since: Instant::now() }),
+            now: Mutex::new(Doing { in_flight: BTreeMap::new(), requests: 0, since: Instant::now() }),
             changed: Notify::new(),
             evicted: Notify::new(),
         }
@@ -259,18 +270,20 @@ impl Activity {
 
     fn idle_since(&self) -> Option<Instant> {
         let now = self.now.lock();
-        (now.in_flight == 0).then_some(now.since)
+        now.in_flight.is_empty().then_some(now.since)
     }
 
     /// Notes a request; its answer is on its way until what is given back is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         let mut now = self.now.lock();
-        now.in_flight += 1;
-        now.requests = now.requests.saturating_add(1);
+        let number = now.requests;
+        now.requests = number.saturating_add(1);
         now.since = Instant::now();
+        let begun = now.since;
+        now.in_flight.insert(number, begun);
         drop(now);
         self.changed.notify_one();
-        InFlight(Arc::clone(self))
+        InFlight { of: Arc::clone(self), number }
     }
 
     /// Waits until the connection has to make room for another.
@@ -281,17 +294,12 @@ impl Activity {
     /// Waits until patience is over.
     pub(super) async fn too_long(&self, patience: Patience) {
         loop {
-            let doing = *self.now.lock();
-            let limit = match doing {
-                Doing { in_flight: 0, requests: 0, .. } => Some(patience.first),
-                Doing { in_flight: 0, .. } => Some(patience.idle),
-                Doing { .. } => patience.answer,
-            };
+            let deadline = self.now.lock().deadline(patience);
             let changed = self.changed.notified();
-            match limit.map(|limit| doing.since + limit) {
+            match deadline {
                 Some(deadline) if tokio::time::timeout_at(deadline, changed).await.is_err() => {
                     // What happened in the same instant is looked at once more.
-                    if self.now.lock().since == doing.since {
+                    if self.now.lock().deadline(patience) == Some(deadline) {
                         return;
                     }
                 }
@@ -302,17 +310,40 @@ impl Activity {
     }
 }
 
+impl Doing {
+    /// When patience ends if nothing more happens; never while answers may take for ever.
+    fn deadline(&self, patience: Patience) -> Option<Instant> {
+        match self.in_flight.values().min() {
+            Some(begun) => patience.answer.map(|limit| *begun + limit),
+            None if self.requests == 0 => Some(self.since + patience.first),
+            None => Some(self.since + patience.idle),
+        }
+    }
+}
+
 /// A request whose answer is under way, until dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    of: Arc<Activity>,
+    number: u64,
+}
+
+impl InFlight {
+    /// A piece of an answer that goes on for ever was taken: the next one has its own time.
+    pub(super) fn renew(&self) {
+        if let Some(begun) = self.of.now.lock().in_flight.get_mut(&self.number) {
+            *begun = Instant::now();
+        }
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut now = self.0.now.lock();
-        now.in_flight = now.in_flight.saturating_sub(1);
+        let mut now = self.of.now.lock();
+        now.in_flight.remove(&self.number);
         now.since = Instant::now();
         drop(now);
-        self.0.changed.notify_one();
+        self.of.changed.notify_one();
     }
 }
 
@@ -388,8 +419,13 @@ mod tests {
             });
         };
         many(1);
+        let swept = admission.table.lock().swept;
         many(2);
         assert!(admission.table.lock().accounts.len() <= ORIGINS_LIMIT + 1);
+        assert!(
+            swept.is_none() && admission.table.lock().swept == Some(Instant::now()),
+            "looked through once, not each time"
+        );
         tokio::time::advance(Duration::from_secs(11)).await;
         admission.admit(from(1)).unwrap();
         assert!(admission.table.lock().accounts.len() <= 2);
@@ -413,5 +449,48 @@ mod tests {
         assert_eq!(took(Arc::clone(&silent)).await, 30);
         drop(answer);
         assert_eq!(took(silent).await, 60);
+    }
+
+    /// HTTP/2: a stream whose window stays closed is not kept open by requests on others.
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_no_answer_wins_no_time_by_asking_for_more() {
+        let limit = Duration::from_secs(30);
+        let patience = Patience { first: limit, idle: limit, answer: Some(limit) };
+        let activity = Arc::new(Activity::new());
+        let _never_taken = activity.begin();
+        let begun = Instant::now();
+        let others = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(7)).await;
+                drop(activity.begin());
+            }
+        };
+        tokio::select! {
+            () = activity.too_long(patience) => {}
+            () = others => {}
+        }
+        assert_eq!(begun.elapsed(), limit);
+    }
+
+    /// A watch lasts for days, and one that nobody reads does not.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_goes_on_has_its_time_from_its_last_piece() {
+        let limit = Duration::from_secs(30);
+        let patience = Patience { first: limit, idle: limit, answer: Some(limit) };
+        let activity = Arc::new(Activity::new());
+        let watch = activity.begin();
+        let begun = Instant::now();
+        let pieces = async {
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                watch.renew();
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = activity.too_long(patience) => {}
+            () = pieces => {}
+        }
+        assert_eq!(begun.elapsed(), Duration::from_secs(100 * 20) + limit);
     }
 }

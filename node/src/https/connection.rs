@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -22,9 +22,9 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::admission::{Admission, InFlight, Patience, Place};
+use super::admission::{InFlight, Patience, Place};
 use super::tls::{self, Chosen};
-use super::{Body, Handler, Peer, full};
+use super::{Body, GoesOn, Handler, Peer, full};
 use crate::metrics::{HTTPS_HANDSHAKES, HTTPS_REQUESTS};
 use crate::shutdown::Stopping;
 
@@ -73,7 +73,6 @@ pub(super) struct Serving {
     pub(super) name: &'static str,
     pub(super) tls: Option<tls::Acceptor>,
     pub(super) handler: Arc<dyn Handler>,
-    pub(super) admission: Arc<Admission>,
     pub(super) answer_limit: Option<Duration>,
 }
 
@@ -224,7 +223,8 @@ fn answer(
             None => too_often(),
         };
         metrics::counter!(HTTPS_REQUESTS, "listener" => name, "status" => class(response.status())).increment(1);
-        response.map(|body| Guarded { body, _in_flight: in_flight })
+        let goes_on = response.extensions().get::<GoesOn>().is_some();
+        response.map(|body| Guarded { body, in_flight, goes_on })
     }
 }
 
@@ -232,6 +232,7 @@ fn too_often() -> Response<Body> {
     let mut response = Response::new(full("this address asks too often; ask again later\n"));
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
@@ -258,7 +259,8 @@ fn class(status: StatusCode) -> &'static str {
 /// A body whose request is under way until it is dropped.
 pub(super) struct Guarded {
     body: Body,
-    _in_flight: InFlight,
+    in_flight: InFlight,
+    goes_on: bool,
 }
 
 impl HttpBody for Guarded {
@@ -269,7 +271,11 @@ impl HttpBody for Guarded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, super::BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if self.goes_on && polled.is_ready() {
+            self.in_flight.renew();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,9 +18,11 @@ use quorate_proto_identity::bundle::Bundle;
 use quorate_proto_identity::x509::{Purpose, verify_x509_svid};
 use quorate_proto_identity::{AuthorityId, Certificate, TrustDomain, UnixSeconds};
 use rcgen::{CertificateParams, KeyPair};
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -28,10 +31,12 @@ use tokio_rustls::TlsConnector;
 use crate::cluster::TestCluster;
 use crate::node::{TestNode, free_port};
 
-/// Notes the certificates that a server shows, and takes any: who it is, the test looks at.
+/// Notes the certificates that a server shows, and takes any: who it is, the test looks at. Notes too whether it asks for
+/// one.
 #[derive(Debug)]
 struct Notes {
     shown: Mutex<Vec<Vec<u8>>>,
+    asked: AtomicBool,
     provider: Arc<CryptoProvider>,
 }
 
@@ -72,10 +77,24 @@ impl ServerCertVerifier for Notes {
     }
 }
 
+/// Asked by the TLS library only when the server asks.
+impl ResolvesClientCert for Notes {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::SeqCst);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// What an endpoint answered, and with which certificates.
 struct Fetched {
     response: Response<Vec<u8>>,
     chain: Vec<Vec<u8>>,
+    /// Whether it asked for a certificate of ours.
+    asked: bool,
 }
 
 impl Fetched {
@@ -99,14 +118,15 @@ impl Fetched {
 /// A plain GET: no client certificate, no headers but the host's and, if asked for, the tag.
 async fn fetch(at: std::net::SocketAddr, path: &str, known: Option<&str>) -> std::io::Result<Fetched> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let notes = Arc::new(Notes { shown: Mutex::default(), provider: Arc::clone(&provider) });
+    let notes = Arc::new(Notes { shown: Mutex::default(), asked: AtomicBool::new(false), provider: Arc::clone(&provider) });
     let verifier: Arc<dyn ServerCertVerifier> = Arc::<Notes>::clone(&notes);
+    let ours: Arc<dyn ResolvesClientCert> = Arc::<Notes>::clone(&notes);
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_client_cert_resolver(ours);
     let stream = TcpStream::connect(at).await?;
     let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::from(at.ip()), stream).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
@@ -120,7 +140,8 @@ async fn fetch(at: std::net::SocketAddr, path: &str, known: Option<&str>) -> std
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
     let chain = notes.shown.lock().unwrap().clone();
-    Ok(Fetched { response: Response::from_parts(parts, body), chain })
+    let asked = notes.asked.load(Ordering::SeqCst);
+    Ok(Fetched { response: Response::from_parts(parts, body), chain, asked })
 }
 
 fn trust_domain() -> TrustDomain {
@@ -166,9 +187,13 @@ impl Site {
     }
 
     async fn ready() -> Self {
+        Self::ready_with(Policy::default()).await
+    }
+
+    async fn ready_with(policy: Policy) -> Self {
         let mut site = Self::prepare();
         site.node.start().await;
-        site.node.found(Policy::default()).await.unwrap();
+        site.node.found(policy).await.unwrap();
         site.node.wait_ready().await;
         site.until_served().await;
         site
@@ -200,8 +225,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<Output> {
 
 /// SF-01, SF-16: what the standard says, in both profiles.
 ///
-/// Accepts: FED-14, FED-18, FED-20, FED-21, FED-22, FED-23, FED-24, FED-31, FED-36, FED-37, FED-38, BND-08. Refuses: FED-22,
-/// FED-37 by a server that would serve only who shows something.
+/// Accepts: FED-14, FED-18, FED-20, FED-21, FED-22, FED-23, FED-24, FED-31, FED-36, FED-37, FED-38, BND-08.
 #[tokio::test]
 async fn a_plain_get_without_credentials_yields_the_newest_bundle_in_both_profiles_sf_01_sf_16() {
     let site = Site::ready().await;
@@ -210,6 +234,7 @@ async fn a_plain_get_without_credentials_yields_the_newest_bundle_in_both_profil
     let web = fetch(site.web, "/", None).await.unwrap();
     for answer in [&spiffe, &web] {
         assert_eq!(answer.response.status(), StatusCode::OK);
+        assert!(!answer.asked, "who asks is nobody's business here");
         assert_eq!(answer.header(CONTENT_TYPE), "application/json; charset=utf-8");
         assert!(answer.header(CACHE_CONTROL).starts_with("public, max-age="));
         let read = Bundle::parse(&trust_domain(), answer.body()).unwrap();
@@ -377,6 +402,67 @@ async fn a_peer_that_slept_through_two_rotations_verifies_the_endpoint_with_what
     let moved = async || fetch(site.spiffe, "/", None).await.is_ok_and(|answer| !is_ours(&answer, &sleeper));
     site.node.until("the certificate has moved to the next root", moved).await;
     assert!(is_ours(&fetch(site.spiffe, "/", None).await.unwrap(), &woken));
+}
+
+/// The same for a rotation that nobody forces: the successor is published, waited for and activated in its own time, and a
+/// peer that sleeps through it all verifies us with its old bundle for as long as the old root can vouch for anybody.
+///
+/// Accepts: FED-03, FED-40, FED-41
+#[tokio::test]
+async fn a_peer_that_sleeps_through_a_rotation_in_its_own_time_verifies_the_endpoint_until_the_old_root_goes() {
+    let policy =
+        Policy { root_lifetime: 60, issuing_lifetime: 10, x509_svid_lifetime: 4, refresh_hint: 1, ..Policy::default() };
+    let site = Site::ready_with(policy).await;
+    let sleeper = own_bundle(&site.node).await;
+    let root = &sleeper.x509_authorities()[0];
+    let (first, end) = (root.authority_id(), root.validity().not_after());
+    let active = || {
+        let shown = site.node.told(&["authority", "show", "-o", "json"]);
+        serde_json::from_str::<Value>(&shown).unwrap()["x509"]["active"]["id"].clone()
+    };
+    assert_eq!(active(), first.as_str());
+    // Half a certificate's life before its end a root may have signed its last.
+    let last = UnixSeconds(end.0 - 2);
+    let asleep = async || {
+        let Ok(answer) = fetch(site.spiffe, "/", None).await else { return false };
+        assert!(is_ours(&answer, &sleeper) || now() >= last, "{} s before the end of the old root", end.since(now()));
+        active() != first.as_str()
+    };
+    site.node.until("the successor signs", asleep).await;
+    assert!(now() < last, "before the old root's end");
+    let answer = fetch(site.spiffe, "/", None).await.unwrap();
+    assert!(is_ours(&answer, &sleeper), "under the old root, which signs nothing else any more");
+    let woken = Bundle::parse(&trust_domain(), answer.body()).unwrap().bundle;
+    assert_eq!(woken.x509_authorities().len(), 2, "and this is how it wakes");
+
+    let moved = async || fetch(site.spiffe, "/", None).await.is_ok_and(|answer| !is_ours(&answer, &sleeper));
+    site.node.until("the certificate has moved to the next root", moved).await;
+    assert!(now() >= last);
+    let verified = async || fetch(site.spiffe, "/", None).await.is_ok_and(|answer| is_ours(&answer, &woken));
+    site.node.until("who woke in time verifies it", verified).await;
+}
+
+/// Where the administrator wants to know who asks, nobody is served by the standard's endpoint, in either profile, and each
+/// is told of the way there is; and at once again when it is switched on.
+#[tokio::test]
+async fn with_anonymous_serving_switched_off_both_profiles_answer_403_and_name_the_federation_api() {
+    let site = Site::ready().await;
+    site.node.told(&["federation", "access", "set", "--anonymous-endpoint", "off"]);
+    for at in [site.spiffe, site.web] {
+        // Not even that it has not changed is told.
+        for known in [None, Some("*")] {
+            let refused = fetch(at, "/", known).await.unwrap();
+            assert_eq!(refused.response.status(), StatusCode::FORBIDDEN);
+            assert_eq!(refused.header(CACHE_CONTROL), "no-store");
+            assert!(!refused.response.headers().contains_key(ETAG));
+            assert!(String::from_utf8_lossy(refused.body()).contains("use its Federation API"));
+        }
+        assert_eq!(fetch(at, "/other", None).await.unwrap().response.status(), StatusCode::NOT_FOUND);
+    }
+    site.node.told(&["federation", "access", "set", "--anonymous-endpoint", "on"]);
+    for at in [site.spiffe, site.web] {
+        assert_eq!(fetch(at, "/", None).await.unwrap().response.status(), StatusCode::OK);
+    }
 }
 
 /// Certificate files are replaced under a running node.
