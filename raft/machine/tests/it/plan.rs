@@ -40,6 +40,19 @@ fn a_voter_that_was_invited_comes_in_by_these_steps() {
     assert_eq!((cluster.next(), cluster.voters_now()), (vec![], numbers(&[1, 2])));
 }
 
+/// A secret that was put while a member joined has no part for it, though it has every token key.
+#[test]
+fn a_secret_that_a_member_cannot_open_is_sealed_to_it() {
+    let mut cluster = Cluster::of_voters(&["", ""]);
+    assert_eq!(cluster.next(), []);
+    let name = quorate_raft_machine::SecretName::new("acme/account").unwrap();
+    let put = |members: &[u64]| Operation::PutSecret { name: name.clone(), sealed: crate::world::sealed_to(members) };
+    cluster.world.one(put(&[1])).unwrap();
+    assert_eq!(cluster.next(), [Step::SealTokens { member: number(2) }]);
+    cluster.world.one(put(&[1, 2])).unwrap();
+    assert_eq!(cluster.next(), []);
+}
+
 #[test]
 fn a_demotion_changes_the_group_first_and_a_removal_ends_when_the_group_let_go() {
     let mut cluster = Cluster::of_voters(&["", "", ""]);

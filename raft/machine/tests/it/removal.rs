@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_raft_machine::members::GONE_MEMBERS_LIMIT;
-use quorate_raft_machine::{Done, Event, MemberRole, MemberStatus, Operation, Recipient, RefusalCode};
+use quorate_raft_machine::{Done, Event, MemberRole, MemberStatus, Operation, Recipient, RefusalCode, SecretName};
 
 use crate::world::{World, member, number, sealed_to};
 
@@ -52,6 +52,8 @@ fn a_removal_revokes_at_once_and_the_member_is_a_peer_until_it_is_complete() {
 #[test]
 fn nothing_is_sealed_to_a_member_that_leaves_and_nothing_stays_sealed_to_one_that_has_gone() {
     let mut world = two();
+    let secret = SecretName::new("acme/account").unwrap();
+    world.one(Operation::PutSecret { name: secret.clone(), sealed: sealed_to(&[1, 2]) }).unwrap();
     world.one(remove(2, true)).unwrap();
     assert_eq!(status(&world, 2), MemberStatus::LeavingCompromised);
     let new = quorate_raft_machine::NewJwtAuthority {
@@ -64,11 +66,13 @@ fn nothing_is_sealed_to_a_member_that_leaves_and_nothing_stays_sealed_to_one_tha
     world.one(complete(2)).unwrap();
     let events = world.take_events();
     assert!(events.contains(&Event::MemberChanged { number: number(2) }), "{events:?}");
-    assert_eq!(events.len(), 3, "its seals of a root and of a token key went: {events:?}");
+    assert_eq!(events.len(), 4, "its seals of a root, of a token key and of a secret went: {events:?}");
     let own = Recipient::Member(number(2));
     let root = world.state.active_x509_authority().unwrap().sealed.clone().unwrap();
     let key = world.state.active_jwt_authority().unwrap().sealed.clone().unwrap();
     assert!(root.part_for(&own).is_none() && key.part_for(&own).is_none());
+    let sealed = &world.state.secret(&secret).unwrap().sealed;
+    assert!(sealed.part_for(&own).is_none() && sealed.part_for(&Recipient::Member(number(1))).is_some());
     assert_eq!(status(&world, 2), MemberStatus::Compromised);
 }
 

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use quorate_proto_identity::x509::{CrlTemplate, RevocationReason, RevokedCertificate, build_crl, parse_crl};
 use quorate_proto_identity::{AuthorityId, ClusterId, SerialNumber, UnixMillis, UnixSeconds};
 use quorate_raft_machine::restore::{
-    FLOOR_PER_SECOND, Restore, RestoredRoot, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor, restore_floor,
+    FLOOR_PER_SECOND, Restore, RestoredRoot, RestoredSecret, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor, restore_floor,
 };
 use quorate_raft_machine::{
     AuthorityKind, AuthorityState, Caller, Command, Done, Due, MemberDraft, MemberRole, MemberStatus, NewInvitation,
-    Operation, Origin, RefusalCode, due,
+    Operation, Origin, Recipient, RefusalCode, SecretName, due,
 };
 
 use crate::world::{Change, TestRoot, World, create, draft, member, number, sealed_to};
@@ -133,6 +133,41 @@ fn keys_that_the_old_members_had_are_replaced_at_once() {
 }
 
 /// INV-09, and the sequence of a restored cluster is above all that the old one can have served.
+#[test]
+fn secrets_are_sealed_anew_and_what_nobody_can_open_is_erased() {
+    let (mut world, mut restore) = lost();
+    let name = |text| SecretName::new(text).unwrap();
+    let (opened, unopened) = (name("acme/account"), name("federation/peer.example/api-key"));
+    for name in [&opened, &unopened] {
+        world.one(Operation::PutSecret { name: name.clone(), sealed: sealed_to(&[1, 2]) }).unwrap();
+    }
+    let secret = |members: &[u64]| RestoredSecret { name: opened.clone(), sealed: sealed_to(members) };
+    restore.secrets = vec![secret(&[RESTORED]), secret(&[RESTORED])];
+    world.refused_with(operation(&restore), RefusalCode::Invalid);
+    restore.secrets = vec![secret(&[1, RESTORED])];
+    world.refused_with(operation(&restore), RefusalCode::Invalid);
+    restore.secrets = vec![secret(&[RESTORED])];
+    world.one(operation(&restore)).unwrap();
+    let left: Vec<_> = world.state.secrets().map(|secret| (secret.name.clone(), secret.sealed.clone())).collect();
+    assert_eq!(left, [(opened, sealed_to(&[RESTORED]))]);
+    assert!(left[0].1.part_for(&Recipient::Member(number(1))).is_none());
+}
+
+/// Item 10 of federation: readers of the restored cluster's bundle have their time from its own members on.
+#[test]
+fn what_the_lost_cluster_had_published_is_not_published_by_the_restored_one() {
+    let (mut world, _) = lost();
+    let new = world.root(120);
+    world.one(Operation::PrepareX509Authority(Box::new(new.new.clone()))).unwrap();
+    let (kind, id) = (AuthorityKind::X509, new.id());
+    world.one(Operation::MarkPublished { kind, id: id.clone(), confirmed: false }).unwrap();
+    assert!(world.state.authority(kind, &id).unwrap().times.published_at.is_some());
+    let restore = restore_of(&world, 8);
+    world.one(operation(&restore)).unwrap();
+    let times = world.state.authority(kind, &id).unwrap().times;
+    assert_eq!((times.published_at, times.confirmed_at), (None, None));
+}
+
 #[test]
 fn every_restore_is_ahead_of_the_one_before_even_of_the_same_backup() {
     let (world, first) = lost();
