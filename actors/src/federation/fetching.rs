@@ -81,12 +81,13 @@ pub(super) async fn fetch_here(
     relationship: &Arc<Relationship>,
     etag: Option<String>,
 ) -> Result<Fetched, FetchError> {
-    let deadline = Instant::now() + FETCH_TIME_LIMIT;
     let Some(source) = &arguments.source else {
         return Err(FetchError::unreachable("this node fetches no bundles"));
     };
-    let request = request(arguments, relationship, etag, deadline).await?;
+    // The time that is spent in waiting for others is not the endpoint's.
     let _permit = arguments.fetches.acquire().await;
+    let deadline = Instant::now() + FETCH_TIME_LIMIT;
+    let request = request(arguments, relationship, etag, deadline).await?;
     timeout_at(deadline, source.fetch(request))
         .await
         .unwrap_or_else(|_elapsed| Err(FetchError::refused("the endpoint did not answer in time")))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use quorate_proto_api::peer::{
     FederationAnswer, FederationQuestion, FederationRefresh, FederationRefreshed, FederationStanding,
-    FederationStatuses, FederationTold, federation_answer, federation_question,
+    FederationStatuses, FederationTold, FederationWarned, FederationWarnings, federation_answer, federation_question,
 };
 use quorate_proto_identity::{MemberNumber, TrustDomain, UnixSeconds};
 use quorate_raft_consensus::{AskError, Handle, topics};
@@ -16,14 +16,11 @@ use super::{
     FederationArguments,
     keeper::FederationMessage,
     peer::Refreshed,
-    status::{Board, RelationshipStatus},
+    status::{Board, RelationshipStatus, cut},
 };
 
 /// Rows of one answer. With an error of the longest each, they stay below 1 MiB.
 const PAGE_ROWS: usize = 500;
-
-/// The longest error of a row, in bytes: what is longer is cut off.
-const ERROR_BYTES: usize = 1_024;
 
 /// How long a page of rows may take.
 const STATUS_TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -96,14 +93,27 @@ impl Federation {
                 Ok(Refreshed { changed, sequence, host, fetched_by: MemberNumber::new(fetched_by) })
             }
             federation_answer::Answer::Refused(words) => Err(FederationError::Refused(words)),
-            federation_answer::Answer::Told(_) => Err(FederationError::Malformed),
+            federation_answer::Answer::Told(_) | federation_answer::Answer::Warned(_) => {
+                Err(FederationError::Malformed)
+            }
         }
     }
 
-    /// What needs somebody's eyes, a sentence each; known on the node that leads alone.
+    /// What needs somebody's eyes, a sentence each, as the leader sees it; on other nodes some seconds old.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.board.warnings(WARNINGS_LIMIT)
+    }
+
+    /// The same, asked of the leader now.
+    pub(super) async fn leaders_warnings(&self) -> Result<Vec<String>, FederationError> {
+        let question = federation_question::Question::Warnings(FederationWarnings {});
+        match self.ask(question, STATUS_TIME_LIMIT).await? {
+            federation_answer::Answer::Warned(FederationWarned { warnings }) => Ok(warnings),
+            federation_answer::Answer::Told(_)
+            | federation_answer::Answer::Refreshed(_)
+            | federation_answer::Answer::Refused(_) => Err(FederationError::Malformed),
+        }
     }
 
     async fn ask(
@@ -149,14 +159,17 @@ pub(crate) async fn answer_federation(arguments: &FederationArguments, question:
                 Err(words) => federation_answer::Answer::Refused(words),
             }
         }
+        Some(federation_question::Question::Warnings(FederationWarnings {})) => {
+            let warnings = arguments.board.warnings(WARNINGS_LIMIT);
+            federation_answer::Answer::Warned(FederationWarned { warnings })
+        }
         None => return Err("this node knows no such question of federation".into()),
     };
     Ok(FederationAnswer { answer: Some(answer) }.encode_to_vec().into())
 }
 
 fn to_wire(status: RelationshipStatus) -> FederationStanding {
-    let mut error = status.error.unwrap_or_default();
-    error.truncate(error.floor_char_boundary(ERROR_BYTES));
+    let error = cut(status.error.unwrap_or_default());
     FederationStanding {
         trust_domain: status.trust_domain.to_string(),
         last_success: status.last_success.map(|at| at.0),
@@ -190,7 +203,7 @@ fn from_wire(standing: FederationStanding) -> Option<RelationshipStatus> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::status::ERROR_BYTES, *};
 
     #[test]
     fn a_row_is_read_as_it_was_told_and_an_error_of_any_length_fits() {

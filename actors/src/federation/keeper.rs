@@ -17,7 +17,7 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{
-    FederationArguments,
+    Federation, FederationArguments,
     peer::{PeerActor, PeerArguments, PeerMessage, RefreshReply},
 };
 use crate::{
@@ -32,8 +32,8 @@ pub(crate) const FEDERATION_MAILBOX_LIMIT: usize = 256;
 /// The wait before the actor of a relationship that ended by itself is started again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// How often the gauges are set: staleness comes by time alone.
-const GAUGES_EVERY: Duration = Duration::from_secs(15);
+/// How often the gauges are set, and the leader is asked by those who do not lead what it warns of.
+const GAUGES_EVERY: Duration = Duration::from_secs(5);
 
 /// What the keeper is told.
 pub(crate) enum FederationMessage {
@@ -45,7 +45,7 @@ pub(crate) enum FederationMessage {
     Refresh { trust_domain: TrustDomain, accept_older: bool, reply: RefreshReply },
     /// Start the actor of a relationship again.
     Again(TrustDomain),
-    /// Set the gauges.
+    /// Set the gauges, and hear what the leader warns of.
     Gauges,
 }
 
@@ -93,11 +93,12 @@ impl Actor for FederationActor {
             FederationMessage::News(news) => state.news(&myself, news).await,
             FederationMessage::Role(role) => state.role(&myself, &role).await,
             FederationMessage::Refresh { trust_domain, accept_older, reply } => {
-                state.refresh(&trust_domain, accept_older, reply);
+                state.refresh(&myself, &trust_domain, accept_older, reply).await;
             }
             FederationMessage::Again(trust_domain) => state.settle(&myself, &trust_domain, false).await,
             FederationMessage::Gauges => {
                 state.set_gauges();
+                state.hear();
                 state.later(&myself, GAUGES_EVERY, FederationMessage::Gauges);
             }
         }
@@ -188,6 +189,7 @@ impl FederationState {
         is_new: bool,
     ) {
         let trust_domain = relationship.trust_domain.clone();
+        self.arguments.board.open(&trust_domain);
         let arguments = PeerArguments { federation: self.arguments.clone(), relationship, is_new };
         match Actor::spawn_linked(None, PeerActor, arguments, myself.get_cell()).await {
             Ok((peer, _)) => drop(self.peers.insert(trust_domain, peer)),
@@ -212,7 +214,17 @@ impl FederationState {
         }
     }
 
-    fn refresh(&self, trust_domain: &TrustDomain, accept_older: bool, reply: RefreshReply) {
+    async fn refresh(
+        &mut self,
+        myself: &ActorRef<Envelope<FederationMessage>>,
+        trust_domain: &TrustDomain,
+        accept_older: bool,
+        reply: RefreshReply,
+    ) {
+        // Who asks has perhaps just made the relationship, and the news of that may still be under way.
+        if !self.peers.contains_key(trust_domain) {
+            self.settle(myself, trust_domain, true).await;
+        }
         let refusal = if !self.leads {
             "this node does not lead any more; ask again".to_owned()
         } else if let Some(peer) = self.peers.get(trust_domain) {
@@ -246,6 +258,19 @@ impl FederationState {
     fn set_gauges(&self) {
         let (relationships, stale, watching) = self.arguments.board.counts();
         metrics::relationships(relationships, stale, watching);
+    }
+
+    /// Has what the leader warns of told here too: an operator, or what watches `/ready` for one, asks any node.
+    fn hear(&mut self) {
+        let FederationArguments { handle, board, core, .. } = self.arguments.clone();
+        if self.leads || core.state.read(|state| state.relationships().next().is_none()) {
+            return board.hear(Vec::new());
+        }
+        self.tasks.spawn(async move {
+            // What a leader said that is gone is not told for ever.
+            let warnings = Federation::new(handle, Arc::clone(&board)).leaders_warnings().await.unwrap_or_default();
+            board.hear(warnings);
+        });
     }
 
     fn later(&mut self, myself: &ActorRef<Envelope<FederationMessage>>, wait: Duration, message: FederationMessage) {

@@ -27,7 +27,7 @@ use super::{
     fetching::{Retrieved, retrieve},
     poll::{self, Record},
     source::{Document, FetchError, Fetched},
-    status::RelationshipStatus,
+    status::{RelationshipStatus, cut},
     taking::{TakeError, Taken, take},
     watching,
 };
@@ -150,11 +150,10 @@ impl Actor for PeerActor {
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         let PeerArguments { federation, relationship, is_new } = arguments;
-        let now = federation.core.sources.now();
         let mut state = PeerState {
             federation,
             relationship,
-            record: Record::new(now),
+            record: Record::new(Instant::now()),
             tag: None,
             seen: None,
             fetched_by: None,
@@ -189,7 +188,8 @@ impl Actor for PeerActor {
             PeerMessage::Wake => state.fetch(&myself, false),
             PeerMessage::Refresh { accept_older, reply } => state.refresh(&myself, accept_older, reply),
             PeerMessage::Tried(tried) => state.tried(&myself, *tried),
-            PeerMessage::Watching(open) => state.watching = open,
+            // The last words of a watch that was given up are not about the present one.
+            PeerMessage::Watching(open) => state.watching = open && state.watch.is_some(),
             PeerMessage::Pushed(result) => state.pushed(result),
         }
         state.tell();
@@ -225,7 +225,7 @@ impl PeerState {
             self.relationship = current;
             self.tag = None;
             self.fetched_by = None;
-            self.record = Record::new(self.federation.core.sources.now());
+            self.record = Record::new(Instant::now());
             self.give_up_run();
             let random = self.random();
             self.wake_in(myself, poll::soon(random));
@@ -255,6 +255,8 @@ impl PeerState {
             );
             return;
         }
+        // Who asks has perhaps just changed the relationship, and the news of that may still be under way.
+        self.look(myself);
         self.waiting.push(reply);
         if accept_older {
             // What goes on would be judged by the other rule.
@@ -306,12 +308,11 @@ impl PeerState {
                 let changed = matches!(taken, Some(Taken::Replaced { .. }));
                 let held = self.held();
                 let sequence = held.as_ref().and_then(|held| held.bundle.sequence());
-                self.record.succeeded(now);
+                self.record.succeeded(now, Instant::now());
                 self.fetched_by = by;
-                if let (Some(etag), Some(held)) = (etag, &held)
-                    && taken.is_some()
-                {
-                    self.tag = Some(Tag { etag, version: held.version });
+                // Not what is held now: an operator may have put another one in its place since (FED-10).
+                if let (Some(etag), Some(taken)) = (etag, &taken) {
+                    self.tag = Some(Tag { etag, version: taken.version() });
                 }
                 self.seen = held.map(|held| held.version);
                 metrics::bundle_fetched(if changed { "changed" } else { "unchanged" });
@@ -323,7 +324,7 @@ impl PeerState {
                 Ok(Refreshed { changed, sequence, host, fetched_by: by })
             }
             Err(error) => {
-                let words = with_causes(&error);
+                let words = cut(with_causes(&error));
                 let alarm = if let TryError::Older(words) = &error {
                     metrics::bundle_fetched("older");
                     self.record.older(now, words.clone())
@@ -347,12 +348,14 @@ impl PeerState {
                 Err(words)
             }
         };
-        for waiting in self.waiting.drain(..) {
-            drop(waiting.send(reply.clone()));
-        }
         // A failure too waits for the next interval (FED-47).
         let wait = poll::jittered(self.interval(), self.random());
         self.wake_in(myself, wait);
+        // Whoever is answered finds the same on the board.
+        self.tell();
+        for waiting in self.waiting.drain(..) {
+            drop(waiting.send(reply.clone()));
+        }
     }
 
     fn pushed(&mut self, result: Result<Taken, String>) {
@@ -365,7 +368,7 @@ impl PeerState {
                     trust_domain = %self.trust_domain(), sequence = taken.sequence(), changed,
                     "a foreign trust domain pushed its bundle"
                 );
-                self.record.succeeded(now);
+                self.record.succeeded(now, Instant::now());
                 self.seen = self.held().map(|held| held.version);
             }
             Err(words) => {
@@ -404,13 +407,12 @@ impl PeerState {
 
     /// Writes on the board how this relationship is.
     fn tell(&self) {
-        let now = self.federation.core.sources.now();
         self.federation.board.set(RelationshipStatus {
             last_success: self.record.last_success.map(UnixMillis::seconds),
             last_try: self.record.last_try.map(UnixMillis::seconds),
             next_try: self.next.as_ref().map(|(at, _)| at.seconds()),
             error: self.record.error.clone(),
-            stale: self.record.is_stale(now, self.interval()),
+            stale: self.record.is_stale(Instant::now(), self.interval()),
             fetched_by: self.fetched_by,
             watching: self.watching,
             older_in_row: self.record.older_in_row,

@@ -6,6 +6,7 @@ use quorate_proto_identity::{
     UnixMillis,
     bundle::{REFRESH_DEFAULT_SECONDS, REFRESH_MOST_SECONDS},
 };
+use tokio::time::Instant;
 
 /// So many intervals without a retrieval, and a bundle is stale. A publisher has a new key in its bundle for three hints
 /// before it signs (FED-03, FED-04): from then on SVIDs may come that this bundle cannot verify.
@@ -20,6 +21,9 @@ const SPREAD: Duration = Duration::from_secs(60);
 
 /// Within how much time a bundle is asked for that is not held, or whose relationship is new.
 const SOON: Duration = Duration::from_secs(1);
+
+/// What each relationship adds to the time over which watches are opened: 200 a second.
+const WATCH_SHARE: Duration = Duration::from_millis(5);
 
 /// How much earlier than the interval a retrieval may come, as a part of it (one in so many): peers that were configured
 /// together are not asked together for ever.
@@ -50,6 +54,13 @@ pub(crate) fn soon(random: u64) -> Duration {
     part(SOON, random)
 }
 
+/// The wait before a watch is opened, beside those of so many relationships: each costs a handshake, perhaps a token, and a
+/// leader opens them all when it comes to lead.
+pub(crate) fn watch_wait(relationships: usize, random: u64) -> Duration {
+    let relationships = u32::try_from(relationships).unwrap_or(u32::MAX);
+    part(WATCH_SHARE.saturating_mul(relationships).min(SPREAD), random)
+}
+
 /// A part of `whole`, evenly by chance.
 fn part(whole: Duration, random: u64) -> Duration {
     let fraction = (random >> 11) as f64 / (1_u64 << 53) as f64;
@@ -59,8 +70,8 @@ fn part(whole: Duration, random: u64) -> Duration {
 /// How far the retrievals of one relationship have come under this leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Record {
-    /// Since when this leader minds it.
-    since: UnixMillis,
+    /// When this leader began to mind it, or fetched it last with success: by a clock that nobody sets.
+    fresh_at: Instant,
     /// When it was last fetched with success.
     pub(crate) last_success: Option<UnixMillis>,
     /// When it was last tried.
@@ -73,12 +84,13 @@ pub(crate) struct Record {
 
 impl Record {
     /// Nothing was tried yet.
-    pub(crate) fn new(now: UnixMillis) -> Self {
-        Self { since: now, last_success: None, last_try: None, error: None, older_in_row: 0 }
+    pub(crate) fn new(at: Instant) -> Self {
+        Self { fresh_at: at, last_success: None, last_try: None, error: None, older_in_row: 0 }
     }
 
     /// A retrieval brought what can be held, or the tag of what is.
-    pub(crate) fn succeeded(&mut self, now: UnixMillis) {
+    pub(crate) fn succeeded(&mut self, now: UnixMillis, at: Instant) {
+        self.fresh_at = at;
         (self.last_try, self.last_success) = (Some(now), Some(now));
         self.error = None;
         self.older_in_row = 0;
@@ -98,9 +110,8 @@ impl Record {
     }
 
     /// Whether nothing was fetched for too long, by an interval of this length.
-    pub(crate) fn is_stale(&self, now: UnixMillis, interval: Duration) -> bool {
-        let allowed = i64::try_from(interval.saturating_mul(STALE_INTERVALS).as_millis()).unwrap_or(i64::MAX);
-        now.since(self.last_success.unwrap_or(self.since)) > allowed
+    pub(crate) fn is_stale(&self, at: Instant, interval: Duration) -> bool {
+        at.saturating_duration_since(self.fresh_at) > interval.saturating_mul(STALE_INTERVALS)
     }
 }
 
@@ -158,25 +169,34 @@ mod tests {
 
     #[test]
     fn three_intervals_without_success_are_stale_and_a_success_ends_it() {
-        let start = UnixMillis(1_000_000);
+        let (start, millis) = (Instant::now(), Duration::from_millis);
         let mut record = Record::new(start);
-        assert!(!record.is_stale(start.plus(180_000), seconds(60)));
-        record.failed(start.plus(180_001), "no".into());
-        assert!(record.is_stale(start.plus(180_001), seconds(60)), "a failure is no success");
-        record.succeeded(start.plus(200_000));
-        assert!(!record.is_stale(start.plus(380_000), seconds(60)));
-        assert!(record.is_stale(start.plus(380_001), seconds(60)));
+        assert!(!record.is_stale(start + millis(180_000), seconds(60)));
+        record.failed(UnixMillis(1), "no".into());
+        assert!(record.is_stale(start + millis(180_001), seconds(60)), "a failure is no success");
+        // The clock of the day was set back meanwhile, which neither makes a bundle old nor keeps it young.
+        record.succeeded(UnixMillis(-1_000_000_000), start + millis(200_000));
+        assert!(!record.is_stale(start + millis(380_000), seconds(60)));
+        assert!(record.is_stale(start + millis(380_001), seconds(60)));
         assert_eq!(record.error, None);
+    }
+
+    #[test]
+    fn watches_of_many_relationships_are_opened_over_a_longer_time() {
+        assert!(watch_wait(1, u64::MAX) <= Duration::from_millis(5), "a lone one at once");
+        assert!((seconds(4)..=seconds(5)).contains(&watch_wait(1_000, u64::MAX - u64::MAX / 100)));
+        assert_eq!((watch_wait(1_000, 0), watch_wait(0, u64::MAX)), (seconds(0), seconds(0)));
+        assert!(watch_wait(usize::MAX, u64::MAX) <= SPREAD);
     }
 
     /// ATK-39.
     #[test]
     fn the_third_older_bundle_in_a_row_is_an_alarm_and_a_good_one_begins_a_new_row() {
         let now = UnixMillis(0);
-        let mut record = Record::new(now);
+        let mut record = Record::new(Instant::now());
         let row = |record: &mut Record| (0..4).map(|_| record.older(now, "older".into())).collect::<Vec<_>>();
         assert_eq!(row(&mut record), [false, false, true, false]);
-        record.succeeded(now);
+        record.succeeded(now, Instant::now());
         assert_eq!(row(&mut record), [false, false, true, false]);
     }
 }

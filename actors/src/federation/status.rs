@@ -52,16 +52,34 @@ impl RelationshipStatus {
     }
 }
 
-/// Where the actors of relationships write how they are, and everybody else reads it. Empty on a node that does not lead.
+/// The longest error of a row, in bytes: what is longer is cut off. A peer chooses parts of it, and there are many peers.
+pub(super) const ERROR_BYTES: usize = 1_024;
+
+/// Where the actors of relationships write how they are, and everybody else reads it. On a node that does not lead it has no
+/// rows, and what the leader told last.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
     rows: Mutex<BTreeMap<TrustDomain, Arc<RelationshipStatus>>>,
+    heard: Mutex<Vec<String>>,
 }
 
 impl Board {
-    /// Writes a row.
+    /// Makes room for a row. Without it nothing is written: an actor that was stopped may still be at its last words.
+    pub(crate) fn open(&self, trust_domain: &TrustDomain) {
+        let new = || Arc::new(RelationshipStatus::new(trust_domain.clone()));
+        self.rows.lock().entry(trust_domain.clone()).or_insert_with(new);
+    }
+
+    /// Writes a row that is open.
     pub(crate) fn set(&self, status: RelationshipStatus) {
-        self.rows.lock().insert(status.trust_domain.clone(), Arc::new(status));
+        if let Some(row) = self.rows.lock().get_mut(&status.trust_domain) {
+            *row = Arc::new(status);
+        }
+    }
+
+    /// Keeps what the leader told.
+    pub(crate) fn hear(&self, warnings: Vec<String>) {
+        *self.heard.lock() = warnings;
     }
 
     /// Wipes a row.
@@ -71,6 +89,7 @@ impl Board {
 
     /// Wipes all.
     pub(crate) fn clear(&self) {
+        self.hear(Vec::new());
         self.rows.lock().clear();
     }
 
@@ -96,9 +115,13 @@ impl Board {
         (page, relationships.next().is_some())
     }
 
-    /// What needs somebody's eyes, a sentence each, at most `limit` of them and then how many more.
+    /// What needs somebody's eyes, a sentence each, at most `limit` of them and then how many more; on a node that does not
+    /// lead, what it heard of them.
     pub(crate) fn warnings(&self, limit: usize) -> Vec<String> {
         let rows = self.rows.lock();
+        if rows.is_empty() {
+            return self.heard.lock().clone();
+        }
         let mut bad = rows.values().filter(|row| row.stale || row.older_in_row >= super::poll::OLDER_ALARM);
         let mut warnings: Vec<String> = bad.by_ref().take(limit).map(|row| words(row)).collect();
         let more = bad.count();
@@ -117,6 +140,12 @@ impl Board {
     }
 }
 
+/// An error of a length that rows and log lines take.
+pub(super) fn cut(mut error: String) -> String {
+    error.truncate(error.floor_char_boundary(ERROR_BYTES));
+    error
+}
+
 fn words(row: &RelationshipStatus) -> String {
     let name = &row.trust_domain;
     let why = row.error.as_deref().unwrap_or("it was not tried yet");
@@ -128,4 +157,59 @@ fn words(row: &RelationshipStatus) -> String {
         );
     }
     format!("the bundle of {name} is stale: for three intervals none was fetched: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stale(name: &str) -> RelationshipStatus {
+        let name = TrustDomain::new(name).unwrap();
+        RelationshipStatus { stale: true, error: Some("no".to_owned()), ..RelationshipStatus::new(name) }
+    }
+
+    /// A relationship that was deleted, or is another leader's by now, is told of by nobody.
+    #[test]
+    fn the_last_words_of_an_actor_that_was_stopped_are_not_written() {
+        let board = Board::default();
+        board.set(stale("never.example"));
+        board.open(&TrustDomain::new("gone.example").unwrap());
+        board.set(stale("gone.example"));
+        assert_eq!((board.counts(), board.warnings(10).len()), ((1, 1, 0), 1));
+        board.remove(&TrustDomain::new("gone.example").unwrap());
+        board.set(stale("gone.example"));
+        assert_eq!(board.counts(), (0, 0, 0));
+        board.open(&TrustDomain::new("led.example").unwrap());
+        board.clear();
+        board.set(stale("led.example"));
+        assert_eq!((board.counts(), board.warnings(10)), ((0, 0, 0), Vec::new()));
+    }
+
+    #[test]
+    fn who_leads_tells_what_it_sees_and_who_does_not_what_it_heard() {
+        let board = Board::default();
+        board.hear(vec!["heard".to_owned()]);
+        assert_eq!(board.warnings(10), ["heard"]);
+        board.open(&TrustDomain::new("other.example").unwrap());
+        assert_eq!(board.warnings(10), [""; 0], "it leads, and sees that all is well");
+        board.clear();
+        assert_eq!(board.warnings(10), [""; 0], "what was heard of an earlier leader is forgotten");
+    }
+
+    #[test]
+    fn warnings_beyond_the_limit_are_counted() {
+        let board = Board::default();
+        for row in ["a.example", "b.example", "c.example"].map(stale) {
+            board.open(&row.trust_domain);
+            board.set(row);
+        }
+        let warnings = board.warnings(1);
+        assert!(warnings.len() == 2 && warnings[0].contains("a.example") && warnings[1].starts_with("2 more"));
+    }
+
+    #[test]
+    fn an_error_of_any_length_is_cut_between_characters() {
+        let cut = cut(format!("x{}", "ä".repeat(ERROR_BYTES)));
+        assert_eq!(cut.len(), ERROR_BYTES - 1);
+    }
 }

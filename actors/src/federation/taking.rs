@@ -19,6 +19,8 @@ pub(crate) enum Taken {
     Same {
         /// Its sequence.
         sequence: Option<u64>,
+        /// Version of the foreign bundle that it was compared with.
+        version: u64,
     },
     /// It is held from now on.
     Replaced {
@@ -35,7 +37,14 @@ impl Taken {
     /// The sequence of what is held now.
     pub(crate) const fn sequence(&self) -> Option<u64> {
         match self {
-            Self::Same { sequence } | Self::Replaced { sequence, .. } => *sequence,
+            Self::Same { sequence, .. } | Self::Replaced { sequence, .. } => *sequence,
+        }
+    }
+
+    /// The version of the foreign bundle that has the document's content. What is held by now may be another one.
+    pub(crate) const fn version(&self) -> u64 {
+        match self {
+            Self::Same { version, .. } | Self::Replaced { version, .. } => *version,
         }
     }
 }
@@ -73,7 +82,7 @@ pub(crate) async fn take(
     let held = arguments.core.state.read(|state| state.foreign_bundle(trust_domain).cloned());
     if let Some(held) = &held {
         match compare(&bundle, held, accept_older) {
-            Compared::Same => return Ok(Taken::Same { sequence }),
+            Compared::Same => return Ok(Taken::Same { sequence, version: held.version }),
             Compared::Other => {}
             Compared::Broken => tracing::warn!(
                 target: "quorate::security", trust_domain = %trust_domain, sequence,
@@ -92,7 +101,7 @@ pub(crate) async fn take(
     let log_index = applied.log_index;
     let done = applied.outcome.results.into_iter().next().ok_or(TakeError::NoResult)??;
     let Done::ForeignBundleSet { changed, version, .. } = done else { return Err(TakeError::NoResult) };
-    Ok(if changed { Taken::Replaced { sequence, log_index, version } } else { Taken::Same { sequence } })
+    Ok(if changed { Taken::Replaced { sequence, log_index, version } } else { Taken::Same { sequence, version } })
 }
 
 /// What a bundle just fetched is beside the one that is held.

@@ -932,7 +932,7 @@ pub struct EndpointAnswer {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FederationQuestion {
     /// What is asked.
-    #[prost(oneof = "federation_question::Question", tags = "1, 2")]
+    #[prost(oneof = "federation_question::Question", tags = "1, 2, 3")]
     pub question: ::core::option::Option<federation_question::Question>,
 }
 /// Nested message and enum types in `FederationQuestion`.
@@ -946,8 +946,14 @@ pub mod federation_question {
         /// Fetch one now.
         #[prost(message, tag = "2")]
         Refresh(super::FederationRefresh),
+        /// What needs somebody's eyes.
+        #[prost(message, tag = "3")]
+        Warnings(super::FederationWarnings),
     }
 }
+/// What of the relationships needs somebody's eyes?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationWarnings {}
 /// How are the relationships?
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FederationStatuses {
@@ -969,7 +975,7 @@ pub struct FederationRefresh {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FederationAnswer {
     /// What is answered.
-    #[prost(oneof = "federation_answer::Answer", tags = "1, 2, 3")]
+    #[prost(oneof = "federation_answer::Answer", tags = "1, 2, 3, 4")]
     pub answer: ::core::option::Option<federation_answer::Answer>,
 }
 /// Nested message and enum types in `FederationAnswer`.
@@ -986,7 +992,17 @@ pub mod federation_answer {
         /// Why there is no answer, in words.
         #[prost(string, tag = "3")]
         Refused(::prost::alloc::string::String),
+        /// What needs somebody's eyes.
+        #[prost(message, tag = "4")]
+        Warned(super::FederationWarned),
     }
+}
+/// What needs somebody's eyes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FederationWarned {
+    /// A sentence each.
+    #[prost(string, repeated, tag = "1")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How relationships are.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_raft_machine::Operation;
+use quorate_raft_machine::{Operation, PollSettings, RelationshipChange};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
         until_status, web,
     },
 };
+use crate::federation::FederationError;
 
 /// Accepts: FED-01, FED-08, FED-13, FED-16, FED-19, FED-27, FED-43, FED-46
 #[tokio::test]
@@ -90,6 +91,35 @@ async fn an_endpoint_that_is_down_is_asked_at_its_interval_and_the_old_bundle_st
     until_held(&world, &foreign, 8).await;
     let told = until_status(&world, &foreign, |status| status.error.is_none()).await;
     assert_eq!(told.sequence, Some(8));
+}
+
+/// Whoever is told why a bundle was not fetched finds the same on the board, also when the relationship was made or changed a
+/// moment before.
+#[tokio::test]
+async fn the_status_is_as_an_operator_was_just_told_it_is() {
+    let (world, outside) = fetching_node().await;
+    let federation = world.system.federation();
+    for number in 0..20 {
+        let foreign = Foreign::new(&format!("other-{number}.example"));
+        outside.answers(&foreign.domain, Reply::Useless);
+        create(&world, relationship(&foreign.domain, web(&foreign.domain), 60, None)).await;
+        let refused = federation.refresh(&foreign.domain, false).await.unwrap_err();
+        let FederationError::Refused(words) = refused else { panic!("{refused}") };
+        assert_eq!(status(&world, &foreign).await.error.as_ref(), Some(&words));
+
+        let poll = PollSettings { floor: 120, ..PollSettings::default() };
+        world
+            .propose(Operation::UpdateRelationship {
+                trust_domain: foreign.domain.clone(),
+                change: Box::new(RelationshipChange { poll: Some(poll), ..RelationshipChange::default() }),
+                expected_revision: 0,
+            })
+            .await;
+        let FederationError::Refused(words) = federation.refresh(&foreign.domain, true).await.unwrap_err() else {
+            panic!("it was not asked")
+        };
+        assert_eq!(status(&world, &foreign).await.error, Some(words));
+    }
 }
 
 /// ATK-36: a peer that never answers, or answers with nothing of use, keeps no other waiting.
@@ -171,6 +201,27 @@ async fn the_leader_fetches_and_the_next_leader_goes_on() {
         until_held(node, &foreign, 8).await;
         let told = status(node, &foreign).await;
         assert_eq!(told.fetched_by, Some(cluster.number(next)), "node {index}");
+    }
+}
+
+/// An operator looks at any node, and so does what watches `/ready` for one.
+#[tokio::test]
+async fn every_node_warns_of_a_stale_bundle_and_stops_when_it_is_fresh() {
+    let (cluster, outside) = cluster_of(3).await;
+    let foreign = Foreign::new("other.example");
+    outside.answers(&foreign.domain, Reply::bundle(&hinted(&foreign, 7)));
+    let leader = cluster.leader(None).await;
+    create(&cluster.nodes[leader], relationship(&foreign.domain, web(&foreign.domain), 1, None)).await;
+    until_held(&cluster.nodes[leader], &foreign, 7).await;
+    let warned = |node: &World| node.system.federation().warnings();
+    assert!(cluster.nodes.iter().all(|node| warned(node).is_empty()));
+    outside.answers(&foreign.domain, Reply::Useless);
+    for node in &cluster.nodes {
+        until(|| warned(node).first().is_some_and(|words| words.contains("other.example is stale"))).await;
+    }
+    outside.answers(&foreign.domain, Reply::bundle(&hinted(&foreign, 7)));
+    for node in &cluster.nodes {
+        until(|| warned(node).is_empty()).await;
     }
 }
 

@@ -45,6 +45,24 @@ async fn an_older_bundle_that_is_pushed_is_refused_in_words_and_the_watch_goes_o
     assert_eq!(outside.opened().len(), 1);
 }
 
+/// ATK-36: what a peer pushes without end would fill the log of every member.
+#[tokio::test]
+async fn who_pushes_without_end_is_slowed_down() {
+    let (world, outside) = fetching_node().await;
+    let foreign = Foreign::new("other.example");
+    outside.answers(&foreign.domain, Reply::bundle(&hinted(&foreign, 7)));
+    create(&world, relationship(&foreign.domain, api(&foreign), 1, None)).await;
+    until(|| outside.confirmed().contains(&(Some(7), None))).await;
+    let older = Foreign::new("other.example").bundle(6);
+    for _ in 0..700 {
+        outside.push(&foreign.domain, &older);
+    }
+    until(|| outside.confirmed().len() >= 512).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let taken = outside.confirmed().len();
+    assert!((512..560).contains(&taken), "{taken} of 700");
+}
+
 #[tokio::test]
 async fn a_lost_watch_is_opened_again_with_growing_waits_and_polling_goes_on() {
     let (world, outside) = fetching_node().await;
