@@ -4,7 +4,8 @@ use bytes::Bytes;
 use quorate_proto_identity::x509::{CrlTemplate, RevocationReason, RevokedCertificate, build_crl, parse_crl};
 use quorate_proto_identity::{AuthorityId, ClusterId, SerialNumber, UnixMillis, UnixSeconds};
 use quorate_raft_machine::restore::{
-    FLOOR_PER_SECOND, Restore, RestoredRoot, RestoredSecret, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor, restore_floor,
+    FLOOR_PER_SECOND, Restore, RestoredRoot, RestoredSecret, RestoredTokenKey, SEQUENCE_LIMIT, least_restore_floor,
+    restore_floor,
 };
 use quorate_raft_machine::{
     AuthorityKind, AuthorityState, Caller, Command, Done, Due, MemberDraft, MemberRole, MemberStatus, NewInvitation,
