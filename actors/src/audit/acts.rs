@@ -484,7 +484,9 @@ fn foreign_bundle(record: Record, new: &NewForeignBundle) -> Record {
             record.with("relationship_revision", relationship_revision).with("accept_older", accept_older)
         }
         SetHow::Create => record.with("how", "create"),
-        SetHow::Update => record.with("how", "update"),
+        SetHow::Update(fields) => {
+            record.with("how", "update").with("fields", fields.names().collect::<Vec<_>>().join(" "))
+        }
         SetHow::Set => record.with("how", "set"),
     }
 }

@@ -20,7 +20,7 @@ use quorate_proto_api::spire::bundle::{
 };
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::TrustDomain;
-use quorate_raft_machine::{BundleContent, SetHow, State};
+use quorate_raft_machine::{BundleContent, BundleFields, SetHow, State};
 use tonic::{Request, Response, Status};
 
 use super::foreign::{self, bundle_to_wire, whole_bundle};
@@ -141,7 +141,7 @@ impl BundleApi for BundleService {
         self.reads.current(Consistency::of(&request)?).await?;
         let caller = self.writes.caller(&request);
         let BatchCreateFederatedBundleRequest { bundle, output_mask } = request.into_inner();
-        let answered = federated::put(self, caller, &bundle, SetHow::Create, None, output_mask.as_ref());
+        let answered = federated::put(self, caller, &bundle, SetHow::Create, output_mask.as_ref());
         let (answered, log_index) = answered.await?;
         let result = |(status, bundle)| batch_create_federated_bundle_response::Result { status: Some(status), bundle };
         let results = answered.into_iter().map(result).collect();
@@ -155,7 +155,8 @@ impl BundleApi for BundleService {
         self.reads.current(Consistency::of(&request)?).await?;
         let caller = self.writes.caller(&request);
         let BatchUpdateFederatedBundleRequest { bundle, input_mask, output_mask } = request.into_inner();
-        let answered = federated::put(self, caller, &bundle, SetHow::Update, input_mask.as_ref(), output_mask.as_ref());
+        let fields = input_mask.as_ref().map_or(BundleFields::ALL, foreign::fields);
+        let answered = federated::put(self, caller, &bundle, SetHow::Update(fields), output_mask.as_ref());
         let (answered, log_index) = answered.await?;
         let result = |(status, bundle)| batch_update_federated_bundle_response::Result { status: Some(status), bundle };
         let results = answered.into_iter().map(result).collect();
@@ -169,7 +170,7 @@ impl BundleApi for BundleService {
         self.reads.current(Consistency::of(&request)?).await?;
         let caller = self.writes.caller(&request);
         let BatchSetFederatedBundleRequest { bundle, output_mask } = request.into_inner();
-        let answered = federated::put(self, caller, &bundle, SetHow::Set, None, output_mask.as_ref());
+        let answered = federated::put(self, caller, &bundle, SetHow::Set, output_mask.as_ref());
         let (answered, log_index) = answered.await?;
         let result = |(status, bundle)| batch_set_federated_bundle_response::Result { status: Some(status), bundle };
         let results = answered.into_iter().map(result).collect();

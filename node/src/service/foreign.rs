@@ -3,7 +3,7 @@
 use prost::Message;
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::{Bundle, Certificate, JwtAuthority, PublicKey, PublicKeyKind, TrustDomain};
-use quorate_raft_machine::State;
+use quorate_raft_machine::{BundleFields, State};
 use tonic::Status;
 
 use super::reads::NOT_FOUNDED;
@@ -83,8 +83,18 @@ pub(super) fn bundle_to_wire(bundle: &Bundle, mask: Option<&types::BundleMask>) 
     wire
 }
 
-/// Takes the bundle of this trust domain: the fields in the mask, or all without one, and what `held` has for the others.
-/// Fields outside the mask are not looked at. WIT authorities are not kept, and 0 stands for no hint and no sequence number.
+/// The fields that a mask names.
+pub(super) const fn fields(mask: &types::BundleMask) -> BundleFields {
+    BundleFields {
+        x509_authorities: mask.x509_authorities,
+        jwt_authorities: mask.jwt_authorities,
+        refresh_hint: mask.refresh_hint,
+        sequence: mask.sequence_number,
+    }
+}
+
+/// Takes these fields of the bundle of this trust domain. Others are not looked at, and are empty. WIT authorities are not
+/// kept, and 0 stands for no hint and no sequence number.
 ///
 /// # Errors
 ///
@@ -92,46 +102,32 @@ pub(super) fn bundle_to_wire(bundle: &Bundle, mask: Option<&types::BundleMask>) 
 pub(super) fn bundle_from_wire(
     trust_domain: &TrustDomain,
     wire: &types::Bundle,
-    mask: Option<&types::BundleMask>,
-    held: Option<&Bundle>,
+    fields: BundleFields,
 ) -> Result<Bundle, Status> {
-    let mask = mask.copied().unwrap_or_else(whole_bundle);
     let mut bundle = Bundle::new(trust_domain.clone());
-    if mask.x509_authorities {
+    if fields.x509_authorities {
         for (position, authority) in wire.x509_authorities.iter().enumerate() {
             bundle.add_x509_authority(x509_authority(&authority.asn1).map_err(at("x509_authorities", position))?);
         }
-    } else {
-        for certificate in held.map(Bundle::x509_authorities).unwrap_or_default() {
-            bundle.add_x509_authority(certificate.clone());
-        }
     }
-    if mask.jwt_authorities {
+    if fields.jwt_authorities {
         for (position, key) in wire.jwt_authorities.iter().enumerate() {
             let authority = jwt_authority(key).map_err(at("jwt_authorities", position))?;
             if !bundle.add_jwt_authority(authority) {
                 return Err(at("jwt_authorities", position)(format!("the key ID {:?} is there twice", key.key_id)));
             }
         }
-    } else {
-        for authority in held.map(Bundle::jwt_authorities).unwrap_or_default() {
-            bundle.add_jwt_authority(authority.clone());
-        }
     }
-    bundle.set_refresh_hint(if mask.refresh_hint {
-        match wire.refresh_hint {
+    if fields.refresh_hint {
+        bundle.set_refresh_hint(match wire.refresh_hint {
             0 => None,
             1.. => Some(wire.refresh_hint),
             _ => return Err(Status::invalid_argument(format!("refresh_hint: {} is negative", wire.refresh_hint))),
-        }
-    } else {
-        held.and_then(Bundle::refresh_hint)
-    });
-    bundle.set_sequence(if mask.sequence_number {
-        (wire.sequence_number != 0).then_some(wire.sequence_number)
-    } else {
-        held.and_then(Bundle::sequence)
-    });
+        });
+    }
+    if fields.sequence {
+        bundle.set_sequence((wire.sequence_number != 0).then_some(wire.sequence_number));
+    }
     Ok(bundle)
 }
 
@@ -249,7 +245,7 @@ mod tests {
     #[test]
     fn a_bundle_keeps_what_it_has_on_its_way_in_and_out() {
         let wire = wire();
-        let bundle = bundle_from_wire(&domain("two.example"), &wire, None, None).unwrap();
+        let bundle = bundle_from_wire(&domain("two.example"), &wire, BundleFields::ALL).unwrap();
         assert_eq!(bundle_to_wire(&bundle, None), wire);
         let mask = types::BundleMask { refresh_hint: true, ..types::BundleMask::default() };
         let expected =
@@ -258,13 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn fields_outside_a_mask_stay_and_are_not_even_looked_at() {
-        let held = bundle_from_wire(&domain("two.example"), &wire(), None, None).unwrap();
+    fn fields_outside_a_mask_are_not_even_looked_at() {
         let broken = types::Bundle { jwt_authorities: vec![types::JwtKey::default()], refresh_hint: 5, ..wire() };
         let mask = types::BundleMask { refresh_hint: true, ..types::BundleMask::default() };
-        let bundle = bundle_from_wire(&domain("two.example"), &broken, Some(&mask), Some(&held)).unwrap();
-        assert_eq!((bundle.refresh_hint(), bundle.sequence()), (Some(5), Some(u64::MAX)));
-        assert_eq!(bundle.jwt_authorities(), held.jwt_authorities());
+        let bundle = bundle_from_wire(&domain("two.example"), &broken, fields(&mask)).unwrap();
+        assert_eq!((bundle.refresh_hint(), bundle.sequence(), bundle.jwt_authorities()), (Some(5), None, &[][..]));
+        assert_eq!(fields(&whole_bundle()), BundleFields::ALL);
     }
 
     #[test]
@@ -276,7 +271,7 @@ mod tests {
             (types::Bundle { jwt_authorities: vec![key("k"), key("k")], ..wire() }, "jwt_authorities[1]: the key ID"),
             (types::Bundle { refresh_hint: -1, ..wire() }, "refresh_hint: -1"),
         ] {
-            let status = bundle_from_wire(&domain("two.example"), &wire, None, None).unwrap_err();
+            let status = bundle_from_wire(&domain("two.example"), &wire, BundleFields::ALL).unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);
             assert!(status.message().starts_with(said), "{}", status.message());
         }

@@ -22,7 +22,7 @@ use quorate_proto_api::spire::trustdomain::{
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::TrustDomain;
 use quorate_raft_machine::{
-    Done, EndpointPins, NewForeignBundle, NewRelationship, Operation, PollSettings, RelationshipChange,
+    BundleFields, Done, EndpointPins, NewForeignBundle, NewRelationship, Operation, PollSettings, RelationshipChange,
     RelationshipOrigin, SetHow, State,
 };
 use tonic::{Code, Request, Response, Status};
@@ -84,7 +84,7 @@ fn bundle_of(wire: &Wire, trust_domain: &TrustDomain) -> Result<Option<quorate_p
             bundle.trust_domain
         )));
     }
-    bundle_from_wire(trust_domain, bundle, None, None).map(Some)
+    bundle_from_wire(trust_domain, bundle, BundleFields::ALL).map(Some)
 }
 
 /// What a relationship to change comes to: as many operations as it has parts that change, and whose it is.

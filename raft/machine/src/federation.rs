@@ -21,8 +21,8 @@ mod secret;
 
 pub(crate) use foreign::bundle_bytes;
 pub use foreign::{
-    ENTRIES_PER_BUNDLE_DELETION, FOREIGN_BUNDLE_BYTES_LIMIT, FOREIGN_BUNDLES_BYTES_LIMIT, FOREIGN_BUNDLES_LIMIT,
-    ForeignBundle, ForeignDeletion, ForeignOrigin, NewForeignBundle, SetHow,
+    BundleFields, ENTRIES_PER_BUNDLE_DELETION, FOREIGN_BUNDLE_BYTES_LIMIT, FOREIGN_BUNDLES_BYTES_LIMIT,
+    FOREIGN_BUNDLES_LIMIT, ForeignBundle, ForeignDeletion, ForeignOrigin, NewForeignBundle, SetHow,
 };
 pub use relationship::{
     ApiCredential, ApiServer, CREDENTIAL_TEXT_LIMIT, Endpoint, EndpointPins, NewRelationship, PINS_LIMIT,

@@ -68,9 +68,9 @@ pub use command::{
 pub use entry::{AdditionalAttributes, Entry, EntryChange, EntryDraft};
 pub use event::Event;
 pub use federation::{
-    ApiCredential, ApiServer, Endpoint, EndpointPins, ForeignBundle, ForeignDeletion, ForeignOrigin, NewForeignBundle,
-    NewRelationship, PollSettings, Relationship, RelationshipChange, RelationshipOrigin, Secret, SecretName,
-    SecretNameError, SetHow,
+    ApiCredential, ApiServer, BundleFields, Endpoint, EndpointPins, ForeignBundle, ForeignDeletion, ForeignOrigin,
+    NewForeignBundle, NewRelationship, PollSettings, Relationship, RelationshipChange, RelationshipOrigin, Secret,
+    SecretName, SecretNameError, SetHow,
 };
 pub use hash::{STATE_HASH_BYTES, StateHash};
 pub use invitation::{Admission, Invitation, NewInvitation, SecretHash};

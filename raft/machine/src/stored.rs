@@ -15,6 +15,7 @@ pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod entry;
 pub(crate) mod federation;
+pub(crate) mod foreign;
 pub(crate) mod member;
 pub(crate) mod membership;
 mod operation;
@@ -23,6 +24,7 @@ pub(crate) mod outcome;
 pub(crate) mod policy;
 mod restore;
 pub(crate) mod revocation;
+pub(crate) mod secret;
 pub(crate) mod web;
 
 use bytes::Bytes;

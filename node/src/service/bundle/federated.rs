@@ -1,14 +1,12 @@
 //! The bundles of foreign trust domains: listed, put in place, deleted.
 
-use std::collections::BTreeMap;
-
 use prost::Message as _;
 use quorate_proto_api::convert::ok;
 use quorate_proto_api::spire::bundle::batch_delete_federated_bundle_request::Mode;
 use quorate_proto_api::spire::bundle::{ListFederatedBundlesRequest, ListFederatedBundlesResponse};
 use quorate_proto_api::spire::types;
 use quorate_proto_identity::{Bundle, TrustDomain};
-use quorate_raft_machine::{Caller, Done, ForeignDeletion, NewForeignBundle, Operation, SetHow, State};
+use quorate_raft_machine::{BundleFields, Caller, Done, ForeignDeletion, NewForeignBundle, Operation, SetHow, State};
 use tonic::Status;
 
 use super::BundleService;
@@ -33,7 +31,7 @@ pub(super) fn list(
     Ok(ListFederatedBundlesResponse { bundles, next_page_token })
 }
 
-/// Puts bundles in place. `input_mask` says which fields are taken over; the others stay as they are.
+/// Puts bundles in place, or the fields of them that are to be updated.
 ///
 /// # Errors
 ///
@@ -43,18 +41,19 @@ pub(super) async fn put(
     caller: Caller,
     bundles: &[types::Bundle],
     how: SetHow,
-    input_mask: Option<&types::BundleMask>,
     output_mask: Option<&types::BundleMask>,
 ) -> Result<Answered<Option<types::Bundle>>, Status> {
     check_batch(bundles.len())?;
+    let fields = match how {
+        SetHow::Update(fields) => fields,
+        SetHow::Create | SetHow::Set | SetHow::Fetched { .. } => BundleFields::ALL,
+    };
     let state = service.reads.applied();
-    // A bundle that is in the batch twice is changed twice.
-    let mut pending = BTreeMap::new();
+    let own = state.read(foreign::own)?;
     let items = bundles
         .iter()
-        .map(|wire| match state.read(|state| taken(state, wire, input_mask, &pending)) {
+        .map(|wire| match taken(wire, &own, fields) {
             Ok(bundle) => {
-                pending.insert(bundle.trust_domain().clone(), bundle.clone());
                 let new = NewForeignBundle { bundle: bundle.clone(), how };
                 Item::Operation(Operation::SetForeignBundle(Box::new(new)), wire.encoded_len(), bundle)
             }
@@ -64,8 +63,13 @@ pub(super) async fn put(
     let (fates, log_index) = carry_out(&service.writes, caller, items).await?;
     let answered = fates.into_iter().map(|fate| match fate {
         Fate::Finished(status) => (status, None),
-        Fate::Carried(Ok(Done::ForeignBundleSet { .. }), _, bundle) => {
-            (ok(), Some(bundle_to_wire(&bundle, output_mask)))
+        Fate::Carried(Ok(Done::ForeignBundleSet { version, .. }), _, given) => {
+            let whole = if fields == BundleFields::ALL {
+                Some(bundle_to_wire(&given, output_mask))
+            } else {
+                state.read(|state| left(state, given.trust_domain(), version, output_mask))
+            };
+            (ok(), whole)
         }
         Fate::Carried(Ok(other), ..) => (unexpected(&other), None),
         Fate::Carried(Err(refusal), ..) => (refused(&refusal).into(), None),
@@ -73,16 +77,21 @@ pub(super) async fn put(
     Ok((answered.collect(), log_index))
 }
 
-/// The bundle that is to be put in place.
-fn taken(
+/// What is to be put in place of a bundle.
+fn taken(wire: &types::Bundle, own: &TrustDomain, fields: BundleFields) -> Result<Bundle, Status> {
+    bundle_from_wire(&foreign::name(&wire.trust_domain, own)?, wire, fields)
+}
+
+/// The bundle that an update of some fields left behind. None when it is another one by now: then nothing is said rather than
+/// something wrong.
+fn left(
     state: &State,
-    wire: &types::Bundle,
-    input_mask: Option<&types::BundleMask>,
-    pending: &BTreeMap<TrustDomain, Bundle>,
-) -> Result<Bundle, Status> {
-    let name = foreign::name(&wire.trust_domain, &foreign::own(state)?)?;
-    let held = pending.get(&name).or_else(|| state.foreign_bundle(&name).map(|held| &*held.bundle));
-    bundle_from_wire(&name, wire, input_mask, held)
+    trust_domain: &TrustDomain,
+    version: u64,
+    output_mask: Option<&types::BundleMask>,
+) -> Option<types::Bundle> {
+    let held = state.foreign_bundle(trust_domain).filter(|held| held.version == version)?;
+    Some(bundle_to_wire(&held.bundle, output_mask))
 }
 
 /// Deletes bundles, and does with the entries that federate with them what the mode says.

@@ -141,8 +141,12 @@ impl State {
                 RefusalCode::AlreadyExists,
                 format!("there is a bundle of trust domain {trust_domain} already"),
             )),
-            SetHow::Update if known.is_none() => Err(no_bundle(trust_domain)),
-            SetHow::Create | SetHow::Update | SetHow::Set => self.override_foreign(bundle, now, events),
+            SetHow::Update(fields) => {
+                let known = known.ok_or_else(|| no_bundle(trust_domain))?;
+                let bundle = fields.taken_over(bundle, &known.bundle);
+                self.override_foreign(&bundle, now, events)
+            }
+            SetHow::Create | SetHow::Set => self.override_foreign(bundle, now, events),
         }
     }
 

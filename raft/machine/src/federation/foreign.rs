@@ -67,7 +67,8 @@ impl ForeignOrigin {
 /// A foreign bundle to be put in place. It says itself whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewForeignBundle {
-    /// The bundle, whole: it replaces what is there, and is never merged with it (BND-06).
+    /// The bundle, whole: it replaces what is there, and is never merged with it (BND-06). For [`SetHow::Update`] alone it
+    /// needs no more than the fields that are named there.
     pub bundle: Bundle,
     /// On what condition.
     pub how: SetHow,
@@ -85,10 +86,57 @@ pub enum SetHow {
     },
     /// By an operator, if there is none yet.
     Create,
-    /// By an operator, if there is one.
-    Update,
+    /// By an operator, if there is one: these fields are taken, and of the others stays what is held by then.
+    Update(BundleFields),
     /// By an operator, either way.
     Set,
+}
+
+/// Which fields of a foreign bundle an operator changes. What is left is looked up when the change is applied: whoever changes
+/// another field at the same time undoes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BundleFields {
+    /// The roots, all of them.
+    pub x509_authorities: bool,
+    /// The token keys, all of them.
+    pub jwt_authorities: bool,
+    /// `spiffe_refresh_hint`.
+    pub refresh_hint: bool,
+    /// `spiffe_sequence`.
+    pub sequence: bool,
+}
+
+impl BundleFields {
+    /// Every field: the bundle is replaced.
+    pub const ALL: Self = Self { x509_authorities: true, jwt_authorities: true, refresh_hint: true, sequence: true };
+
+    /// A bundle with these fields of `given`, and the others of `held`.
+    pub(crate) fn taken_over(self, given: &Bundle, held: &Bundle) -> Bundle {
+        let from = |is_given| if is_given { given } else { held };
+        let mut bundle = Bundle::new(held.trust_domain().clone());
+        for certificate in from(self.x509_authorities).x509_authorities() {
+            bundle.add_x509_authority(certificate.clone());
+        }
+        for authority in from(self.jwt_authorities).jwt_authorities() {
+            bundle.add_jwt_authority(authority.clone());
+        }
+        bundle.set_refresh_hint(from(self.refresh_hint).refresh_hint());
+        bundle.set_sequence(from(self.sequence).sequence());
+        bundle
+    }
+
+    /// The names of these fields, for the audit trail.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let Self { x509_authorities, jwt_authorities, refresh_hint, sequence } = self;
+        [
+            (x509_authorities, "x509_authorities"),
+            (jwt_authorities, "jwt_authorities"),
+            (refresh_hint, "refresh_hint"),
+            (sequence, "sequence"),
+        ]
+        .into_iter()
+        .filter_map(|(is_given, name)| is_given.then_some(name))
+    }
 }
 
 /// What becomes of entries that federate with a bundle that is deleted.

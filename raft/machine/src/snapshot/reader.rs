@@ -223,11 +223,11 @@ impl SnapshotReader {
                 put(&mut state.relationships, relationship.trust_domain.clone(), relationship)
             }
             kind::FOREIGN_BUNDLE => {
-                let foreign = read(kind, stored::federation::decode_foreign(bytes), body)?;
+                let foreign = read(kind, stored::foreign::decode_foreign(bytes), body)?;
                 put(&mut state.foreign, foreign.trust_domain.clone(), foreign)
             }
             kind::SECRET => {
-                let secret = read(kind, stored::federation::decode_secret(bytes), body)?;
+                let secret = read(kind, stored::secret::decode_secret(bytes), body)?;
                 put(&mut state.secrets, secret.name.clone(), secret)
             }
             kind::API_KEY => {

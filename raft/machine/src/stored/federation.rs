@@ -1,44 +1,19 @@
-//! Stored forms of relationships, foreign bundles and secrets, and of the operations on them. Version 1, 2026-11-23.
-
-use std::sync::Arc;
+//! Stored forms of relationships, and of the operations on them. Version 1, 2026-11-23.
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
-use quorate_proto_identity::{Bundle, Certificate, EndpointUrl, JwtAuthority, PublicKey, UnixSeconds};
+use quorate_proto_identity::{EndpointUrl, UnixSeconds};
 
-use super::authority::{StoredPart, StoredSealed, from_part, from_sealed, to_part, to_sealed};
+use super::foreign::{StoredBundle, from_bundle, to_bundle};
 use super::membership::node_name;
-use super::{StoredError, at_most, kind, known, present, spiffe_id, to_bytes, trust_domain, valid};
-use crate::authority::{SEALED_RECIPIENTS_LIMIT, Sealed, SealedFor};
+use super::secret::secret_name;
+use super::{StoredError, at_most, kind, present, spiffe_id, to_bytes, trust_domain, valid};
 use crate::command::Operation;
 use crate::federation::{
-    ApiCredential, ApiServer, Endpoint, EndpointPins, FOREIGN_BUNDLE_BYTES_LIMIT, ForeignBundle, ForeignDeletion,
-    ForeignOrigin, NewForeignBundle, NewRelationship, PINS_LIMIT, PollSettings, Relationship, RelationshipChange,
-    RelationshipOrigin, Secret, SecretName, SetHow, bundle_bytes,
+    ApiCredential, ApiServer, Endpoint, EndpointPins, NewRelationship, PINS_LIMIT, PollSettings, Relationship,
+    RelationshipChange, RelationshipOrigin,
 };
 use crate::objects::Object;
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredBundle {
-    #[prost(string, tag = "1")]
-    trust_domain: String,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    certificates: Vec<Bytes>,
-    #[prost(message, repeated, tag = "3")]
-    keys: Vec<StoredBundleKey>,
-    #[prost(uint64, optional, tag = "4")]
-    sequence: Option<u64>,
-    #[prost(int64, optional, tag = "5")]
-    refresh_hint: Option<i64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredBundleKey {
-    #[prost(string, tag = "1")]
-    key_id: String,
-    #[prost(bytes = "bytes", tag = "2")]
-    public_key: Bytes,
-}
 
 #[derive(Clone, PartialEq, Message)]
 struct StoredEndpoint {
@@ -182,90 +157,6 @@ pub(super) struct StoredUpdateRelationship {
     expected_revision: u64,
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct StoredForeignBundle {
-    #[prost(message, optional, tag = "1")]
-    bundle: Option<StoredBundle>,
-    #[prost(uint32, tag = "2")]
-    origin: u32,
-    #[prost(uint64, optional, tag = "3")]
-    fetched_sequence: Option<u64>,
-    #[prost(int64, tag = "4")]
-    changed_at: i64,
-    #[prost(uint64, tag = "5")]
-    version: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct StoredNewForeign {
-    #[prost(message, optional, tag = "1")]
-    bundle: Option<StoredBundle>,
-    #[prost(oneof = "StoredHow", tags = "2, 3, 4, 5")]
-    how: Option<StoredHow>,
-}
-
-#[derive(Clone, Copy, PartialEq, Oneof)]
-enum StoredHow {
-    #[prost(message, tag = "2")]
-    Fetched(StoredFetched),
-    #[prost(message, tag = "3")]
-    Create(StoredNothing),
-    #[prost(message, tag = "4")]
-    Update(StoredNothing),
-    #[prost(message, tag = "5")]
-    Set(StoredNothing),
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct StoredFetched {
-    #[prost(uint64, tag = "1")]
-    relationship_revision: u64,
-    #[prost(bool, tag = "2")]
-    accept_older: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct StoredDeleteForeign {
-    #[prost(string, tag = "1")]
-    trust_domain: String,
-    #[prost(uint32, tag = "2")]
-    mode: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct StoredSecret {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    sealed: Option<StoredSealed>,
-    #[prost(uint64, tag = "3")]
-    revision: u64,
-    #[prost(int64, tag = "4")]
-    put_at: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct StoredPutSecret {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    sealed: Option<StoredSealed>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct StoredSealSecret {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, repeated, tag = "2")]
-    parts: Vec<StoredPart>,
-    #[prost(uint64, tag = "3")]
-    revision: u64,
-}
-
-pub(super) fn secret_name(text: &str) -> Result<SecretName, StoredError> {
-    valid(SecretName::new(text), "name of a secret")
-}
-
 fn url(text: &str) -> Result<EndpointUrl, StoredError> {
     let url = valid(EndpointUrl::parse(text), "endpoint URL")?;
     // In its usual form alone: else two texts would be stored for one relationship.
@@ -273,47 +164,6 @@ fn url(text: &str) -> Result<EndpointUrl, StoredError> {
         return Err(StoredError::Value { what: "endpoint URL", reason: "it is not in its usual form".to_owned() });
     }
     Ok(url)
-}
-
-fn from_bundle(bundle: &Bundle) -> StoredBundle {
-    let from_key = |key: &JwtAuthority| StoredBundleKey {
-        key_id: key.key_id.clone(),
-        public_key: Bytes::copy_from_slice(key.public_key.spki_der()),
-    };
-    let certificates = bundle.x509_authorities().iter();
-    StoredBundle {
-        trust_domain: bundle.trust_domain().as_str().to_owned(),
-        certificates: certificates.map(|certificate| Bytes::copy_from_slice(certificate.der())).collect(),
-        keys: bundle.jwt_authorities().iter().map(from_key).collect(),
-        sequence: bundle.sequence(),
-        refresh_hint: bundle.refresh_hint(),
-    }
-}
-
-fn to_bundle(stored: StoredBundle) -> Result<Bundle, StoredError> {
-    let StoredBundle { trust_domain: name, certificates, keys, sequence, refresh_hint } = stored;
-    let repeated = |what| StoredError::Value { what, reason: "it is there twice".to_owned() };
-    let mut bundle = Bundle::new(trust_domain(&name)?);
-    for certificate in certificates {
-        let what = "certificate of a foreign bundle";
-        if !bundle.add_x509_authority(valid(Certificate::parse(&certificate), what)?) {
-            return Err(repeated(what));
-        }
-    }
-    for StoredBundleKey { key_id, public_key } in keys {
-        let what = "token key of a foreign bundle";
-        let public_key = valid(PublicKey::from_spki_der(&public_key), what)?;
-        if !bundle.add_jwt_authority(JwtAuthority { key_id, public_key }) {
-            return Err(repeated(what));
-        }
-    }
-    bundle.set_sequence(sequence);
-    bundle.set_refresh_hint(refresh_hint);
-    let length = bundle_bytes(&bundle);
-    if length > FOREIGN_BUNDLE_BYTES_LIMIT {
-        return Err(StoredError::TooMuch { what: "foreign bundle", length, limit: FOREIGN_BUNDLE_BYTES_LIMIT });
-    }
-    Ok(bundle)
 }
 
 fn from_endpoint(endpoint: &Endpoint) -> StoredEndpoint {
@@ -455,59 +305,6 @@ pub(crate) fn decode_relationship(bytes: Bytes) -> Result<Relationship, StoredEr
     })
 }
 
-impl Object for ForeignBundle {
-    const KIND: u8 = kind::FOREIGN_BUNDLE;
-
-    fn stored(&self) -> Vec<u8> {
-        // The bundle says whose it is.
-        let Self { trust_domain: _, bundle, origin, fetched_sequence, changed_at, version } = self;
-        to_bytes(&StoredForeignBundle {
-            bundle: Some(from_bundle(bundle)),
-            origin: *origin as u32,
-            fetched_sequence: *fetched_sequence,
-            changed_at: changed_at.0,
-            version: *version,
-        })
-    }
-}
-
-pub(crate) fn decode_foreign(bytes: Bytes) -> Result<ForeignBundle, StoredError> {
-    let stored = StoredForeignBundle::decode(bytes)?;
-    let bundle = to_bundle(present(stored.bundle, "foreign bundle")?)?;
-    Ok(ForeignBundle {
-        trust_domain: bundle.trust_domain().clone(),
-        bundle: Arc::new(bundle),
-        origin: known(ForeignOrigin::from_number(stored.origin), "origin of a foreign bundle")?,
-        fetched_sequence: stored.fetched_sequence,
-        changed_at: UnixSeconds(stored.changed_at),
-        version: stored.version,
-    })
-}
-
-impl Object for Secret {
-    const KIND: u8 = kind::SECRET;
-
-    fn stored(&self) -> Vec<u8> {
-        let Self { name, sealed, revision, put_at } = self;
-        to_bytes(&StoredSecret {
-            name: name.as_str().to_owned(),
-            sealed: Some(from_sealed(sealed)),
-            revision: *revision,
-            put_at: put_at.0,
-        })
-    }
-}
-
-pub(crate) fn decode_secret(bytes: Bytes) -> Result<Secret, StoredError> {
-    let stored = StoredSecret::decode(bytes)?;
-    Ok(Secret {
-        name: secret_name(&stored.name)?,
-        sealed: to_sealed(present(stored.sealed, "sealed secret")?)?,
-        revision: stored.revision,
-        put_at: UnixSeconds(stored.put_at),
-    })
-}
-
 pub(super) fn from_new_relationship(new: &NewRelationship) -> StoredNewRelationship {
     let NewRelationship { trust_domain, endpoint, pins, poll, origin, bundle } = new;
     StoredNewRelationship {
@@ -559,63 +356,4 @@ pub(super) fn to_update_relationship(stored: StoredUpdateRelationship) -> Result
         change: Box::new(change),
         expected_revision: stored.expected_revision,
     })
-}
-
-pub(super) fn from_new_foreign(new: &NewForeignBundle) -> StoredNewForeign {
-    let NewForeignBundle { bundle, how } = new;
-    let how = match *how {
-        SetHow::Fetched { relationship_revision, accept_older } => {
-            StoredHow::Fetched(StoredFetched { relationship_revision, accept_older })
-        }
-        SetHow::Create => StoredHow::Create(StoredNothing {}),
-        SetHow::Update => StoredHow::Update(StoredNothing {}),
-        SetHow::Set => StoredHow::Set(StoredNothing {}),
-    };
-    StoredNewForeign { bundle: Some(from_bundle(bundle)), how: Some(how) }
-}
-
-pub(super) fn to_new_foreign(stored: StoredNewForeign) -> Result<Operation, StoredError> {
-    let how = match present(stored.how, "way of setting a foreign bundle")? {
-        StoredHow::Fetched(StoredFetched { relationship_revision, accept_older }) => {
-            SetHow::Fetched { relationship_revision, accept_older }
-        }
-        StoredHow::Create(StoredNothing {}) => SetHow::Create,
-        StoredHow::Update(StoredNothing {}) => SetHow::Update,
-        StoredHow::Set(StoredNothing {}) => SetHow::Set,
-    };
-    let bundle = to_bundle(present(stored.bundle, "foreign bundle")?)?;
-    Ok(Operation::SetForeignBundle(Box::new(NewForeignBundle { bundle, how })))
-}
-
-pub(super) fn from_delete_foreign(
-    of: &quorate_proto_identity::TrustDomain,
-    mode: ForeignDeletion,
-) -> StoredDeleteForeign {
-    StoredDeleteForeign { trust_domain: of.as_str().to_owned(), mode: mode as u32 }
-}
-
-pub(super) fn to_delete_foreign(stored: &StoredDeleteForeign) -> Result<Operation, StoredError> {
-    Ok(Operation::DeleteForeignBundle {
-        trust_domain: trust_domain(&stored.trust_domain)?,
-        mode: known(ForeignDeletion::from_number(stored.mode), "mode of a deletion")?,
-    })
-}
-
-pub(super) fn from_put_secret(name: &SecretName, sealed: &Sealed) -> StoredPutSecret {
-    StoredPutSecret { name: name.as_str().to_owned(), sealed: Some(from_sealed(sealed)) }
-}
-
-pub(super) fn to_put_secret(stored: StoredPutSecret) -> Result<Operation, StoredError> {
-    let sealed = to_sealed(present(stored.sealed, "sealed secret")?)?;
-    Ok(Operation::PutSecret { name: secret_name(&stored.name)?, sealed })
-}
-
-pub(super) fn from_seal_secret(name: &SecretName, revision: u64, parts: &[SealedFor]) -> StoredSealSecret {
-    StoredSealSecret { name: name.as_str().to_owned(), parts: parts.iter().map(from_part).collect(), revision }
-}
-
-pub(super) fn to_seal_secret(stored: StoredSealSecret) -> Result<Operation, StoredError> {
-    at_most(&stored.parts, SEALED_RECIPIENTS_LIMIT, "recipients of a sealed secret")?;
-    let parts = stored.parts.into_iter().map(to_part).collect::<Result<_, StoredError>>()?;
-    Ok(Operation::SealSecret { name: secret_name(&stored.name)?, revision: stored.revision, parts })
 }

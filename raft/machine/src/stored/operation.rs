@@ -12,10 +12,11 @@ use super::authority::{StoredSealed, StoredValidity, from_sealed, from_validity,
 use super::cluster::cluster_id;
 use super::entry::{StoredChange, StoredDraft, from_change, from_draft, to_change, to_draft};
 use super::federation::{
-    StoredDeleteForeign, StoredNewForeign, StoredNewRelationship, StoredPutSecret, StoredSealSecret,
-    StoredUpdateRelationship, from_delete_foreign, from_new_foreign, from_new_relationship, from_put_secret,
-    from_seal_secret, from_update_relationship, secret_name, to_delete_foreign, to_new_foreign, to_new_relationship,
-    to_put_secret, to_seal_secret, to_update_relationship,
+    StoredNewRelationship, StoredUpdateRelationship, from_new_relationship, from_update_relationship,
+    to_new_relationship, to_update_relationship,
+};
+use super::foreign::{
+    StoredDeleteForeign, StoredNewForeign, from_delete_foreign, from_new_foreign, to_delete_foreign, to_new_foreign,
 };
 use super::member::{StoredMemberRecord, from_record, from_services, to_record, to_services};
 use super::membership::{
@@ -29,6 +30,9 @@ use super::revocation::{
     StoredDeletion, StoredMark, StoredNewAnchor, StoredNewCrl, StoredNewRevocation, StoredRevokeKeys, from_new_anchor,
     from_new_crl, from_new_revocation, from_revoke_keys, reason, to_new_anchor, to_new_crl, to_new_revocation,
     to_revoke_keys,
+};
+use super::secret::{
+    StoredPutSecret, StoredSealSecret, from_put_secret, from_seal_secret, secret_name, to_put_secret, to_seal_secret,
 };
 use super::web::{
     StoredBeginWebOrder, StoredFailWebOrder, StoredNewWebCertificate, StoredSetAcme, StoredSetOidc,

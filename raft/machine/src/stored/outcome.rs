@@ -10,9 +10,9 @@ use prost::{Message, Oneof};
 use quorate_proto_identity::{TrustDomain, UnixMillis, UnixSeconds};
 
 use super::access::done_id;
-use super::federation::secret_name;
 use super::membership::node_name;
 use super::restore::StoredRestored;
+use super::secret::secret_name;
 use super::{
     StoredError, at_most, authority_id, entry_id, known, member_number, present, serial, serial_bytes, to_bytes,
     trust_domain,

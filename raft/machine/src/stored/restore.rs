@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::authority::{StoredSealed, from_sealed, to_sealed};
 use super::cluster::cluster_id;
-use super::federation::secret_name;
 use super::member::{StoredMemberRecord, from_record, to_record};
+use super::secret::secret_name;
 use super::{StoredError, at_most, authority_id, member_number, present};
 use crate::authority::AUTHORITIES_LIMIT;
 use crate::federation::SECRETS_LIMIT;

@@ -696,7 +696,7 @@ fn every_field_of_a_foreign_bundle_and_of_a_secret_is_stored() {
     };
     walk(
         &foreign,
-        super::federation::decode_foreign,
+        super::foreign::decode_foreign,
         &[
             |f| f.bundle = Arc::new(foreign_bundle(None)),
             |f| f.bundle = Arc::new(foreign_bundle(Some(0))),
@@ -716,7 +716,7 @@ fn every_field_of_a_foreign_bundle_and_of_a_secret_is_stored() {
     let secret = Secret { name: SecretName::new("a").unwrap(), sealed: sealed(), revision: 1, put_at: UnixSeconds(1) };
     walk(
         &secret,
-        super::federation::decode_secret,
+        super::secret::decode_secret,
         &[
             |s| s.name = SecretName::new("b").unwrap(),
             |s| s.sealed.suite = 2,

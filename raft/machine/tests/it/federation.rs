@@ -4,9 +4,9 @@ use quorate_proto_identity::x509::{AuthorityTemplate, Certificate, build_root};
 use quorate_proto_identity::{Bundle, EndpointUrl, JwtAuthority, SpiffeId, TrustDomain};
 use quorate_raft_machine::federation::{ENTRIES_PER_BUNDLE_DELETION, FOREIGN_BUNDLE_BYTES_LIMIT, RELATIONSHIPS_LIMIT};
 use quorate_raft_machine::{
-    ApiCredential, ApiServer, Command, Done, Endpoint, EndpointPins, Event, ForeignDeletion, ForeignOrigin,
-    NewForeignBundle, NewRelationship, Operation, OperationResult, PollSettings, RefusalCode, RelationshipChange,
-    RelationshipOrigin, SecretName, SetHow, SnapshotReader, State, StoredError, invariants,
+    ApiCredential, ApiServer, BundleFields, Command, Done, Endpoint, EndpointPins, Event, ForeignDeletion,
+    ForeignOrigin, NewForeignBundle, NewRelationship, Operation, OperationResult, PollSettings, RefusalCode,
+    RelationshipChange, RelationshipOrigin, SecretName, SetHow, SnapshotReader, State, StoredError, invariants,
 };
 
 use crate::world::{Change, World, backdated, create, domain, draft, entry_id, key, member, sealed_to, serial};
@@ -296,7 +296,7 @@ fn an_override_stands_until_the_next_fetch_and_does_not_set_the_floor() {
     let operation = fetched(&world, &own);
     assert!(!is_changed(world.one(operation)));
     assert_eq!((floor(&world), world.state.foreign_version()), (Some(1_000), 2));
-    world.one(set(&bundle(&peer(), Some(3)), SetHow::Update)).unwrap();
+    world.one(set(&bundle(&peer(), Some(3)), SetHow::Update(BundleFields::ALL))).unwrap();
     let operation = fetched(&world, &bundle(&peer(), Some(999)));
     world.refused_with(operation, RefusalCode::WrongState);
     let operation = fetched(&world, &bundle(&peer(), Some(1_001)));
@@ -317,14 +317,35 @@ fn what_was_fetched_for_a_relationship_that_is_another_by_now_is_not_taken() {
     assert_eq!(held(&world), None);
 }
 
+/// Two who change different fields at the same time undo nothing of each other's.
+#[test]
+fn an_update_of_some_fields_leaves_the_others_as_they_are_when_it_is_applied() {
+    let mut world = World::founded();
+    let (first, second) = (bundle(&peer(), Some(3)), bundle(&peer(), Some(4)));
+    world.one(set(&first, SetHow::Create)).unwrap();
+    let none = BundleFields { x509_authorities: false, jwt_authorities: false, refresh_hint: false, sequence: false };
+    let empty = Bundle::new(peer());
+    let mut hint = empty.clone();
+    hint.set_refresh_hint(Some(77));
+    world.one(set(&second, SetHow::Update(BundleFields { x509_authorities: true, ..none }))).unwrap();
+    world.one(set(&hint, SetHow::Update(BundleFields { refresh_hint: true, ..none }))).unwrap();
+    let now = world.state.foreign_bundle(&peer()).unwrap().bundle.clone();
+    assert_eq!(now.x509_authorities(), second.x509_authorities());
+    assert_eq!((now.jwt_authorities(), now.refresh_hint()), (first.jwt_authorities(), Some(77)));
+    assert_eq!(now.sequence(), Some(3));
+    let version = world.state.foreign_version();
+    world.one(set(&empty, SetHow::Update(none))).unwrap();
+    assert_eq!(world.state.foreign_version(), version, "nothing was to be changed");
+}
+
 #[test]
 fn an_operator_may_keep_a_bundle_without_any_relationship() {
     let mut world = World::founded();
     let first = bundle(&peer(), None);
-    world.refused_with(set(&first, SetHow::Update), RefusalCode::NotFound);
+    world.refused_with(set(&first, SetHow::Update(BundleFields::ALL)), RefusalCode::NotFound);
     world.one(set(&first, SetHow::Create)).unwrap();
     world.refused_with(set(&first, SetHow::Create), RefusalCode::AlreadyExists);
-    world.one(set(&bundle(&peer(), None), SetHow::Update)).unwrap();
+    world.one(set(&bundle(&peer(), None), SetHow::Update(BundleFields::ALL))).unwrap();
     world.one(set(&bundle(&peer(), None), SetHow::Set)).unwrap();
     assert_eq!(world.state.foreign_version(), 3);
 }

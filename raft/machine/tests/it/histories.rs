@@ -8,8 +8,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_proto_identity::{EntryId, NodeName, UnixMillis, UnixSeconds};
 use quorate_raft_machine::{
-    Admission, AuthorityKind, AuthorityState, Command, CrlSet, Due, EntryChange, EntryDraft, EntryFilter, Event,
-    ForeignDeletion, MemberRole, MembershipPlan, NewForeignBundle, NewInvitation, NodeScope, Operation, Policy,
+    Admission, AuthorityKind, AuthorityState, BundleFields, Command, CrlSet, Due, EntryChange, EntryDraft, EntryFilter,
+    Event, ForeignDeletion, MemberRole, MembershipPlan, NewForeignBundle, NewInvitation, NodeScope, Operation, Policy,
     PollSettings, Publication, RelationshipChange, RevocationReason, RevocationTarget, SecretName, SetHow,
     SnapshotReader, State, due,
 };
@@ -332,7 +332,12 @@ fn federation_step(world: &World, pick: u8, bits: u8) -> Operation {
     let relationship_revision = world.state.relationship(&trust_domain).map_or(1, |known| known.revision);
     let how = match bits / 16 % 8 {
         0 => SetHow::Create,
-        1 => SetHow::Update,
+        1 => SetHow::Update(BundleFields {
+            x509_authorities: bits & 1 == 0,
+            jwt_authorities: bits & 2 == 0,
+            refresh_hint: bits & 4 == 0,
+            sequence: bits & 8 == 0,
+        }),
         2 => SetHow::Set,
         3 => SetHow::Fetched { relationship_revision, accept_older: true },
         _ => SetHow::Fetched { relationship_revision, accept_older: false },

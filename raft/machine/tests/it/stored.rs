@@ -20,7 +20,7 @@ use quorate_raft_machine::{
 };
 
 use quorate_raft_machine::{
-    ApiCredential, ApiServer, Endpoint, EndpointPins, ForeignDeletion, MemberServices, NewForeignBundle,
+    ApiCredential, ApiServer, BundleFields, Endpoint, EndpointPins, ForeignDeletion, MemberServices, NewForeignBundle,
     NewRelationship, PollSettings, RelationshipChange, RelationshipOrigin, SecretName, SetHow,
 };
 
@@ -364,7 +364,8 @@ fn every_operation_on_federation() -> Command {
         Operation::DeleteRelationship { trust_domain: peer.clone() },
         set(SetHow::Fetched { relationship_revision: 3, accept_older: true }),
         set(SetHow::Create),
-        set(SetHow::Update),
+        set(SetHow::Update(BundleFields::ALL)),
+        set(SetHow::Update(BundleFields { jwt_authorities: false, sequence: false, ..BundleFields::ALL })),
         set(SetHow::Set),
         delete(ForeignDeletion::Restrict),
         delete(ForeignDeletion::Delete),
