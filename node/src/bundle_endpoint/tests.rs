@@ -136,7 +136,7 @@ async fn where_anonymous_serving_is_off_the_refusal_names_the_way() {
     assert!(String::from_utf8_lossy(&body(response).await).contains("Federation API"));
 }
 
-/// Accepts: BND-02, BND-08, BND-11, BND-12, BND-14, BND-15, BND-17, BND-22, BND-23, BND-24, BND-25
+/// Accepts: BND-01, BND-08, BND-11, BND-12, BND-14, BND-15, BND-17, BND-22, BND-23, BND-24, BND-25
 #[test]
 fn the_document_has_what_the_standard_wants() {
     let document = document();
@@ -159,7 +159,7 @@ fn the_document_has_what_the_standard_wants() {
         }
         assert!(key.get("d").is_none(), "nothing private");
     }
-    // It names no trust domain, and whoever reads it says whose it is (BND-02, BND-04).
+    // It names no trust domain, and whoever reads it says whose it is (BND-04).
     let read = Bundle::parse(&trust_domain(), &document.body).unwrap();
     assert!(read.skipped.is_empty());
     assert_eq!(read.bundle, bundle(&trust_domain(), &content_of(&read.bundle)).unwrap());

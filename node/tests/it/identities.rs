@@ -163,7 +163,7 @@ async fn two_identities_come_in_the_same_order_each_time_sb_33() {
 
 /// WAPI-01, WAPI-26, WAPI-35, WAPI-36.
 ///
-/// Accepts: BND-02. Refuses: BND-02.
+/// Accepts: BND-02.
 #[tokio::test]
 async fn bundles_hold_the_own_trust_domain_and_keys_of_one_use_sb_17() {
     let node = TestNode::ready().await;

@@ -87,6 +87,23 @@ async fn https_spiffe_without_a_bundle_asks_nobody() {
     assert!(world.network.dialled().is_empty());
 }
 
+/// Refuses: FED-22, FED-37: a server that wants to know who asks is no endpoint of either profile, and learns nothing.
+#[tokio::test]
+async fn an_endpoint_that_asks_for_a_client_certificate_is_shown_none_and_gives_no_bundle() {
+    let world = World::new();
+    let authority = Authority::new("other.example");
+    let good = |_: &str| ok(GOOD);
+    let of_the_web = Server::checking(&world.web.certificate(&[HOST]), world.web.clients(), good).await;
+    let of_spiffe = Server::checking(&authority.svid("/spire/server"), world.web.clients(), good).await;
+    for (asked, server) in [
+        (web(HOST, &of_the_web, "/"), &of_the_web),
+        (spiffe(HOST, &of_spiffe, "/", &authority, authority.id("/spire/server")), &of_spiffe),
+    ] {
+        world.fetch(asked).await.unwrap_err();
+        assert!(server.asked().is_empty(), "its handshake came to nothing");
+    }
+}
+
 #[tokio::test]
 async fn pins_of_host_and_key_hold_beside_the_profile() {
     let world = World::new();

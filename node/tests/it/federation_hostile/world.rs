@@ -21,9 +21,12 @@ use quorate_proto_identity::{
 };
 use quorate_raft_machine::federation::{Endpoint, EndpointPins, PollSettings, Relationship, RelationshipOrigin};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
+use rustls::{RootCertStore, ServerConfig};
 use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -92,6 +95,14 @@ impl Web {
 
     pub(super) fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// Asks clients for a certificate of this authority, and lets in nobody without one.
+    pub(super) fn clients(&self) -> Arc<dyn ClientCertVerifier> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
     }
 
     /// A certificate for these hosts.
@@ -204,11 +215,20 @@ pub(super) struct Server {
 impl Server {
     /// Serves TLS with this certificate; what it does is told by the path.
     pub(super) async fn start(shown: &Shown, deed: impl Fn(&str) -> Deed + Send + Sync + 'static) -> Self {
+        Self::checking(shown, Arc::new(NoClientAuth), deed).await
+    }
+
+    /// The same by one that has this to do with certificates of clients.
+    pub(super) async fn checking(
+        shown: &Shown,
+        clients: Arc<dyn ClientCertVerifier>,
+        deed: impl Fn(&str) -> Deed + Send + Sync + 'static,
+    ) -> Self {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(shown.chain.clone(), shown.key.clone_key())
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));

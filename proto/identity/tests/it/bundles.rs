@@ -62,7 +62,7 @@ impl Document {
 /// XB-29, and the base itself.
 /// X509-43, JWT-26.
 ///
-/// Accepts: BND-01, BND-08, BND-12, BND-15, BND-17, BND-25.
+/// Accepts: BND-08, BND-12, BND-15, BND-17, BND-25.
 #[test]
 fn a_good_document_gives_all_that_is_understood() {
     let document = Document::base();
@@ -208,9 +208,7 @@ fn a_key_at_fault_is_skipped_and_the_rest_stays_in_force() {
     }
 }
 
-/// XB-17: of many keys each has to be told apart.
-///
-/// Refuses: BND-01.
+/// XB-17.
 #[test]
 fn keys_with_one_kid_are_all_skipped() {
     let mut document = Document::base();
@@ -332,7 +330,7 @@ fn the_order_of_keys_is_no_part_of_the_contents() {
 
 /// BND-17, BND-22 to BND-25, X509-35 to X509-39, JWT-23 to JWT-25 on what we publish, for every type of key.
 ///
-/// Accepts: BND-01, BND-08, BND-11, BND-14, BND-17, BND-21, BND-22, BND-23, BND-25. Refuses: BND-01.
+/// Accepts: BND-01, BND-08, BND-11, BND-14, BND-17, BND-21, BND-22, BND-23, BND-25.
 #[test]
 fn documents_that_we_publish_keep_the_profile_and_read_back() {
     let scene = Scene::new();

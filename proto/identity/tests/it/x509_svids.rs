@@ -324,8 +324,8 @@ const ACCEPTED: &[Accepted] = &[
 ];
 
 /// Accepts: X509-02, X509-03, X509-05, X509-13, X509-22 and X509-29 to X509-34 by AC-01, X509-04 by AC-02, X509-07 by AC-03,
-/// X509-26 by AC-04 and AC-05, X509-23 by AC-06, X509-12 by AC-07 and AC-13, X509-09 by AC-09, X509-17 and X509-18 by an
-/// intermediate whose constraints are for DNS names, X509-28 by one whose extended key usage allows the leaf's.
+/// X509-26 by AC-04 and AC-05, X509-23 by AC-06, X509-12 by AC-07 and AC-13, X509-09 by AC-09, BND-01 by AC-11, X509-17 and
+/// X509-18 by an intermediate whose constraints are for DNS names, X509-28 by one whose extended key usage allows the leaf's.
 #[test]
 fn variants_that_the_standard_allows_are_accepted() {
     for (number, change) in ACCEPTED {
