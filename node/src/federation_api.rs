@@ -33,6 +33,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -50,7 +51,7 @@ pub use reason::REASON_HEADER;
 use crate::bundle_endpoint::AcmeHooks;
 use crate::config::{ServerProfile, WebCertificate};
 use crate::https::{
-    AnswerFuture, Body, CertificateFiles, CertificateFilesError, CertificateSource, Handler, HttpsError, HttpsServer,
+    AnswerFuture, Body, CertificateFiles, CertificateFilesError, CertificateSource, GoesOn, Handler, HttpsError, HttpsServer,
     HttpsSettings, Peer, full,
 };
 use crate::node::Node;
@@ -64,6 +65,13 @@ const DOCUMENT_CACHE: &str = "public, max-age=60";
 
 /// Where the calls are.
 const GRPC_PATH: &str = "/quorate.federation.v1.Federation/";
+
+/// The call whose answer goes on for ever.
+const WATCH_PATH: &str = "/quorate.federation.v1.Federation/WatchBundle";
+
+/// How long one answer may take, and how long a watch may be unread or silent: three times as long as ours are. Without it
+/// whoever sends half a call, or reads no answer, would hold a connection for ever, and need not say who it is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the listener did not start. The node does not start then either: what is configured is meant.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +118,7 @@ impl FederationApi {
             client_certificates: Some(AnyClient::new()),
             challenges,
             limits: config.limits,
-            // A watch goes on for ever.
-            answer_limit: None,
+            answer_limit: Some(ANSWER_LIMIT),
             drain: DRAIN,
         };
         let api = Arc::new(Api::new(node, follow_changes(node)));
@@ -202,11 +209,17 @@ impl Handler for ApiHandler {
         if request.version() != Version::HTTP_2 {
             return refuse(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "the Federation API is gRPC, which is HTTP/2\n");
         }
+        let goes_on = path == WATCH_PATH;
         request.extensions_mut().insert(Arc::clone(peer));
         let answer = self.routes.clone().call(request);
         Box::pin(async move {
             match answer.await {
-                Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
+                Ok(mut response) => {
+                    if goes_on {
+                        response.extensions_mut().insert(GoesOn);
+                    }
+                    response.map(|body| body.map_err(Into::into).boxed_unsync())
+                }
                 Err(never) => match never {},
             }
         })
