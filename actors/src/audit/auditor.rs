@@ -275,7 +275,7 @@ impl Auditor {
         let Some(untold) = refused.map_or(Some(0), |_| shared.strangers.lock().tell()) else { return };
         let mut record = Record::new(shared.settings.sources.now(), Kind::Local, what);
         record.index = Some(shared.applied.load(Ordering::Relaxed));
-        record.who = who;
+        record.who = who.map(|who| who.get(..who.floor_char_boundary(ASKED_TEXT_LIMIT)).unwrap_or_default().to_owned());
         record.from = Some(from);
         record.outcome = Some(refused.map_or("done".into(), |reason| format!("refused:{reason}").into()));
         record = detail.into_iter().fold(record, |record, (name, value)| {
@@ -348,8 +348,8 @@ impl Denials {
     }
 }
 
-/// Longest detail of a call from another trust domain that is recorded, in bytes; much of it is what strangers say of
-/// themselves.
+/// Longest name and detail of a call from another trust domain that are recorded, in bytes; much of it is what strangers say
+/// of themselves, or what a token says of its bearer.
 const ASKED_TEXT_LIMIT: usize = 512;
 
 /// Longest name of a method that is recorded; ours are shorter, and a caller can write what it likes.

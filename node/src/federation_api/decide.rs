@@ -175,10 +175,11 @@ fn certificate(view: &(impl AccessView + ?Sized), chain: &ClientChain, now: Unix
     if view.own().as_ref() == Some(&peer) {
         return Err(own_domain(chain, peer));
     }
+    within_its_time(chain, now)?;
     let Some(bundle) = view.foreign_bundle(&peer) else {
         return Err(if view.is_related(&peer) { Reason::NoBundleYet { peer } } else { Reason::NotFederated { peer } });
     };
-    let verified = verify_x509_svid(chain, &One(Some(bundle)), now, Purpose::Client).map_err(Reason::Certificate)?;
+    let verified = verify_x509_svid(chain, &One(Some(bundle)), now, Purpose::Client).map_err(Reason::NotVerified)?;
     let id = verified.spiffe_id().clone();
     match view.rule(Some(&peer)).mutual_tls {
         MutualTls::Off => return Err(Reason::CertificatesOff { peer }),
@@ -187,6 +188,21 @@ fn certificate(view: &(impl AccessView + ?Sized), chain: &ClientChain, now: Unix
     }
     let until = verified.leaf().validity().not_after();
     Ok(Granted { asker: Asker::Spiffe(id), until: Some(until) })
+}
+
+/// Looked at before any bundle: what a stranger is told of a certificate that it made itself is the same for every trust
+/// domain that it can name.
+fn within_its_time(chain: &ClientChain, now: UnixSeconds) -> Result<(), Reason> {
+    let leaf = chain.first().ok_or(Reason::Certificate(SvidError::NoCertificate))?;
+    let leaf = quorate_proto_identity::Certificate::parse(leaf);
+    let validity = leaf.map_err(|error| Reason::Certificate(SvidError::Certificate(error)))?.validity();
+    if now > validity.not_after() {
+        return Err(Reason::CertificateExpired { expired_at: validity.not_after() });
+    }
+    if now < validity.not_before() {
+        return Err(Reason::CertificateNotYet { begins_at: validity.not_before() });
+    }
+    Ok(())
 }
 
 fn own_domain(chain: &ClientChain, own: TrustDomain) -> Reason {

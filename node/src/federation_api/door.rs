@@ -120,13 +120,13 @@ impl Door {
         let now = self.now();
         let state = self.node.consensus().state();
         let granted = state.read(|state| decide(state, &proof, call.wanted, now)).map_err(blame)?;
-        let bucket = if granted.asker == Asker::Anonymous {
-            format!("anonymous:{}", call.from.ip())
-        } else {
-            granted.asker.to_string()
+        let asker = granted.asker.to_string();
+        let is_admitted = match &granted.asker {
+            Asker::Anonymous => self.rates.admits_anonymous(call.from.ip()),
+            Asker::Spiffe(_) | Asker::ApiKey { .. } | Asker::Token { .. } => self.rates.admits(&asker),
         };
-        if !self.rates.admits(&bucket) {
-            return Err((Reason::TooOften, Some(bucket)));
+        if !is_admitted {
+            return Err((Reason::TooOften, Some(asker)));
         }
         Ok(Admitted { proof, sort, granted, from: call.from })
     }

@@ -5,7 +5,7 @@ use quorate_proto_identity::x509::SvidError;
 use quorate_proto_identity::{JwtError, SpiffeId, TrustDomain, UnixSeconds};
 use tonic::{Code, Status};
 
-/// A refusal. The words go to whoever asks: they say what is wrong and what to do, and nothing of other peers.
+/// A refusal, in words for the audit trail. Most of them go to whoever asks, too: they say what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Reason {
     /// More than one credential, or the same header twice.
@@ -27,25 +27,35 @@ pub(super) enum Reason {
         id: SpiffeId,
     },
     /// The certificate's trust domain has no bundle here.
-    #[error(
-        "this trust domain is not federated with {peer}, so it cannot verify its certificates: begin with an API key, or have \
-         the operators make the relationship first"
-    )]
+    #[error("the certificate names {peer}, with which there is no relationship, and of which there is no bundle")]
     NotFederated {
         /// The trust domain of the certificate.
         peer: TrustDomain,
     },
     /// There is a relationship, and no bundle yet.
-    #[error(
-        "this trust domain has no bundle of {peer} yet: begin with an API key, or have the operators set the bundle"
-    )]
+    #[error("the certificate names {peer}, and no bundle of it has come yet: set it, or see to its relationship")]
     NoBundleYet {
         /// The trust domain of the certificate.
         peer: TrustDomain,
     },
-    /// The certificate is not a valid X509-SVID.
+    /// The certificate has not the form of an X509-SVID.
     #[error("the client certificate is not accepted: {}", with_causes(.0))]
     Certificate(SvidError),
+    /// The certificate has ended.
+    #[error("the client certificate has expired at {expired_at}: show one that is valid")]
+    CertificateExpired {
+        /// When.
+        expired_at: UnixSeconds,
+    },
+    /// The certificate has not begun.
+    #[error("the client certificate is valid from {begins_at} on: see to the clocks of both sides")]
+    CertificateNotYet {
+        /// When it does.
+        begins_at: UnixSeconds,
+    },
+    /// The bundle of its trust domain does not verify the certificate.
+    #[error("the client certificate is not accepted: {}", with_causes(.0))]
+    NotVerified(SvidError),
     /// The certificate is good, and policy takes none here.
     #[error("this trust domain does not accept client certificates of {peer}")]
     CertificatesOff {
@@ -107,7 +117,7 @@ pub(super) enum Reason {
     #[error("this trust domain does not accept tokens of the token's issuer")]
     OtherIssuer,
     /// The issuer's keys could not be had. It may be otherwise in a moment.
-    #[error("the keys of the token's issuer cannot be fetched at present, so the token cannot be verified: {why}")]
+    #[error("the keys of the token's issuer cannot be fetched: {why}")]
     NoIssuerKeys {
         /// Why.
         why: String,
@@ -145,7 +155,9 @@ impl Reason {
             Self::OwnDomain { .. } => "own_domain",
             Self::NotFederated { .. } => "not_federated",
             Self::NoBundleYet { .. } => "no_bundle_yet",
-            Self::Certificate(error) => of_certificate(error),
+            Self::Certificate(error) | Self::NotVerified(error) => of_certificate(error),
+            Self::CertificateExpired { .. } => "certificate_expired",
+            Self::CertificateNotYet { .. } => "certificate_not_yet",
             Self::CertificatesOff { .. } => "certificates_off",
             Self::OtherId { .. } => "other_id",
             Self::KeyMalformed => "key_malformed",
@@ -176,6 +188,9 @@ impl Reason {
             | Self::NotFederated { .. }
             | Self::NoBundleYet { .. }
             | Self::Certificate(_)
+            | Self::CertificateExpired { .. }
+            | Self::CertificateNotYet { .. }
+            | Self::NotVerified(_)
             | Self::KeyMalformed
             | Self::KeyUnknown
             | Self::KeyWrong
@@ -200,16 +215,39 @@ impl Reason {
 
     /// What whoever asks is told.
     pub(super) fn status(&self) -> Status {
-        let mut status = Status::new(self.status_code(), self.to_string());
+        let mut status = Status::new(self.status_code(), self.words());
         status.metadata_mut().insert(REASON_HEADER, tonic::metadata::MetadataValue::from_static(self.told()));
         status
     }
 
-    /// The word for whoever asks: it does not say whether a key of that ID is there.
+    /// The words for whoever asks. They say nothing of what a stranger could otherwise try out: with whom we are federated,
+    /// and what this node meets where it fetches an issuer's keys. The audit trail has it.
+    fn words(&self) -> String {
+        match self {
+            Self::NotFederated { .. } | Self::NoBundleYet { .. } | Self::NotVerified(_) => NOT_ISSUED.to_owned(),
+            Self::NoIssuerKeys { .. } => NO_ISSUER_KEYS.to_owned(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The word for whoever asks, which tells no more than the words do; nor whether a key of that ID is there.
     const fn told(&self) -> &'static str {
-        if matches!(self, Self::KeyWrong) { Self::KeyUnknown.code() } else { self.code() }
+        match self {
+            Self::KeyWrong => Self::KeyUnknown.code(),
+            Self::NotFederated { .. } | Self::NoBundleYet { .. } | Self::NotVerified(_) => "certificate_issuer",
+            other => other.code(),
+        }
     }
 }
+
+/// What the holder of a certificate is told that no bundle here verifies.
+const NOT_ISSUED: &str = "the client certificate was issued by no authority that is known here for its trust domain: the trust \
+                          domains are not federated, or the bundle that is known here is another one; begin with an API key, \
+                          or have the operators exchange bundles";
+
+/// What the bearer of a token is told whose issuer does not answer us.
+const NO_ISSUER_KEYS: &str = "the keys of the token's issuer cannot be fetched at present, so the token cannot be verified: \
+                              ask again in a minute";
 
 /// The metadata by which a refusal says its reason in one word.
 pub const REASON_HEADER: &str = "quorate-reason";

@@ -261,6 +261,35 @@ fn each_wrong_certificate_is_refused_for_its_reason() {
     check(&world, "not_federated", proof);
 }
 
+/// Whoever makes a certificate itself can name any trust domain in it: what it is told is the same for all of them.
+#[test]
+fn a_certificate_of_ones_own_making_does_not_find_out_with_whom_we_are_federated() {
+    let (world, _) = world();
+    let told = |name: &str, change: fn(&mut CertificateParams)| {
+        let proof = Authority::new().chain(&format!("spiffe://{name}/a"), change);
+        let status = decide(&world, &proof, ApiScope::Get, NOW).unwrap_err().status();
+        assert!(!status.message().contains(name), "{status}");
+        (status.code(), status.message().to_owned(), status.metadata().get("quorate-reason").cloned())
+    };
+    let changes: [fn(&mut CertificateParams); 4] = [
+        |_| {},
+        |params| params.not_after = at(-1),
+        |params| params.not_before = at(60),
+        |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth],
+    ];
+    for change in changes {
+        let stranger = told("stranger.example", change);
+        assert_eq!(told("two.example", change), stranger);
+        assert_eq!(told("waiting.example", change), stranger);
+    }
+}
+
+#[test]
+fn what_this_node_meets_where_it_fetches_keys_is_not_told() {
+    let reason = Reason::NoIssuerKeys { why: "10.1.2.3:443 refused the connection".into() };
+    assert!(reason.to_string().contains("10.1.2.3") && !reason.status().message().contains("10.1.2.3"));
+}
+
 #[test]
 fn each_wrong_api_key_is_refused_for_its_reason_and_a_guess_learns_nothing() {
     let (mut world, _) = world();
