@@ -24,6 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Streaming};
 
+use crate::cluster::TestCluster;
 use crate::node::{PATIENCE, TestNode, free_port};
 
 const PEER: &str = "peer.example";
@@ -139,7 +140,7 @@ async fn a_watch_brings_each_new_bundle_at_once_takes_confirmations_and_ends_wit
     assert_eq!(watching(&node).await[0].trust_domain, PEER);
 
     // Nothing but the watch could bring this so soon: the hint is 300 s.
-    node.told(&["authority", "prepare"]);
+    node.told(&["authority", "prepare", "x509"]);
     let Event::Bundle(second) = next(&mut events).await.unwrap() else { panic!("a new bundle is pushed") };
     assert!(second.sequence > first.sequence && second.etag != first.etag);
     assert_eq!(watching(&node).await[0].sent, second.sequence);
@@ -176,4 +177,32 @@ async fn a_call_for_another_trust_domain_and_one_without_credential_are_told_wha
     );
     assert!(nobody.message().contains("quorate-api-key"), "{nobody}");
     assert_eq!(outcomes(&node, "federation.bundle"), ["done", "done", "refused:not_found", "refused:no_credential"]);
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_when_the_office_of_leader_moves_and_brings_what_the_next_leader_does() {
+    let apis = [free_port(), free_port()];
+    let cluster = TestCluster::of_domain("example.org", 2, Policy::default(), |node| {
+        let api = if node.name == "node-1" { apis[0] } else { apis[1] };
+        format!("[federation_api]\nlisten = \"{api}\"\nserver = \"https_spiffe\"\n")
+    })
+    .await;
+    cluster.voting(2).await;
+    let former = cluster.leader().await;
+    let node = &cluster.nodes[former];
+    let made = key(node).await;
+    let mut client = client(apis[former]);
+    let (say, said) = mpsc::channel(1);
+    let start = watch_bundle_request::Request::Start(GetBundleRequest::default());
+    say.send(WatchBundleRequest { request: Some(start) }).await.unwrap();
+    let mut events = client.watch_bundle(with_key(ReceiverStream::new(said), &made.key)).await.unwrap().into_inner();
+    let Event::Bundle(first) = next(&mut events).await.unwrap() else { panic!("the bundle comes first") };
+
+    let other = &cluster.nodes[1 - former];
+    node.told(&["cluster", "transfer-leader", &other.name]);
+    node.until("the other one leads", async || cluster.leader().await == 1 - former).await;
+    other.told(&["authority", "prepare", "x509"]);
+    let Event::Bundle(second) = next(&mut events).await.unwrap() else { panic!("a new bundle is pushed") };
+    assert!(second.sequence > first.sequence);
+    assert_eq!(watching(node).await[0].watches, 1, "it is the same watch");
 }
