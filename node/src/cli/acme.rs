@@ -100,8 +100,10 @@ pub(super) struct OffArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Challenge {
     /// In a TLS handshake on port 443
+    #[value(name = "tls-alpn-01")]
     TlsAlpn01,
     /// By a file on port 80; the nodes need [acme] http_listen
+    #[value(name = "http-01")]
     Http01,
 }
 

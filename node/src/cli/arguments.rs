@@ -230,7 +230,7 @@ mod tests {
             "quorate federation status two.example --socket /s -o json",
             "quorate acme show --consistent --socket /s -o json",
             "quorate acme set --directory https://acme.example/dir --contact mailto:a@b.example --domain a.example --challenge \
-             http01 --agree-to-terms --socket /s -o json",
+             http-01 --agree-to-terms --socket /s -o json",
             "quorate acme order a.example --socket /s -o json",
             "quorate acme off --socket /s -o json",
             "quorate oidc show --consistent --socket /s -o json",

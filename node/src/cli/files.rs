@@ -1,6 +1,6 @@
 //! Files with SVIDs, keys and bundles, where the owner alone can read them.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -80,7 +80,9 @@ impl PrivateDirectory {
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.path.join(name);
         let draft = self.path.join(format!(".{name}.{}", std::process::id()));
-        let written = write_new(&draft, bytes).and_then(|()| fs::rename(&draft, &path));
+        let written = create_new(&draft)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| fs::rename(&draft, &path));
         if let Err(cause) = written {
             // Half a key is of no use, and may not stay.
             let _ = fs::remove_file(&draft);
@@ -96,19 +98,57 @@ impl PrivateDirectory {
     }
 }
 
-/// Writes a secret into a new file that its owner alone can read.
-///
-/// # Errors
-///
-/// When it cannot be written, or there is such a file: it may be open to somebody.
-pub(super) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    write_new(path, bytes).map_err(|cause| Failure::File { deed: "make", path: path.to_owned(), cause })
+/// A new file for a secret, which its owner alone can read. It is made before the secret is asked for: where nothing can be
+/// written is found while nothing has happened yet, and no secret is lost that is shown but once. A file that nothing was
+/// written to does not stay.
+#[derive(Debug)]
+pub(super) struct SecretFile {
+    path: PathBuf,
+    file: File,
+    written: bool,
+}
+
+impl SecretFile {
+    /// Makes the file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or there is such a file: it may be open to somebody, or hold another secret.
+    pub(super) fn make(path: &Path) -> Result<Self, Failure> {
+        match create_new(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Err(Failure::Usage(format!(
+                "{}: there is such a file already, and it is left as it is: name a new one",
+                path.display()
+            ))),
+            Err(cause) => Err(Failure::File { deed: "make", path: path.to_owned(), cause }),
+        }
+    }
+
+    /// Writes the secret, and keeps the file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written. The file is gone then.
+    pub(super) fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_all());
+        self.written = written.is_ok();
+        written.map_err(|cause| Failure::File { deed: "write", path: self.path.clone(), cause })
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        if !self.written {
+            // An empty file or half a secret is of no use, and would be in the way of the next try.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// The file is new, so that its mode is ours and no link leads elsewhere.
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
-    file.write_all(bytes)
+fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)
 }
 
 #[cfg(test)]
@@ -132,6 +172,25 @@ mod tests {
         let text = fs::read_to_string(path.join("svid.0.key")).unwrap();
         assert_eq!(text, "-----BEGIN PRIVATE KEY-----\nbmV3\n-----END PRIVATE KEY-----\n");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn a_secret_goes_into_a_new_file_of_its_owner_alone() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("two.key");
+        SecretFile::make(&path).unwrap().write(b"secret").unwrap();
+        assert_eq!((mode(&path), fs::read(&path).unwrap()), (0o600, b"secret".to_vec()));
+        let error = SecretFile::make(&path).unwrap_err();
+        assert!(error.to_string().contains("name a new one"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"secret", "the one that is there stays");
+    }
+
+    #[test]
+    fn a_file_that_got_no_secret_does_not_stay() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("two.key");
+        drop(SecretFile::make(&path).unwrap());
+        assert!(!path.exists());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tonic::transport::Channel;
 
 use crate::cli::failure::Failure;
-use crate::cli::files::write_secret;
+use crate::cli::files::SecretFile;
 use crate::cli::json::Wide;
 use crate::cli::output::{Format, answer, complain, say, say_json};
 use crate::cli::socket::{AdminArgs, Connection, ReadArgs};
@@ -99,6 +99,14 @@ struct SecretArgs {
     out: Option<PathBuf>,
 }
 
+impl SecretArgs {
+    /// The file for the key, made before the key is: a secret that is nowhere to be written would be lost, and of a key that
+    /// rotates, the former one with it.
+    fn file(&self) -> Result<Option<SecretFile>, Failure> {
+        self.out.as_deref().map(SecretFile::make).transpose()
+    }
+}
+
 /// What `quorate federation key list` takes.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
@@ -163,12 +171,13 @@ async fn create(args: CreateArgs) -> Result<(), Failure> {
         lifetime: lifetime(&args.secret)?,
     };
     let connection = args.admin.connect()?;
+    let file = args.secret.file()?;
     let made = client(&connection)
         .create_api_key(connection.request(message, CALL_LIMIT))
         .await
         .map_err(connection.failed("make the API key"))?
         .into_inner();
-    show(&args.admin, &args.secret, &made)
+    show(&args.admin, &args.secret, file, &made)
 }
 
 async fn rotate(args: RotateArgs) -> Result<(), Failure> {
@@ -178,12 +187,13 @@ async fn rotate(args: RotateArgs) -> Result<(), Failure> {
         overlap: Some(seconds("--overlap", args.overlap)?),
     };
     let connection = args.admin.connect()?;
+    let file = args.secret.file()?;
     let made = client(&connection)
         .rotate_api_key(connection.request(message, CALL_LIMIT))
         .await
         .map_err(connection.failed("rotate the API key"))?
         .into_inner();
-    show(&args.admin, &args.secret, &made)
+    show(&args.admin, &args.secret, file, &made)
 }
 
 fn lifetime(args: &SecretArgs) -> Result<u32, Failure> {
@@ -235,12 +245,17 @@ fn scopes(key: &ApiKey) -> Vec<&'static str> {
 }
 
 /// Shows a key once: alone in a file or on standard output, with what there is to say beside it.
-fn show(admin: &AdminArgs, secret: &SecretArgs, made: &ApiKeyWithSecret) -> Result<(), Failure> {
+fn show(
+    admin: &AdminArgs,
+    secret: &SecretArgs,
+    file: Option<SecretFile>,
+    made: &ApiKeyWithSecret,
+) -> Result<(), Failure> {
     let api_key = made.api_key.clone().unwrap_or_default();
     let ApiKey { id, trust_domain, expires_at, former_expires_at, .. } = &api_key;
     let line = format!("{}\n", made.key);
-    if let Some(path) = &secret.out {
-        write_secret(path, line.as_bytes())?;
+    if let Some(file) = file {
+        file.write(line.as_bytes())?;
     }
     if admin.output == Format::Json {
         let shown = secret.out.is_none().then_some(made.key.as_str());
