@@ -80,9 +80,8 @@ impl PrivateDirectory {
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.path.join(name);
         let draft = self.path.join(format!(".{name}.{}", std::process::id()));
-        let written = create_new(&draft)
-            .and_then(|mut file| file.write_all(bytes))
-            .and_then(|()| fs::rename(&draft, &path));
+        let written =
+            create_new(&draft).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&draft, &path));
         if let Err(cause) = written {
             // Half a key is of no use, and may not stay.
             let _ = fs::remove_file(&draft);

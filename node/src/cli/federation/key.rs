@@ -28,7 +28,7 @@ An API key lets a peer ask for our bundle before it can use a certificate: such 
 shown once and kept nowhere; its hash is replicated. Hand it over on a way that only the peer can read.
 
 Examples:
-  quorate federation key create two.example --label \"first exchange\" --ttl 30d --out two.key
+  quorate federation key create two.example --label first-exchange --ttl 30d --out two.key
   quorate federation key rotate 0123456789abcdef --overlap 7d --out two.key.new
   quorate federation key list
   quorate federation key delete 0123456789abcdef";
