@@ -150,14 +150,20 @@ fn described(bundle: &types::Bundle) -> String {
         table.row(["x509".to_owned(), id, until, yes(authority.tainted)]);
     }
     for key in &bundle.jwt_authorities {
-        let until = UnixSeconds(key.expires_at).to_string();
-        table.row(["jwt".to_owned(), key.key_id.clone(), until, yes(key.tainted)]);
+        table.row(["jwt".to_owned(), key.key_id.clone(), until(key.expires_at), yes(key.tainted)]);
     }
     for key in &bundle.wit_authorities {
-        let until = UnixSeconds(key.expires_at).to_string();
-        table.row(["wit".to_owned(), key.key_id.clone(), until, yes(key.tainted)]);
+        table.row(["wit".to_owned(), key.key_id.clone(), until(key.expires_at), yes(key.tainted)]);
     }
     format!("{facts}\n{table}")
+}
+
+/// The end of a token key. A foreign bundle has none: its document does not tell.
+fn until(expires_at: i64) -> String {
+    match expires_at {
+        0 => "-".to_owned(),
+        at => UnixSeconds(at).to_string(),
+    }
 }
 
 fn yes(flag: bool) -> String {
@@ -189,5 +195,10 @@ mod tests {
         assert!(read.skipped.is_empty());
         assert_eq!((read.bundle.sequence(), read.bundle.refresh_hint()), (Some(7), Some(300)));
         assert_eq!(read.bundle.jwt_authority("k1").map(|key| &key.public_key), Some(key.public_key()));
+    }
+
+    #[test]
+    fn a_token_key_of_others_has_no_end_in_1970() {
+        assert_eq!((until(0), until(1_795_452_450)), ("-".to_owned(), "2026-11-23T16:47:30Z".to_owned()));
     }
 }
