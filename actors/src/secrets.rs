@@ -109,10 +109,8 @@ impl Secrets {
     /// # Errors
     /// When it cannot be sealed or proposed.
     pub async fn put(&self, name: &SecretName, secret: &[u8], caller: Caller) -> Result<u64, SecretError> {
-        match self.propose(self.seal(name, secret)?, caller).await? {
-            Done::SecretPut { name: _, revision } => Ok(revision),
-            _ => Ok(0),
-        }
+        let done = self.propose(self.seal(name, secret)?, caller).await?;
+        Ok(if let Done::SecretPut { name: _, revision } = done { revision } else { 0 })
     }
 
     /// Erases a secret.

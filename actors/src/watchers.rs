@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use quorate_proto_identity::TrustDomain;
 use tokio::sync::watch;
 
-pub(crate) use questions::{answer_watchers, ask_watchers};
 pub use questions::{WatchersTold, watching_at};
+pub(crate) use questions::{answer_watchers, ask_watchers};
 
 /// Most watches of one trust domain on one node. A peer's leader keeps one open at one of our nodes; when its office moves,
 /// the old one may be there for a minute, and some peers open one for each of their nodes.

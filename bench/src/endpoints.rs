@@ -106,6 +106,7 @@ pub(crate) fn domain(number: usize) -> String {
     format!("d{number}.peers.example")
 }
 
+#[expect(clippy::disallowed_methods, reason = "a measurement is made in the world's own time")]
 fn document(number: usize, refresh_hint: i64) -> Result<String, Trouble> {
     let trust_domain = TrustDomain::new(&domain(number)).map_err(Trouble::crypto("trust domain"))?;
     let key = PrivateKey::generate(KeyType::EcP256).map_err(Trouble::crypto("root key"))?;

@@ -214,24 +214,20 @@ const PASSING: [&str; 3] = ["serverInternal", "badNonce", "rateLimited"];
 
 /// Whether an authority said no, or could not be asked.
 fn told(error: &instant_acme::Error) -> AcmeError {
-    match error {
-        instant_acme::Error::Api(problem) => {
-            let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
-            let reason = problem.to_string();
-            if PASSING.contains(&kind) { AcmeError::NotNow { reason } } else { AcmeError::Refused { reason } }
-        }
-        other => {
-            let mut reason = other.to_string();
-            let mut cause = std::error::Error::source(other);
-            while let Some(error) = cause {
-                let next = error.to_string();
-                if !reason.contains(&next) {
-                    reason.push_str(": ");
-                    reason.push_str(&next);
-                }
-                cause = error.source();
-            }
-            AcmeError::NotNow { reason }
-        }
+    if let instant_acme::Error::Api(problem) = error {
+        let kind = problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next()).unwrap_or_default();
+        let reason = problem.to_string();
+        return if PASSING.contains(&kind) { AcmeError::NotNow { reason } } else { AcmeError::Refused { reason } };
     }
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !reason.contains(&next) {
+            reason.push_str(": ");
+            reason.push_str(&next);
+        }
+        cause = error.source();
+    }
+    AcmeError::NotNow { reason }
 }

@@ -33,10 +33,11 @@ use crate::peer::address::PeerAddress;
 use document::Document;
 pub use document::Problem;
 pub use federation::{
-    AcmeConfig, BundleEndpointConfig, FederationApiConfig, OidcConfig, OutboundConfig, ServerLimits, ServerProfile, WebCertificate,
+    AcmeConfig, BundleEndpointConfig, FederationApiConfig, OidcConfig, OutboundConfig, ServerLimits, ServerProfile,
+    WebCertificate,
 };
-pub use relationships::{ConfiguredCredential, ConfiguredEndpoint, ConfiguredRelationship};
 pub use initial::{InitialMember, InitialMembers, key_text};
+pub use relationships::{ConfiguredCredential, ConfiguredEndpoint, ConfiguredRelationship};
 pub use render::{example, reference, show};
 
 /// Largest configuration file read; ours have a few hundred bytes, so a larger one is a mistake.

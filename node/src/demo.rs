@@ -161,7 +161,7 @@ async fn demonstrate(args: &DemoArgs) -> Result<(), DemoError> {
 async fn serve(assemblies: &mut [Assembly], base: &Base, screen: &Screen, live: bool) -> Result<(), DemoError> {
     match assemblies {
         [alone] => serve_one(alone, base, screen, live).await,
-        [one, two] => serve_two(one, two, base, screen, live).await,
+        [one, two] => Box::pin(serve_two(one, two, base, screen, live)).await,
         _ => Ok(()),
     }
 }
@@ -189,7 +189,7 @@ async fn serve_two(
     one.bring_up(base.path()).await?;
     one.meanwhile(two.bring_up(base.path())).await??;
     let (first, second) = (one.files().to_vec(), two.files().to_vec());
-    let story = one.meanwhile(two.meanwhile(federation::take(&first, &second))).await???;
+    let story = one.meanwhile(two.meanwhile(Box::pin(federation::take(&first, &second)))).await???;
     screen.say(&story);
     screen.say(&tour::next_federation_commands(one, two, base).await);
     screen.say("ready\n");

@@ -51,8 +51,8 @@ pub use reason::REASON_HEADER;
 use crate::bundle_endpoint::AcmeHooks;
 use crate::config::{ServerProfile, WebCertificate};
 use crate::https::{
-    AnswerFuture, Body, CertificateFiles, CertificateFilesError, CertificateSource, GoesOn, Handler, HttpsError, HttpsServer,
-    HttpsSettings, Peer, full,
+    AnswerFuture, Body, CertificateFiles, CertificateFilesError, CertificateSource, GoesOn, Handler, HttpsError,
+    HttpsServer, HttpsSettings, Peer, full,
 };
 use crate::node::Node;
 use crate::shutdown::DRAIN;
@@ -115,7 +115,7 @@ impl FederationApi {
         let settings = HttpsSettings {
             name: "federation_api",
             certificate,
-            client_certificates: Some(AnyClient::new()),
+            client_certificates: Some(AnyClient::verifier()),
             challenges,
             limits: config.limits,
             answer_limit: Some(ANSWER_LIMIT),

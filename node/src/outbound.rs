@@ -328,15 +328,17 @@ impl Outbound {
                     let location =
                         answer.headers.get(LOCATION).ok_or_else(|| OutboundError::NoLocation { host: host() })?;
                     let location = String::from_utf8_lossy(location.as_bytes()).into_owned();
+                    let shown = || error::shown(&location);
                     if !get.follow_redirects {
-                        return Err(OutboundError::RedirectsOff { host: host(), location });
+                        return Err(OutboundError::RedirectsOff { host: host(), location: shown() });
                     }
                     if redirects == REDIRECTS_LIMIT {
                         return Err(OutboundError::TooManyRedirects { limit: REDIRECTS_LIMIT });
                     }
                     redirects += 1;
                     let url = target.url.join(&location);
-                    let url = url.map_err(|source| OutboundError::Location { host: host(), location, source })?;
+                    let url =
+                        url.map_err(|source| OutboundError::Location { host: host(), location: shown(), source })?;
                     target = Target { url, trust: followed(target.trust, reach), ..target };
                 }
                 status => return Err(OutboundError::Status { host: host(), status }),

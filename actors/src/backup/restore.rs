@@ -21,6 +21,9 @@ use zeroize::Zeroizing;
 
 use crate::keys::{CustodyError, KeyCustody, RecoveryPrivateKey, SealContext, SealedItem, seal_secret};
 
+/// What was sealed, and its new seals.
+type Resealed = (Zeroizing<Vec<u8>>, Sealed);
+
 /// The node that the restored cluster begins with, as its configuration has it.
 #[derive(Debug, Clone)]
 pub struct RestoredMember {
@@ -192,11 +195,7 @@ impl Sealing<'_> {
     }
 
     /// What was sealed and its new seals; none when it is not sealed to the recovery key.
-    fn reseal(
-        &self,
-        item: &SealedItem,
-        sealed: Option<&Sealed>,
-    ) -> Result<Option<(Zeroizing<Vec<u8>>, Sealed)>, RestorePlanError> {
+    fn reseal(&self, item: &SealedItem, sealed: Option<&Sealed>) -> Result<Option<Resealed>, RestorePlanError> {
         let failed = |source| RestorePlanError::Key { item: item.to_string(), source };
         let recipient = Recipient::RecoveryKey(self.recovery.id().to_owned());
         let Some(sealed) = sealed.filter(|sealed| sealed.part_for(&recipient).is_some()) else { return Ok(None) };

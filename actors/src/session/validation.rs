@@ -75,7 +75,9 @@ fn told(claims: &Map<String, Value>, is_own: bool, further: &BTreeSet<String>) -
     let is_told = |name: &str| is_own || FOREIGN_CLAIMS.contains(&name) || further.contains(name);
     let as_told = |name: &str, value: &Value| match value {
         Value::String(_) if name == "aud" => Value::Array(vec![value.clone()]),
-        _ => value.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            value.clone()
+        }
     };
     claims.iter().filter(|(name, _)| is_told(name)).map(|(name, value)| (name.clone(), as_told(name, value))).collect()
 }

@@ -238,7 +238,8 @@ pub(super) fn hosts(value: &DeValue<'_>) -> Checked<Vec<String>> {
 
 /// Names of claims in a token.
 pub(super) fn claims(value: &DeValue<'_>) -> Checked<BTreeSet<String>> {
-    let list = value.as_array().ok_or_else(|| format!("must be a list, for example [\"iss\"], not {}", kind_of(value)))?;
+    let list =
+        value.as_array().ok_or_else(|| format!("must be a list, for example [\"iss\"], not {}", kind_of(value)))?;
     if list.len() > MOST_HOSTS {
         return Err(format!("has {} names; at most {MOST_HOSTS} are taken", list.len()));
     }

@@ -19,7 +19,7 @@ pub(super) struct AnyClient {
 }
 
 impl AnyClient {
-    pub(super) fn new() -> Arc<dyn ClientCertVerifier> {
+    pub(super) fn verifier() -> Arc<dyn ClientCertVerifier> {
         Arc::new(Self { provider: Arc::new(aws_lc_rs::default_provider()) })
     }
 }

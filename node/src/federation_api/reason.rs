@@ -223,20 +223,23 @@ impl Reason {
     /// The words for whoever asks. They say nothing of what a stranger could otherwise try out: with whom we are federated,
     /// and what this node meets where it fetches an issuer's keys. The audit trail has it.
     fn words(&self) -> String {
-        match self {
-            Self::NotFederated { .. } | Self::NoBundleYet { .. } | Self::NotVerified(_) => NOT_ISSUED.to_owned(),
-            Self::NoIssuerKeys { .. } => NO_ISSUER_KEYS.to_owned(),
-            other => other.to_string(),
+        if self.is_of_no_known_issuer() {
+            return NOT_ISSUED.to_owned();
         }
+        if matches!(self, Self::NoIssuerKeys { .. }) { NO_ISSUER_KEYS.to_owned() } else { self.to_string() }
     }
 
     /// The word for whoever asks, which tells no more than the words do; nor whether a key of that ID is there.
     const fn told(&self) -> &'static str {
-        match self {
-            Self::KeyWrong => Self::KeyUnknown.code(),
-            Self::NotFederated { .. } | Self::NoBundleYet { .. } | Self::NotVerified(_) => "certificate_issuer",
-            other => other.code(),
+        if self.is_of_no_known_issuer() {
+            return "certificate_issuer";
         }
+        if matches!(self, Self::KeyWrong) { Self::KeyUnknown.code() } else { self.code() }
+    }
+
+    /// Whether no bundle here verifies the certificate, for whichever reason.
+    const fn is_of_no_known_issuer(&self) -> bool {
+        matches!(self, Self::NotFederated { .. } | Self::NoBundleYet { .. } | Self::NotVerified(_))
     }
 }
 

@@ -170,7 +170,7 @@ impl<'a> Ask<'a> {
                 ServerCheck::Spiffe { id: id.clone(), bundle: Arc::clone(bundle), pins }
             }
             (ApiServer::Spiffe(id), None) => {
-                return Err(ClientError::NoBundle { trust_domain: id.trust_domain().clone(), id: id.clone() });
+                return Err(ClientError::NoBundle { trust_domain: id.trust_domain(), id: id.clone() });
             }
         };
         let mut target = Target::of_operator(url.clone());
@@ -223,7 +223,7 @@ pub(super) fn document(
         return Err(answer(host, format!("it has {} bytes, and at most {BUNDLE_LIMIT} are taken", document.len())));
     }
     let etag = (!etag.is_empty()).then_some(etag);
-    Ok(Document { bytes: document.into(), etag, host: host.to_owned(), address: address.to_string() })
+    Ok(Document { bytes: document, etag, host: host.to_owned(), address: address.to_string() })
 }
 
 /// A channel over a connection that is there. It dials nothing: when the connection is lost, so is the channel.

@@ -116,13 +116,15 @@ impl ClientError {
     /// What to make of a failed call.
     pub(super) fn of_status(host: &str, credential: &'static str, status: &Status) -> Self {
         let (host, words) = (host.to_owned(), words(status));
-        match status.code() {
-            Code::Unauthenticated => Self::Unauthenticated { host, credential, words },
-            Code::PermissionDenied => Self::PermissionDenied { host, words },
-            Code::Unimplemented => {
-                Self::Status { host, code: Code::Unimplemented, words: "it serves no Federation API there".to_owned() }
-            }
-            code => Self::Status { host, code, words },
+        let code = status.code();
+        if code == Code::Unauthenticated {
+            Self::Unauthenticated { host, credential, words }
+        } else if code == Code::PermissionDenied {
+            Self::PermissionDenied { host, words }
+        } else if code == Code::Unimplemented {
+            Self::Status { host, code, words: "it serves no Federation API there".to_owned() }
+        } else {
+            Self::Status { host, code, words }
         }
     }
 

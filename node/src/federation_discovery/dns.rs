@@ -115,28 +115,23 @@ impl Dns {
 
 impl Records for Dns {
     fn pointers<'a>(&'a self, name: &'a Name) -> Looking<'a, Name> {
-        Box::pin(self.look(name, RecordType::PTR, |data| match data {
-            RData::PTR(pointer) => Some(pointer.0.clone()),
-            _ => None,
+        Box::pin(self.look(name, RecordType::PTR, |data| {
+            if let RData::PTR(pointer) = data { Some(pointer.0.clone()) } else { None }
         }))
     }
 
     fn services<'a>(&'a self, name: &'a Name) -> Looking<'a, Service> {
-        Box::pin(self.look(name, RecordType::SRV, |data| match data {
-            RData::SRV(place) => Some(Service {
-                priority: place.priority,
-                weight: place.weight,
-                port: place.port,
-                target: place.target.clone(),
-            }),
-            _ => None,
+        Box::pin(self.look(name, RecordType::SRV, |data| {
+            let RData::SRV(place) = data else { return None };
+            let (priority, weight, port) = (place.priority, place.weight, place.port);
+            Some(Service { priority, weight, port, target: place.target.clone() })
         }))
     }
 
     fn texts<'a>(&'a self, name: &'a Name) -> Looking<'a, Vec<Vec<u8>>> {
-        Box::pin(self.look(name, RecordType::TXT, |data| match data {
-            RData::TXT(text) => Some(text.txt_data.iter().map(|string| string.to_vec()).collect()),
-            _ => None,
+        Box::pin(self.look(name, RecordType::TXT, |data| {
+            let RData::TXT(text) = data else { return None };
+            Some(text.txt_data.iter().map(|string| string.to_vec()).collect())
         }))
     }
 }

@@ -42,6 +42,21 @@ impl fmt::Display for Phase {
     }
 }
 
+/// The most characters of a server's own text that are told on: a head may have 64 KiB of them.
+const SHOWN_LIMIT: usize = 256;
+
+/// A server's text as errors tell it: cut short. What follows a `?` is left out, since links that are signed carry their
+/// credentials there.
+pub(super) fn shown(text: &str) -> String {
+    let (told, query) = text.split_once('?').map_or((text, ""), |(told, _)| (told, "?..."));
+    let mut shown: String = told.chars().take(SHOWN_LIMIT).collect();
+    if told.chars().nth(SHOWN_LIMIT).is_some() {
+        shown.push_str("...");
+    }
+    shown.push_str(query);
+    shown
+}
+
 /// Why a request got no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboundError {
@@ -248,4 +263,16 @@ pub enum CertificateRefusal {
         /// What the key is, in hexadecimal.
         found: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_text_is_told_on_cut_short_and_without_what_a_signed_link_carries() {
+        assert_eq!(shown("http://other.example/b"), "http://other.example/b");
+        assert_eq!(shown("http://other.example/b?signature=s3cret"), "http://other.example/b?...");
+        assert_eq!(shown(&"\u{e4}".repeat(60_000)).chars().count(), SHOWN_LIMIT + 3);
+    }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use super::Clock;
-use super::error::{OutboundError, Phase};
+use super::error::{OutboundError, Phase, shown};
 
 /// Bytes of the head of an answer.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -61,7 +61,7 @@ async fn read(host: &str, answer: Response<Incoming>, limit: usize) -> Result<By
     let too_large = || OutboundError::TooLarge { host: host.to_owned(), limit };
     for encoding in answer.headers().get_all(CONTENT_ENCODING) {
         if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
-            let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
+            let encoding = shown(&String::from_utf8_lossy(encoding.as_bytes()));
             return Err(OutboundError::Encoded { host: host.to_owned(), encoding });
         }
     }

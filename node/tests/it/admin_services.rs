@@ -6,8 +6,8 @@ use quorate_proto_api::cluster::{GetPolicyRequest, InitRequest, KeyType, Policy,
 use quorate_proto_api::health::health_check_response::ServingStatus;
 use quorate_proto_api::health::health_client::HealthClient;
 use quorate_proto_api::health::{HealthCheckRequest, HealthListRequest};
-use quorate_proto_api::spire::bundle::bundle_client::BundleClient;
 use quorate_proto_api::spire::bundle::GetBundleRequest;
+use quorate_proto_api::spire::bundle::bundle_client::BundleClient;
 use quorate_proto_api::spire::debug::GetInfoRequest;
 use quorate_proto_api::spire::debug::debug_client::DebugClient;
 use quorate_proto_api::spire::svid::svid_client::SvidClient;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
@@ -118,7 +118,8 @@ impl Fetched {
 /// A plain GET: no client certificate, no headers but the host's and, if asked for, the tag.
 async fn fetch(at: std::net::SocketAddr, path: &str, known: Option<&str>) -> std::io::Result<Fetched> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let notes = Arc::new(Notes { shown: Mutex::default(), asked: AtomicBool::new(false), provider: Arc::clone(&provider) });
+    let notes =
+        Arc::new(Notes { shown: Mutex::default(), asked: AtomicBool::new(false), provider: Arc::clone(&provider) });
     let verifier: Arc<dyn ServerCertVerifier> = Arc::<Notes>::clone(&notes);
     let ours: Arc<dyn ResolvesClientCert> = Arc::<Notes>::clone(&notes);
     let config = ClientConfig::builder_with_provider(provider)
@@ -149,7 +150,7 @@ fn trust_domain() -> TrustDomain {
 }
 
 fn now() -> UnixSeconds {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let since = UNIX_EPOCH.elapsed().unwrap();
     UnixSeconds(i64::try_from(since.as_secs()).unwrap())
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -172,7 +172,7 @@ impl Inner {
             return answered(StatusCode::UNAUTHORIZED, &refusal);
         }
         self.issued.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
         let claims = json!({
             "iss": self.base, "sub": id, "iat": now, "exp": now + 300,
             "aud": value("audience").unwrap_or_default(), "scope": value("scope").unwrap_or_default(),

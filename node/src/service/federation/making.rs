@@ -193,9 +193,11 @@ fn sealed(
     secret: Option<&Zeroizing<Vec<u8>>>,
 ) -> Result<Option<Operation>, Status> {
     let (Some(name), Some(secret)) = (name, secret) else { return Ok(None) };
-    let operation = secrets(node)?.seal(name, secret).map_err(|error| match error {
-        SecretError::Length { .. } => Status::invalid_argument(format!("secret: {error}")),
-        other => Status::unavailable(format!("the secret cannot be sealed: {other}")),
+    let operation = secrets(node)?.seal(name, secret).map_err(|error| {
+        if matches!(error, SecretError::Length { .. }) {
+            return Status::invalid_argument(format!("secret: {error}"));
+        }
+        Status::unavailable(format!("the secret cannot be sealed: {error}"))
     })?;
     Ok(Some(operation))
 }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_rule_comes_back_from_the_wire_as_it_was() {
         let id = SpiffeId::parse("spiffe://two.example/a").unwrap();
-        for mutual_tls in [MutualTls::Off, MutualTls::AnyId, MutualTls::Ids(BTreeSet::from([id.clone()]))] {
+        for mutual_tls in [MutualTls::Off, MutualTls::AnyId, MutualTls::Ids(BTreeSet::from([id]))] {
             let oauth = OAuthRule {
                 issuer: "https://a.example".into(),
                 audience: "q".into(),

@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use quorate_actors::sources::system_sources;
 use quorate_actors::{BundleSource as _, Document, FetchError, FetchErrorKind, FetchRequest, Fetched};
@@ -21,12 +21,12 @@ use quorate_proto_identity::{
 };
 use quorate_raft_machine::federation::{Endpoint, EndpointPins, PollSettings, Relationship, RelationshipOrigin};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::{RootCertStore, ServerConfig};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,7 +115,7 @@ impl Web {
         let key = KeyPair::generate().unwrap();
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(hosts).unwrap();
-        params.not_before = (SystemTime::now() - Duration::from_secs(7_200)).into();
+        params.not_before = (UNIX_EPOCH + Duration::from_secs(now() - 7_200)).into();
         let end = i64::try_from(now()).unwrap() + seconds;
         params.not_after = (UNIX_EPOCH + Duration::from_secs(u64::try_from(end).unwrap())).into();
         let certificate = params.signed_by(&key, &self.ca).unwrap();
@@ -132,7 +132,7 @@ pub(super) fn self_signed(host: &str) -> Shown {
 
 /// Seconds since 1970.
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
 impl Shown {
@@ -374,7 +374,6 @@ pub(super) struct World {
     pub(super) web: Web,
     pub(super) network: Arc<Lies>,
     source: Arc<NodeBundleSource>,
-    pub(super) outbound: Outbound,
     _directory: TempDir,
 }
 
@@ -396,7 +395,7 @@ impl World {
         };
         let lies: Arc<dyn Network> = Arc::clone(&network) as _;
         let outbound = Outbound::over(lies, &settings, &system_sources(Handle::current())).unwrap();
-        Self { web, network, source: NodeBundleSource::new(outbound.clone()), outbound, _directory: directory }
+        Self { web, network, source: NodeBundleSource::new(outbound), _directory: directory }
     }
 
     /// A web server under the usual name.

@@ -113,9 +113,8 @@ fn each_kind_of_typ_of_access_and_identity_is_read_and_no_other() {
 
 #[test]
 fn each_way_to_be_wrong_is_refused_with_its_reason() {
-    let jwt = |error: BearerError| match error {
-        BearerError::Jwt(error) => format!("{error:?}"),
-        other => format!("{other:?}"),
+    let jwt = |error: BearerError| {
+        if let BearerError::Jwt(error) = error { format!("{error:?}") } else { format!("{error:?}") }
     };
     let cases: [(&str, Result<VerifiedBearer, BearerError>); 16] = [
         ("Algorithm", changed(|header, _| header["alg"] = json!("none"))),

@@ -80,10 +80,8 @@ fn held(world: &World) -> Option<Option<u64>> {
 }
 
 fn is_changed(result: OperationResult) -> bool {
-    match result {
-        Ok(Done::ForeignBundleSet { changed, .. }) => changed,
-        other => panic!("{other:?}"),
-    }
+    let Ok(Done::ForeignBundleSet { changed, .. }) = result else { unreachable!("{result:?}") };
+    changed
 }
 
 fn relationship_changed() -> Event {
@@ -359,7 +357,7 @@ fn each_bundle_lies_under_its_own_domain_and_none_is_merged_with_another() {
     // Two domains may use one root and one kid: each bundle has just its own.
     let shared = first.x509_authorities()[0].clone();
     let mut second = bundle(&other, Some(1));
-    second.add_x509_authority(shared.clone());
+    second.add_x509_authority(shared);
     world.one(set(&first, SetHow::Set)).unwrap();
     world.one(set(&second, SetHow::Set)).unwrap();
     first.set_sequence(Some(2));
@@ -551,7 +549,7 @@ pub(crate) fn rich() -> World {
     new.bundle = Some(bundle(&other, None));
     let results = world.all(vec![
         operation,
-        Operation::PutSecret { name: secret.clone(), sealed: sealed_to(&[1]) },
+        Operation::PutSecret { name: secret, sealed: sealed_to(&[1]) },
         Operation::CreateRelationship(Box::new(new)),
         federating("a"),
     ]);

@@ -210,7 +210,7 @@ fn confirmations_of_all_known_peers_end_the_time_by_policy() {
     assert_eq!(due(&world.state, world.seconds()), [], "no peer is known that could confirm");
     world.one(create_relationship(&peer())).unwrap();
     world.one(create_relationship(&foreign("other.example"))).unwrap();
-    assert_eq!(due(&world.state, world.seconds()), [confirm.clone()]);
+    assert_eq!(due(&world.state, world.seconds()), std::slice::from_ref(&confirm));
     let confirmed = |names: &[&str]| names.iter().map(|name| foreign(name)).collect();
     let waits = |names: &[&str]| confirmation_waits_for(&world.state, (X509, &next), &confirmed(names));
     let until = Some(world.seconds().plus(HINTS));
