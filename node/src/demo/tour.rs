@@ -215,7 +215,8 @@ pub(super) async fn next_federation_commands(one: &Assembly, two: &Assembly, bas
          \x20 export QUORATE_ADMIN_SOCKET={admin}\n\
          \x20 {program} fetch x509\n\
          \x20 {program} federation status\n\
-         \x20 {program} authority replace --compromised x509 --socket {second_admin}   # and fetch again\n\
+         \x20 {program} authority prepare x509 --socket {second_admin}   # a new root over there ...\n\
+         \x20 {program} federation refresh {other}   # ... is fetched, and pushed to your workload: fetch again\n\
          \x20 {program} federation delete {other}   # and fetch again: its workloads are refused from here on\n\
          \x20 kill -9 {process}        # {leader} of {domain}, which leads there: the others go on\n\n\
          {keep} Ctrl-C stops it.\n\n",

@@ -181,13 +181,17 @@ async fn a_call_for_another_trust_domain_and_one_without_credential_are_told_wha
 
 #[tokio::test]
 async fn a_watch_goes_on_when_the_office_of_leader_moves_and_brings_what_the_next_leader_does() {
-    let apis = [free_port(), free_port()];
-    let cluster = TestCluster::of_domain("example.org", 2, Policy::default(), |node| {
-        let api = if node.name == "node-1" { apis[0] } else { apis[1] };
+    let apis = [free_port(), free_port(), free_port()];
+    let cluster = TestCluster::of_domain("example.org", 3, Policy::default(), |node| {
+        let api = match node.name.as_str() {
+            "node-1" => apis[0],
+            "node-2" => apis[1],
+            _ => apis[2],
+        };
         format!("[federation_api]\nlisten = \"{api}\"\nserver = \"https_spiffe\"\n")
     })
     .await;
-    cluster.voting(2).await;
+    cluster.voting(3).await;
     let former = cluster.leader().await;
     let node = &cluster.nodes[former];
     let made = key(node).await;
@@ -198,9 +202,10 @@ async fn a_watch_goes_on_when_the_office_of_leader_moves_and_brings_what_the_nex
     let mut events = client.watch_bundle(with_key(ReceiverStream::new(said), &made.key)).await.unwrap().into_inner();
     let Event::Bundle(first) = next(&mut events).await.unwrap() else { panic!("the bundle comes first") };
 
-    let other = &cluster.nodes[1 - former];
+    let next_leader = (former + 1) % 3;
+    let other = &cluster.nodes[next_leader];
     node.told(&["cluster", "transfer-leader", &other.name]);
-    node.until("the other one leads", async || cluster.leader().await == 1 - former).await;
+    node.until("the other one leads", async || cluster.leader().await == next_leader).await;
     other.told(&["authority", "prepare", "x509"]);
     let Event::Bundle(second) = next(&mut events).await.unwrap() else { panic!("a new bundle is pushed") };
     assert!(second.sequence > first.sequence);
