@@ -10,9 +10,9 @@
 //!   RecordWebCertificate ──> on every node: open its key ──> published to the HTTPS servers
 //! ```
 //!
-//! The actor is started and restarted by the [`supervisor`](crate::supervisor) on every node. Each half of an order is in the
+//! The actor is started and restarted by the supervisor on every node. Each half of an order is in the
 //! log before the next begins, so whoever leads after a `kill -9` goes on with the order that is there: at the authority it is
-//! found again by its URL and the account's key, which is a shared secret. What is due is decided by pure functions ([`due`]),
+//! found again by its URL and the account's key, which is a shared secret. What is due is decided by pure functions (`due`),
 //! what is said to the authority lies behind a trait ([`AcmeClient`]), because there is no HTTP in this crate.
 
 mod client;
