@@ -4,16 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use quorate_proto_api::workload::{X509svidRequest, X509svidResponse};
 use quorate_proto_identity::x509::Purpose;
-use quorate_proto_identity::{Bundle, Certificate, TrustDomain, UnixSeconds, verify_x509_svid};
+use quorate_proto_identity::{Bundle, Certificate, TrustDomain, verify_x509_svid};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cluster::TestCluster;
-use crate::node::{PATIENCE, TestNode, entry, program};
+use crate::node::{PATIENCE, TestNode, entry, now, program};
 use crate::small_disk::SmallDisk;
 
 /// A directory on a machine that is no node: the recovery key, and backups.
@@ -83,10 +83,6 @@ fn json(output: &Output) -> Value {
 
 fn number(value: &Value) -> u64 {
     value.as_str().unwrap().parse().unwrap()
-}
-
-fn now() -> UnixSeconds {
-    UnixSeconds(i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap())
 }
 
 async fn fetched(node: &TestNode) -> X509svidResponse {

@@ -4,7 +4,6 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::UNIX_EPOCH;
 
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
@@ -29,7 +28,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::cluster::TestCluster;
-use crate::node::{TestNode, free_port};
+use crate::node::{TestNode, free_port, now};
 
 /// Notes the certificates that a server shows, and takes any: who it is, the test looks at. Notes too whether it asks for
 /// one.
@@ -147,11 +146,6 @@ async fn fetch(at: std::net::SocketAddr, path: &str, known: Option<&str>) -> std
 
 fn trust_domain() -> TrustDomain {
     TrustDomain::new("example.org").unwrap()
-}
-
-fn now() -> UnixSeconds {
-    let since = UNIX_EPOCH.elapsed().unwrap();
-    UnixSeconds(i64::try_from(since.as_secs()).unwrap())
 }
 
 /// The bundle that an operator reads at a node and hands to a peer.

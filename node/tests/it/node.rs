@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,6 +18,7 @@ use quorate_proto_api::spire::entry::entry_client::EntryClient;
 use quorate_proto_api::spire::entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest, CountEntriesRequest};
 use quorate_proto_api::spire::types::{Entry, Selector, Spiffeid};
 use quorate_proto_api::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use quorate_proto_identity::UnixSeconds;
 use tempfile::TempDir;
 use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
@@ -355,6 +356,11 @@ fn ended(mut child: Child) -> Output {
         std::thread::sleep(PACE);
     }
     child.wait_with_output().unwrap()
+}
+
+/// The time of the world.
+pub(crate) fn now() -> UnixSeconds {
+    UnixSeconds(i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap())
 }
 
 /// A port nobody listens on now, below those that the system gives to outgoing connections: a node of a cluster that is
